@@ -1,0 +1,1 @@
+"""Built-in baselines: one file each, found by name."""

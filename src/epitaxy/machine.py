@@ -1,0 +1,77 @@
+"""Machine: a place that has a Chip and can run things. It never decides what is good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from epitaxy.chip import Chip
+from epitaxy.problem import Problem
+from epitaxy.record import FrozenDict, Record, record
+
+
+@record
+class Job(Record):
+    """What a worker process shall hold: a built candidate's folder, or a baseline by name.
+
+    Exactly one of `folder` and `baseline` is set. `trusted` workers (baselines) are not confined.
+    `preload` names libraries to preload, `environment` extra variables.
+    """
+
+    problem: Problem
+    folder: str = ""
+    baseline: str = ""
+    environment: FrozenDict[str] = FrozenDict()
+    threads: int = 0
+
+
+class WorkerFailure(Exception):
+    """The code under test failed: `kind` is "crashed", "timeout" or "incorrect"; data for a verdict."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+
+
+class Worker(Protocol):
+    """One warm process holding one callable, fed through shared memory, blocked when idle."""
+
+    label: str
+
+    def prepare(self, init: Sequence[Any], state: dict[str, Any]) -> None:
+        """Construct the module from init arguments and load its parameters (arrays)."""
+
+    def write(self, slot: int, inputs: Sequence[Any]) -> None:
+        """Put inputs (arrays) into one of the shared input slots."""
+
+    def burst(self, slots: Sequence[int]) -> float:
+        """Run one call per entry of `slots`; seconds for the whole burst on the broker's clock.
+
+        Outputs of all but the last call are dropped.
+        """
+
+    def outputs(self) -> list[Any]:
+        """The outputs of the last call of the last burst, copied into the broker."""
+
+    def inputs(self, slot: int) -> list[Any]:
+        """What the slot holds now, to detect a callable that writes to its inputs."""
+
+    def close(self) -> None:
+        """End the process."""
+
+
+class Machine(Protocol):
+    """What a place must offer; `testing.MachineConformance` checks it."""
+
+    name: str
+
+    def chip(self) -> Chip:
+        """The chip, measured when a probe has run here."""
+
+    def fingerprint(self) -> FrozenDict[str]:
+        """Hardware, system, compiler and library versions: what makes two runs comparable."""
+
+    def start(self, job: Job) -> AbstractContextManager[Worker]:
+        """A worker for `job`. Raises MachineFault or NoSandbox, never on a candidate's account."""

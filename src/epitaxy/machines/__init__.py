@@ -1,0 +1,1 @@
+"""Built-in machines: one file each, found by name."""

@@ -1,0 +1,1 @@
+"""Built-in proposers: one file each, found by name."""

@@ -1,0 +1,1 @@
+"""Built-in references: one file each, found by name."""

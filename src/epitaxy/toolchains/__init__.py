@@ -1,0 +1,1 @@
+"""Built-in toolchains: one file each, found by name."""

@@ -1,0 +1,159 @@
+"""Verdict: what the judge found, with every sample it was found from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from epitaxy.errors import BadInput
+from epitaxy.record import FrozenDict, Record, record
+
+STATUSES: Mapping[str, str] = FrozenDict(
+    accepted="correct and timed",
+    build_failed="the compiler refused it",
+    refused="a check refused it",
+    incorrect="its outputs differ from the oracle",
+    crashed="its process died or raised",
+    timeout="it did not finish in the time allowed",
+    machine_fault="the machine failed; nothing is said about the candidate",
+)
+
+
+@record
+class Finding(Record):
+    """One remark of one check: severity "refusal", "warning" or "note"; a refusal has a mend."""
+
+    check: str
+    severity: str
+    message: str
+    mend: str = ""
+
+    def validate(self) -> None:
+        if self.severity not in ("refusal", "warning", "note"):
+            raise BadInput(f"unknown severity {self.severity!r}", "use refusal, warning or note")
+
+
+@record
+class ErrorRow(Record):
+    """Error on one input distribution: normalised max error against the float64 oracle.
+
+    `honest` is what the reference gets in the same precision; `limit` is what was allowed.
+    """
+
+    distribution: str
+    error: float
+    honest: float
+    limit: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the error is within its limit (a NaN is not)."""
+        return self.error <= self.limit
+
+
+@record
+class Comparison(Record):
+    """Candidate against one baseline: `speedup` = median of paired baseline/candidate times.
+
+    `low`, `high`: 95 % bootstrap interval; `outcome`: "faster", "slower" or "no evidence";
+    `detectable`: the least |speedup - 1| that these samples could have shown.
+    """
+
+    baseline: str
+    time_s: float
+    speedup: float
+    low: float
+    high: float
+    outcome: str
+    detectable: float
+    pairs: int
+
+    def validate(self) -> None:
+        if self.outcome not in ("faster", "slower", "no evidence"):
+            raise BadInput(f"unknown outcome {self.outcome!r}", "use faster, slower or no evidence")
+        if not self.low <= self.speedup <= self.high:
+            raise BadInput("an interval must contain its median", "check low <= speedup <= high")
+        implied = "faster" if self.low > 1 else "slower" if self.high < 1 else "no evidence"
+        if self.outcome != implied:
+            raise BadInput(f"outcome {self.outcome!r} contradicts its interval", f"it implies {implied!r}")
+
+
+@record
+class Floor(Record):
+    """The physical lower limit on the time (s), and what sets it: "compute" or a memory level."""
+
+    time_s: float
+    limit: str
+    compute_s: float
+    memory_s: float
+    measured: bool
+
+    def validate(self) -> None:
+        if self.time_s < max(self.compute_s, self.memory_s):
+            raise BadInput("a floor is the maximum of its parts", "set time_s to that maximum")
+
+
+@record
+class Verdict(Record):
+    """Everything the judge found about one candidate on one machine under one plan.
+
+    `basis` is "measured", "checked", "compiled" or "simulated". `samples` maps each party
+    ("candidate" and the baselines) to its raw times in seconds, in the order taken; they exist
+    only when the status is "accepted". `speedup` is against the strongest baseline.
+    """
+
+    candidate: str
+    problem: str
+    machine: str
+    plan: str
+    status: str
+    basis: str = "measured"
+    reason: str = ""
+    errors: tuple[ErrorRow, ...] = ()
+    time_s: float | None = None
+    samples: FrozenDict[tuple[float, ...]] = FrozenDict()
+    comparisons: tuple[Comparison, ...] = ()
+    floor: Floor | None = None
+    energy_j: float | None = None
+    metrics: FrozenDict[float] = FrozenDict()
+    findings: tuple[Finding, ...] = ()
+    build_log: str = ""
+    judged_unix_s: float = 0.0
+
+    def validate(self) -> None:
+        if self.status not in STATUSES:
+            raise BadInput(f"unknown status {self.status!r}", f"use one of {', '.join(STATUSES)}")
+        if (self.status == "accepted") != (self.time_s is not None):
+            raise BadInput("a verdict holds a time if and only if it is accepted", "drop one of the two")
+        if self.status != "accepted" and (self.samples or self.comparisons):
+            raise BadInput(f"a verdict that is {self.status} holds no samples", "drop them")
+        if self.status == "accepted" and any(not row.ok for row in self.errors):
+            raise BadInput("an accepted verdict has an error over its limit", "it is incorrect")
+        if self.status == "accepted" and self.refusal is not None:
+            raise BadInput("an accepted verdict holds a refusal", "it is refused")
+        if self.status != "accepted" and not self.reason:
+            raise BadInput(f"a verdict that is {self.status} must say why", "fill in reason")
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the candidate is correct and timed."""
+        return self.status == "accepted"
+
+    @property
+    def refusal(self) -> Finding | None:
+        """The finding that refused the candidate, if one did."""
+        return next((f for f in self.findings if f.severity == "refusal"), None)
+
+    @property
+    def strongest(self) -> Comparison | None:
+        """The comparison with the fastest baseline."""
+        return min(self.comparisons, key=lambda c: c.speedup, default=None)
+
+    @property
+    def speedup(self) -> float | None:
+        """Speed-up over the strongest baseline."""
+        return self.strongest.speedup if self.strongest else None
+
+    @property
+    def of_limit(self) -> float | None:
+        """Floor divided by time: 1.0 is the silicon's limit."""
+        return self.floor.time_s / self.time_s if self.floor and self.time_s else None
