@@ -1,0 +1,161 @@
+"""Export a candidate as a folder that stands alone, and load such a folder again."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from epitaxy.candidate import Candidate
+from epitaxy.errors import BadEnvironment, BadInput, EpitaxyError
+from epitaxy.problem import Problem
+from epitaxy.product.compose import bundle, kernel_name, kernel_sources, training_matters
+from epitaxy.record import digest_text
+from epitaxy.toolchain import Build
+from epitaxy.verdict import Verdict
+
+TEMPLATE = Path(__file__).parent / "readme.md.j2"
+
+
+def export(
+    candidate: Candidate,
+    verdict: Verdict | None,
+    problem: Problem,
+    folder: str | Path,
+    build: Build | None = None,
+) -> Path:
+    """Write `model_new.py`, the sources, the library, `evidence.json` and `README.md`.
+
+    `build` is the toolchain's; without it the library is left out and built on first use. All
+    files are made elsewhere and moved in when complete. Returns the path of `model_new.py`.
+    Raises BadEnvironment when `folder` cannot be written.
+    """
+    target = Path(folder)
+    texts = {
+        "model_new.py": bundle(candidate, problem),
+        **kernel_sources(candidate),
+        "evidence.json": _evidence(candidate, verdict, problem, build),
+        "README.md": _readme(candidate, verdict, problem, build),
+    }
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staged = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            for name, text in texts.items():
+                (staged / name).parent.mkdir(parents=True, exist_ok=True)
+                (staged / name).write_text(text, encoding="utf-8", newline="")
+            for path in _libraries(candidate, build):
+                shutil.copyfile(path, staged / path.name)
+            staged.chmod(0o755)
+            _move_in(staged, target)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+    except OSError as error:
+        raise BadEnvironment(
+            f"cannot write {target}: {error.strerror or error}",
+            "choose a writable folder with --out",
+        ) from None
+    return target / "model_new.py"
+
+
+def load(path: str | Path) -> Any:
+    """The class `ModelNew` of an exported folder or of its `model_new.py`.
+
+    Raises BadInput when there is none or it cannot be imported.
+    """
+    file = Path(path)
+    file = file / "model_new.py" if file.is_dir() else file
+    if file.parent.name != "export" and not file.exists():
+        inner = file.parent / "export" / file.name
+        file = inner if inner.exists() else file
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"cannot read {file}: {error}", "give a folder that `export` wrote"
+        ) from None
+    # Named after place and content, so that it can be pickled and two products do not meet.
+    place = digest_text(f"{file.resolve()}\n{text}")
+    name = f"epitaxy_product_{place[:12]}"
+    module = sys.modules.get(name)
+    if module is None:
+        spec = importlib.util.spec_from_file_location(name, file)
+        if spec is None or spec.loader is None:
+            raise BadInput(f"{file} is not a Python file", "give a folder that `export` wrote")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except EpitaxyError:
+            del sys.modules[name]
+            raise
+        except Exception as error:
+            del sys.modules[name]
+            raise BadInput(
+                f"{file} cannot be imported: {type(error).__name__}: {error}", "export it again"
+            ) from error
+    if not hasattr(module, "ModelNew"):
+        raise BadInput(f"{file} defines no ModelNew", "give a folder that `export` wrote")
+    return module.ModelNew
+
+
+def _libraries(candidate: Candidate, build: Build | None) -> list[Path]:
+    if build is None or not build.ok:
+        return []
+    library = Path(build.folder) / kernel_name(candidate)
+    return [library, library.with_suffix(".json")]
+
+
+def _move_in(staged: Path, target: Path) -> None:
+    """Replace `target`, whole when it is new, else file by file; older kernels go."""
+    if not target.exists():
+        staged.rename(target)
+        return
+    with tempfile.TemporaryFile(dir=target):
+        pass  # fails here, before anything is touched, where the folder cannot be written
+    fresh = [p.relative_to(staged) for p in sorted(staged.rglob("*")) if p.is_file()]
+    for old in target.glob("kernel-*"):
+        if old.suffix in (".so", ".json") and old.relative_to(target) not in fresh:
+            old.unlink()
+    for name in fresh:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(staged / name, target / name)
+
+
+def _evidence(
+    candidate: Candidate, verdict: Verdict | None, problem: Problem, build: Build | None
+) -> str:
+    facts = {
+        "problem": problem.to_dict(),
+        "candidate": candidate.to_dict(),
+        "verdict": verdict.to_dict() if verdict else None,
+        "build": dict(build.fingerprint) if build else None,
+        "digests": {
+            "problem": problem.digest,
+            "candidate": candidate.digest,
+            "verdict": verdict.digest if verdict else None,
+        },
+    }
+    return json.dumps(facts, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _readme(
+    candidate: Candidate, verdict: Verdict | None, problem: Problem, build: Build | None
+) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    template = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return template.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        candidate=candidate,
+        verdict=verdict if verdict and verdict.accepted else None,
+        problem=problem,
+        function=problem.entry if problem.entry.islower() else "",
+        library=kernel_name(candidate) if build and build.ok else "",
+        compiler=build.fingerprint.get("compiler", "") if build else "",
+        training=training_matters(problem),
+    )

@@ -1,0 +1,298 @@
+"""C++ kernels built by the system's compiler, with PyTorch's OpenMP runtime."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from epitaxy.candidate import Candidate
+from epitaxy.compiler import Compiler, cpu_fingerprint, cpu_flags, find_compiler
+from epitaxy.errors import BadCandidate, BadEnvironment, NoCompiler
+from epitaxy.problem import Problem
+from epitaxy.product import compose
+from epitaxy.record import FrozenDict, canonical, digest_text
+from epitaxy.toolchain import Availability, Build
+
+LOG_CHARACTERS = 4000
+MEMORY_BYTES = 4 << 30
+"""Address space that one compiler process may take."""
+
+# What a source may not pull into the compiler: files outside its own folder.
+_OUTSIDE = (
+    (re.compile(r"^\s*(#|%:|\?\?=)\s*(include|include_next|import|embed)\b\s*[<\"]\s*([/~]|\.\.|[^>\"]*/\.\.)", re.M),
+     "an absolute or parent path in #include"),
+    (re.compile(r"^\s*(#|%:|\?\?=)\s*(include|include_next|embed|import)\b\s*[^<\"\s]", re.M),
+     "a computed #include"),
+    (re.compile(r"\.\s*incbin|\bincbin\b"), "incbin"),
+    (re.compile(r"__has_embed|#\s*embed"), "#embed"),
+    (re.compile(r"#\s*pragma\s+GCC\s+(plugin|dependency)"), "a pragma that reads files"),
+)  # fmt: skip
+
+
+class Cpp:
+    """The toolchain plugin; `timeout_s` bounds one compilation."""
+
+    name = "cpp"
+    runs = "torch"
+
+    def __init__(self, timeout_s: float = 60.0) -> None:
+        self.timeout_s = timeout_s
+
+    def available(self) -> Availability:
+        """Whether a C++ compiler is here, and which."""
+        try:
+            return Availability(ok=True, detail=str(find_compiler()))
+        except NoCompiler as error:
+            return Availability(ok=False, detail=error.message, mend=error.mend)
+
+    def build(self, candidate: Candidate, problem: Problem, cache: Path) -> Build:
+        """Build into `cache/<digest>`; what was built or refused before is read back.
+
+        Raises NoCompiler, or BadEnvironment when the cache cannot be written. Compilations that
+        ran out of time are not kept.
+        """
+        compiler = find_compiler()
+        try:
+            text = compose.bundle(candidate, problem)
+            sources = compose.kernel_sources(candidate)
+            command = _command(compiler, candidate, sources)
+            _stay_inside(sources)
+        except BadCandidate as error:
+            return Build(ok=False, folder="", log=str(error))
+        facts = {
+            "compiler": str(compiler),
+            "flags": " ".join(command[1:]),
+            "cpu": cpu_fingerprint(),
+        }
+        digest = digest_text(canonical({"bundle": text, "candidate": candidate.digest, **facts}))
+        folder = Path(cache, digest)
+        known = _read(folder)
+        if known is not None:
+            return known
+        try:
+            Path(cache).mkdir(parents=True, exist_ok=True)
+            made = Path(tempfile.mkdtemp(prefix=f"{digest[:12]}-", dir=cache))
+            try:
+                return self._build_in(
+                    made, folder, command, {**sources, "model_new.py": text}, facts
+                )
+            finally:
+                shutil.rmtree(made, ignore_errors=True)
+        except OSError as error:
+            raise BadEnvironment(
+                f"cannot write the build cache {cache}: {error.strerror or error}",
+                "free space there or set EPITAXY_HOME to a writable folder",
+            ) from None
+
+    def _build_in(
+        self,
+        made: Path,
+        folder: Path,
+        command: list[str],
+        files: Mapping[str, str],
+        facts: Mapping[str, str],
+    ) -> Build:
+        for name, text in files.items():
+            path = made / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", newline="")
+        start = time.monotonic()
+        code, log = _compile(command, made, self.timeout_s)
+        seconds = time.monotonic() - start
+        library = made / command[-1]
+        ok = code == 0 and library.is_file()
+        build = Build(
+            ok=ok,
+            folder=str(folder),
+            log=log if ok or log else f"the compiler ended with status {code}",
+            fingerprint=FrozenDict(facts),
+            seconds=seconds,
+        )
+        if code is None:
+            return build.replace(
+                folder="", log=f"compiling took more than {self.timeout_s:g} s\n{log}".strip()
+            )
+        if ok:
+            _write_card(library, facts["compiler"])
+        (made / "build.json").write_text(canonical(build), encoding="utf-8")
+        return _settle(made, folder, build)
+
+    def inspect(self, build: Build) -> FrozenDict[float]:
+        """Code size and vector instructions of the library; empty without objdump."""
+        library = next(Path(build.folder).glob("kernel-*.so"), None) if build.ok else None
+        return inspect_library(library) if library else FrozenDict()
+
+
+def plugin() -> Cpp:
+    """The `cpp` toolchain."""
+    return Cpp()
+
+
+def inspect_library(library: Path) -> FrozenDict[float]:
+    """Static metrics of a library from its disassembly (x86-64 and AArch64).
+
+    `code_bytes`, `vector_fma`, `streaming_stores`, `vector_spills` (vector stores to the stack,
+    an estimate) and `vector_bits` (the widest register used). Empty when objdump is missing.
+    """
+    objdump = shutil.which("objdump")
+    if objdump is None:
+        return FrozenDict()
+    command = [objdump, "-d", "--no-show-raw-insn", "-j", ".text", str(library)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return FrozenDict()
+    lines = [line.partition("\t")[2] for line in done.stdout.splitlines() if "\t" in line]
+    addresses = re.findall(r"^\s+([0-9a-f]+):\t", done.stdout, re.M)
+    if not lines:
+        return FrozenDict()
+
+    def count(pattern: str) -> float:
+        match = re.compile(pattern).match
+        return float(sum(1 for line in lines if match(line)))
+
+    wide = {"zmm": 512, "ymm": 256, "xmm": 128}
+    text = "\n".join(lines)
+    bits = next((b for name, b in wide.items() if f"%{name}" in text), 0)
+    if not bits and re.search(r"\bv\d+\.\d+[bhsd]\b", text):
+        bits = 128
+    return FrozenDict(
+        code_bytes=float(int(addresses[-1], 16) - int(addresses[0], 16)),
+        vector_fma=count(r"vfn?m(add|sub)\w*p[sdh]\b|fml[as]\s+v"),
+        streaming_stores=count(r"v?movnt|stnp\s"),
+        vector_spills=count(
+            r"v?mov[au]p[sd]\s+%[xyz]mm\d+,-?(0x)?[0-9a-f]*\(%r[sb]p|st[rp]\s+q.*\[sp"
+        ),
+        vector_bits=float(bits),
+    )
+
+
+def _command(compiler: Compiler, candidate: Candidate, sources: Mapping[str, str]) -> list[str]:
+    units = [name for name in sources if name.endswith(".cpp")]
+    flags = compose.kernel_flags(candidate)
+    return [compiler.path, *flags, "-I.", *units, "-o", compose.kernel_name(candidate)]
+
+
+def _stay_inside(sources: Mapping[str, str]) -> None:
+    """Refuse sources that would make the compiler read files that are not the candidate's."""
+    for name, text in sources.items():
+        joined = re.sub(r"\\[ \t]*\n", "", text)
+        for pattern, what in _OUTSIDE:
+            if pattern.search(joined):
+                raise BadCandidate(
+                    f"{name} uses {what}",
+                    "include system headers by name, and own headers by their file name",
+                )
+
+
+def _compile(command: list[str], folder: Path, timeout_s: float) -> tuple[int | None, str]:
+    """(exit status, what matters of the output); the status is None when time ran out."""
+    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "TMPDIR": str(folder)}
+    environment["HOME"] = str(folder)
+    limited = _limited(command, timeout_s)
+    with subprocess.Popen(
+        limited,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            _end(process)
+            return None, ""
+        except BaseException:
+            _end(process)
+            raise
+    return process.returncode, trim_log(output.decode(errors="replace"), str(folder))
+
+
+def _limited(command: list[str], timeout_s: float) -> list[str]:
+    prlimit = shutil.which("prlimit")
+    if prlimit is None:
+        return command
+    return [
+        prlimit,
+        f"--as={MEMORY_BYTES}",
+        f"--cpu={int(timeout_s) + 1}",
+        f"--fsize={256 << 20}",
+        "--core=0",
+        *command,
+    ]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill the compiler and its children: they share a session of their own."""
+    import os
+    import signal
+
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def trim_log(text: str, folder: str) -> str:
+    """Errors with their source lines first, then warnings; at most LOG_CHARACTERS characters."""
+    text = text.replace(folder + "/", "").replace(folder, ".")
+    blocks: list[list[str]] = []
+    for line in text.splitlines():
+        if (
+            re.match(r"\S+:\d+(:\d+)?: |\S*(ld|cc1plus|collect2)\S*: |In file included", line)
+            or not blocks
+        ):
+            blocks.append([])
+        blocks[-1].append(line)
+    errors = [b for b in blocks if re.search(r"\berror\b|undefined reference", b[0])]
+    chosen = errors + [b for b in blocks if b not in errors]
+    kept = "\n".join("\n".join(block[:12]) for block in chosen)
+    if len(kept) <= LOG_CHARACTERS:
+        return kept.strip()
+    return kept[:LOG_CHARACTERS].rsplit("\n", 1)[0] + "\n... (shortened)"
+
+
+def _write_card(library: Path, compiler: str) -> None:
+    """The sidecar by which the bundle's loader knows whether the library is fit for a CPU."""
+    import hashlib
+
+    card = {
+        "compiler": compiler,
+        "cpu": list(cpu_flags()),
+        "sha256": hashlib.sha256(library.read_bytes()).hexdigest(),
+    }
+    library.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+
+
+def _settle(made: Path, folder: Path, build: Build) -> Build:
+    """Give the finished folder its name; whoever was first with the same digest stays."""
+    made.chmod(0o755)
+    try:
+        made.rename(folder)
+    except OSError:
+        known = _read(folder)
+        if known is not None:
+            return known
+        shutil.rmtree(folder, ignore_errors=True)  # half a folder, from a crash of the system
+        made.rename(folder)
+    return build
+
+
+def _read(folder: Path) -> Build | None:
+    """The build kept in `folder`; None when there is none, or its library went missing."""
+    try:
+        build = Build.from_dict(json.loads((folder / "build.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+    if build.ok and not any(folder.glob("kernel-*.so")):
+        return None
+    return build.replace(folder=str(folder))
