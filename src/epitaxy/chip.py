@@ -22,7 +22,8 @@ class Level(Record):
 class Chip(Record):
     """Facts of one chip. `levels` run from the smallest to the largest memory."""
 
-    id: str
+    # The default hides Record.id (a property without a setter): a chip has an id of its own.
+    id: str = ""
     name: str
     vendor: str
     kind: str

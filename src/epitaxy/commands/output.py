@@ -1,0 +1,88 @@
+"""What every command shares: where its output goes and how it is laid out."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from epitaxy.errors import BadEnvironment
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+LedgerPath = Annotated[
+    Path | None, typer.Option("--ledger", help="Ledger file (default: <home>/ledger.sqlite).")
+]
+
+
+def open_ledger(path: Path | None) -> Any:
+    """The ledger at `path`, or the user's own."""
+    from epitaxy.ledger import Ledger
+
+    return Ledger(path) if path else Ledger()
+
+
+def stdout() -> Console:
+    """A console for results; wide when stdout is no terminal, so that nothing is cut in a log."""
+    width = None if sys.stdout.isatty() else 160
+    return Console(file=sys.stdout, width=width, highlight=False, soft_wrap=False)
+
+
+def note(text: str) -> None:
+    """One remark on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def emit(document: Any) -> None:
+    """The one JSON document of a `--json` command."""
+    print(json.dumps(document, indent=2, allow_nan=False))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
+    """A plain table on stdout; cells are shown as they are, never read as markup."""
+    table = Table(
+        title=Text(title) if title else None, title_justify="left", box=None, pad_edge=False
+    )
+    for name in header:
+        table.add_column(Text(name, style="bold"), overflow="fold")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+    stdout().print(table)
+
+
+def writable_folder(folder: Path) -> Path:
+    """`folder`, made if need be and proved writable. Raises BadEnvironment."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BadEnvironment(
+            f"cannot write to {folder}: {error.strerror or error}",
+            "choose another folder with --out",
+        ) from None
+    return folder
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write `path` at once or not at all. Raises BadEnvironment."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True) if partial.parent.is_dir() else None
+        raise BadEnvironment(
+            f"cannot write {path}: {error.strerror or error}",
+            "free some space or choose another folder",
+        ) from None
+    return path

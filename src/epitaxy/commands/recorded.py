@@ -1,0 +1,122 @@
+"""Reading the ledger: one candidate, or all that was judged for a problem."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from epitaxy.candidate import Candidate
+from epitaxy.cli import DONE
+from epitaxy.commands.output import emit, open_ledger, stdout
+from epitaxy.errors import BadInput, EpitaxyError
+from epitaxy.problem import Problem, load
+from epitaxy.progress import milliseconds
+from epitaxy.report import Run, diff
+
+STOPPED = "read from the ledger"
+
+
+def recorded_run(target: str, path: Path | None) -> Run:
+    """What the ledger holds for a problem, given its file or the id of it or of a candidate."""
+    with open_ledger(path) as ledger:
+        problem = _problem(ledger, target)
+        best = ledger.best(problem.digest)
+        return Run(
+            problem=problem,
+            judged=tuple(ledger.judged(problem.digest)),
+            best=best[0] if best else None,
+            chip=_chip(),
+            stop_reason=STOPPED,
+        )
+
+
+def _problem(ledger: Any, target: str) -> Problem:
+    if Path(target).suffix or ":" in target or Path(target).exists():
+        return load(target)
+    try:
+        found: Problem = ledger.problem(ledger.candidate(target).problem)
+    except BadInput:
+        found = ledger.problem(target)
+    return found
+
+
+def _chip() -> Any:
+    from epitaxy.plugin import plugins
+
+    try:
+        return plugins("machines").get("local").chip()
+    except EpitaxyError:
+        return None
+
+
+def show_one(id: str, against: str, path: Path | None, as_json: bool) -> int:
+    """Print a candidate with its verdict, or its difference from another; an exit code."""
+    with open_ledger(path) as ledger:
+        candidate = ledger.candidate(id)
+        verdict = ledger.verdict(candidate.digest)
+        if against:
+            change = diff(candidate, _other(ledger, candidate, against))
+            emit({"diff": change}) if as_json else _code("change.diff", change or "no difference")
+            return DONE
+    if as_json:
+        record = {"id": candidate.id, "digest": candidate.digest, **candidate.to_dict()}
+        emit({"candidate": record, "verdict": verdict.to_dict() if verdict else None})
+        return DONE
+    for name, text in _facts(candidate, verdict):
+        print(f"{name:<12} {text}")
+    for name, text in candidate.files.items():
+        print(f"\n--- {name}")
+        _code(name, text)
+    return DONE
+
+
+def _other(ledger: Any, candidate: Candidate, against: str) -> Candidate:
+    if against == "parent" and not candidate.parents:
+        raise BadInput(f"{candidate.id} has no parent", "give --diff the id of another candidate")
+    found: Candidate = ledger.candidate(candidate.parents[0] if against == "parent" else against)
+    return found
+
+
+def _facts(candidate: Candidate, verdict: Any) -> list[tuple[str, str]]:
+    rows = [("candidate", candidate.id), ("problem", candidate.problem[:12])]
+    rows += [("proposer", candidate.proposer), ("toolchain", candidate.toolchain)]
+    rows += [
+        ("intent", candidate.intent),
+        ("parents", ", ".join(p[:12] for p in candidate.parents)),
+    ]
+    rows += [("grown", ", ".join(candidate.regions)), ("left", ", ".join(candidate.left))]
+    rows.append(("status", verdict.status if verdict else "not judged"))
+    if verdict is not None and verdict.accepted:
+        rows.append(("time", milliseconds(verdict.time_s)))
+        rows += [(c.baseline, f"{c.speedup:.2f}x ({c.outcome})") for c in verdict.comparisons]
+    elif verdict is not None:
+        rows.append(("reason", verdict.reason))
+    rows.append(("genome", candidate.genome.replace("\n", "\n" + " " * 13)))
+    return [(name, text) for name, text in rows if text]
+
+
+def _code(name: str, text: str) -> None:
+    """Source on stdout: highlighted on a terminal, exact otherwise."""
+    if not sys.stdout.isatty():
+        print(text)
+        return
+    from rich.syntax import Syntax
+
+    lexer = Syntax.guess_lexer(name, text)
+    stdout().print(Syntax(text, lexer, background_color="default"))
+
+
+def export_one(id: str, out: Path, path: Path | None) -> Path:
+    """Export an accepted candidate into `out`; the path of its model_new.py."""
+    from epitaxy.product import export
+
+    with open_ledger(path) as ledger:
+        candidate = ledger.candidate(id)
+        verdict = ledger.verdict(candidate.digest)
+        problem = ledger.problem(candidate.problem)
+    if verdict is None or not verdict.accepted:
+        state = verdict.status.replace("_", " ") if verdict else "not judged"
+        raise BadInput(f"{candidate.id} is {state}", "only accepted candidates are exported")
+    export(candidate, verdict, problem, out)
+    return out / "model_new.py"

@@ -1,0 +1,137 @@
+"""judge, show, best, replay, report, export: what reads or re-judges recorded candidates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from epitaxy.cli import DONE, NOTHING_ACCEPTED
+from epitaxy.commands.output import (
+    Json,
+    LedgerPath,
+    emit,
+    note,
+    print_table,
+    stdout,
+    writable_folder,
+    write_text,
+)
+
+Id = Annotated[str, typer.Argument(help="A candidate's id, or enough of it.")]
+
+
+def register(app: Any) -> None:
+    """Add this group's commands."""
+    for function in (judge, show, best, replay, report, export):
+        app.command()(function)
+
+
+def judge(
+    candidate: Annotated[str, typer.Argument(help="A folder with sources, or a recorded id.")],
+    problem: Annotated[str, typer.Option("--problem", help="KernelBench-format file.")],
+    ledger: LedgerPath = None,
+    as_json: Json = False,
+) -> int:
+    """Judge one candidate and record the verdict."""
+    from epitaxy.commands.rejudge import judge_one
+
+    run = judge_one(candidate, problem, ledger)
+    from epitaxy.report import summary_table, verdict_json
+
+    _, verdict = run.judged[-1]
+    if as_json:
+        emit(verdict_json(run) | {"verdict": verdict.to_dict()})
+    elif verdict.accepted:
+        stdout().print(summary_table(run))
+    else:
+        mend = f" — {verdict.refusal.mend}" if verdict.refusal else ""
+        print(f"{verdict.status.replace('_', ' ')}: {verdict.reason}{mend}")
+    return DONE if verdict.accepted else NOTHING_ACCEPTED
+
+
+def show(
+    id: Id,
+    diff: Annotated[str, typer.Option("--diff", help="'parent', or an id to compare with.")] = "",
+    ledger: LedgerPath = None,
+    as_json: Json = False,
+) -> int:
+    """Show a candidate: verdict, genome and source, or its difference from another."""
+    from epitaxy.commands.recorded import show_one
+
+    return show_one(id, diff, ledger, as_json)
+
+
+def best(
+    file: Annotated[str, typer.Argument(help="KernelBench-format file.")],
+    ledger: LedgerPath = None,
+    as_json: Json = False,
+) -> int:
+    """Show the fastest accepted candidate for FILE."""
+    from epitaxy.commands.recorded import recorded_run
+    from epitaxy.report import summary_table, verdict_json
+
+    run = recorded_run(file, ledger)
+    if as_json:
+        emit(verdict_json(run))
+    else:
+        stdout().print(summary_table(run))
+    return NOTHING_ACCEPTED if run.best is None else DONE
+
+
+def replay(
+    id: Annotated[str, typer.Argument(help="A candidate's id; none: all of --problem.")] = "",
+    problem: Annotated[str, typer.Option("--problem", help="KernelBench-format file.")] = "",
+    ledger: LedgerPath = None,
+    as_json: Json = False,
+) -> int:
+    """Judge recorded candidates again and say whether the verdicts agree."""
+    from epitaxy.commands.rejudge import replay_all
+
+    rows = replay_all(id, problem, ledger)
+    agreed = sum(row["agrees"] for row in rows)
+    if as_json:
+        emit({"rows": rows, "agreed": agreed, "total": len(rows)})
+    else:
+        header = ("candidate", "then", "now", "then", "now", "agrees")
+        names = ("candidate", "status_then", "status_now", "then", "now")
+        print_table(
+            header, [(*(r[n] for n in names), "yes" if r["agrees"] else "NO") for r in rows]
+        )
+        note(f"{agreed} of {len(rows)} verdicts agree")
+    return DONE if rows and agreed == len(rows) else NOTHING_ACCEPTED
+
+
+def report(
+    target: Annotated[str, typer.Argument(help="A problem's file or a candidate's id.")],
+    out: Annotated[Path, typer.Option("--out", help="The HTML file to write.")],
+    ledger: LedgerPath = None,
+    as_json: Json = False,
+) -> int:
+    """Write the HTML report of what the ledger holds on a problem."""
+    from epitaxy.commands.recorded import recorded_run
+    from epitaxy.report import html
+
+    path = write_text(out, html(recorded_run(target, ledger)))
+    if as_json:
+        emit({"report": str(path)})
+    else:
+        print(path)
+    return DONE
+
+
+def export(
+    id: Id,
+    out: Annotated[Path, typer.Option("--out", help="Folder for model_new.py.")],
+    ledger: LedgerPath = None,
+    as_json: Json = False,
+) -> int:
+    """Write a candidate as a folder with a self-contained model_new.py."""
+    from epitaxy.commands.recorded import export_one
+
+    writable_folder(out)
+    path = export_one(id, out, ledger)
+    print(json.dumps({"export": str(path)}) if as_json else path)
+    return DONE

@@ -1,0 +1,143 @@
+"""The main job, from a file to its report and export."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from epitaxy.cli import DONE, INTERRUPTED, NOTHING_ACCEPTED
+from epitaxy.commands.output import emit, note, stdout, writable_folder, write_text
+from epitaxy.errors import BadInput
+from epitaxy.problem import Problem, load
+from epitaxy.progress import Display, milliseconds
+from epitaxy.report import Run, html, summary_table, verdict_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How to search; as on the command line."""
+
+    chip: str = "local"
+    proposer: str = "grower"
+    budget: str = "2m"
+    seed: int = 0
+    ledger: Path | None = None
+    trust: bool = False
+
+
+def optimize_file(file: str, options: Options, out: Path | None, as_json: bool) -> int:
+    """Search, then leave report, verdict and export in `out`; an exit code."""
+    check_names(options)
+    if out is not None:
+        writable_folder(out)
+    problem = load(file)
+    folder = writable_folder(out or default_folder(problem))
+    run, interrupted = search(problem, options)
+    if interrupted:
+        note(kept(run))
+        if as_json:
+            emit(verdict_json(run))
+        return INTERRUPTED
+    paths = leave(run, folder)
+    if as_json:
+        emit(verdict_json(run) | {"files": {k: str(v) for k, v in paths.items()}})
+    else:
+        stdout().print(summary_table(run, paths))
+    return NOTHING_ACCEPTED if run.best is None else DONE
+
+
+def check_names(options: Options) -> None:
+    """Raise UnknownName or BadInput before anything slow is begun."""
+    from epitaxy.plugin import plugins
+
+    plugins("proposers").get(options.proposer)
+    if options.chip in plugins("machines").names():
+        return
+    from epitaxy.chip import find
+
+    known = find(options.chip)
+    raise BadInput(
+        f"no machine here has the chip {known.name}",
+        "kernels are judged where they run: use --chip local",
+    )
+
+
+def default_folder(problem: Problem) -> Path:
+    """`epitaxy-out/<problem's name>`, with a name that is safe as a folder's."""
+    name = re.sub(r"[^\w.-]+", "_", problem.name).strip("._") or "problem"
+    return Path("epitaxy-out") / name
+
+
+def open_machine(name: str) -> Any:
+    """The machine plugin called `name`."""
+    from epitaxy.plugin import plugins
+
+    return plugins("machines").get(name)
+
+
+def search(problem: Problem, options: Options) -> tuple[Run, bool]:
+    """Run one study with live progress; what is known at its end, and whether it was cut short."""
+    from epitaxy.study import create_study
+
+    machine = open_machine(options.chip)
+    study = create_study(
+        problem,
+        machine=machine,
+        proposer=options.proposer,
+        ledger=options.ledger,
+        budget=options.budget,
+        seed=options.seed,
+        trust=options.trust,
+    )
+    interrupted = False
+    with Display(f"{problem.name} on {machine.chip().name}") as display:
+        try:
+            measure_chip(machine, display)
+            study.optimize(callbacks=[display])
+        except KeyboardInterrupt:
+            interrupted = True
+    reason = "interrupted" if interrupted else study.stop_reason
+    run = Run(
+        problem=problem,
+        judged=tuple(study.view().judged()),
+        best=study.best,
+        chip=machine.chip(),
+        stop_reason=reason,
+        fingerprint=machine.fingerprint(),
+    )
+    return run, interrupted
+
+
+def measure_chip(machine: Any, display: Display) -> None:
+    """Probe this machine once, so that floors rest on measured peaks."""
+    if machine.chip().measured:
+        return
+    from epitaxy.probe import probe
+
+    display.note("first use of this machine: measuring its peaks (once)")
+    probe(progress=display.step, budget_s=30)
+
+
+def kept(run: Run) -> str:
+    """What an interrupted user wants to know."""
+    best = f"; best {milliseconds(run.best[1].time_s)} ({run.best[0].id})" if run.best else ""
+    count = len(run.judged)
+    return f"interrupted: {count} judged candidates are kept{best}; the same command resumes"
+
+
+def leave(run: Run, folder: Path) -> dict[str, Path]:
+    """Write verdict.json, report.html and export/ into `folder`; their paths."""
+    paths = {
+        "report": write_text(folder / "report.html", html(run)),
+        "verdict": write_text(folder / "verdict.json", json.dumps(verdict_json(run), indent=2)),
+    }
+    if run.best is not None:
+        from epitaxy.product import export
+
+        candidate, verdict = run.best
+        export(candidate, verdict, run.problem, folder / "export")
+        paths["export"] = folder / "export" / "model_new.py"
+    return paths

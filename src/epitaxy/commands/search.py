@@ -1,0 +1,63 @@
+"""optimize, bench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from epitaxy.commands.output import Json, LedgerPath
+
+
+def register(app: Any) -> None:
+    """Add this group's commands."""
+    app.command()(optimize)
+    app.command()(bench)
+
+
+Chip = Annotated[str, typer.Option("--chip", help="Chip to grow for; 'local' is this machine.")]
+With = Annotated[str, typer.Option("--with", help="Proposer (see: epitaxy proposers).")]
+Budget = Annotated[str, typer.Option("--budget", help="90s, 2m, 1h, or a number of candidates.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the search.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Run candidates without a sandbox if there is none here.")
+]
+
+
+def optimize(
+    file: Annotated[str, typer.Argument(help="KernelBench-format file, or package.module:Class.")],
+    chip: Chip = "local",
+    proposer: With = "grower",
+    budget: Budget = "2m",
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for results.")] = None,
+    seed: Seed = 0,
+    ledger: LedgerPath = None,
+    trust: Trust = False,
+    as_json: Json = False,
+) -> int:
+    """Grow, prove and export the fastest kernel found for FILE."""
+    from epitaxy.commands.run import Options, optimize_file
+
+    options = Options(chip, proposer, budget, seed, ledger, trust)
+    return optimize_file(file, options, out, as_json)
+
+
+def bench(
+    folder: Annotated[Path, typer.Argument(help="Folder of KernelBench-format files.")],
+    budget: Budget = "90s",
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path(
+        "epitaxy-out/bench"
+    ),
+    proposer: With = "grower",
+    seed: Seed = 0,
+    ledger: LedgerPath = None,
+    trust: Trust = False,
+    as_json: Json = False,
+) -> int:
+    """Optimize each file of FOLDER (resuming) and write table.json and table.md."""
+    from epitaxy.commands.bench import bench_folder
+    from epitaxy.commands.run import Options
+
+    options = Options("local", proposer, budget, seed, ledger, trust)
+    return bench_folder(folder, options, out, as_json)

@@ -1,0 +1,166 @@
+"""`epitaxy doctor`: what works on this machine, what does not, and the mend."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from epitaxy.errors import EpitaxyError
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One thing looked at. `needed`: the main job cannot run without it."""
+
+    name: str
+    ok: bool
+    detail: str
+    mend: str = ""
+    needed: bool = False
+
+
+def examine(ledger: Path | None = None) -> list[Row]:
+    """Look at everything that `epitaxy optimize` uses; never raises for what it finds."""
+    rows = [_guard("python", True, _python), _guard("torch", True, _torch)]
+    rows += [_guard("compiler", True, _compiler), _guard("openmp", True, _openmp)]
+    rows += [_guard("sandbox", True, _sandbox), _guard("real-time priority", False, _real_time)]
+    rows += [_guard("measured chip", False, _chip)]
+    rows += [_guard("ledger", True, lambda: _ledger(ledger))]
+    return rows + _plugins("toolchains") + _plugins("baselines")
+
+
+def usable(rows: list[Row]) -> bool:
+    """Whether the main job can run."""
+    return all(row.ok for row in rows if row.needed)
+
+
+Finding = tuple[bool, str, str]
+"""ok, detail, mend"""
+
+
+def _guard(name: str, needed: bool, look: Callable[[], Finding]) -> Row:
+    try:
+        ok, detail, mend = look()
+    except EpitaxyError as error:
+        ok, detail, mend = False, error.message, error.mend
+    # A broken part must not hide the state of the others.
+    except Exception as error:
+        ok, detail, mend = False, f"{type(error).__name__}: {error}", "report this as a fault"
+    return Row(name, ok, detail, "" if ok else mend, needed)
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return sys.version_info >= (3, 11), version, "use Python 3.11 or newer"
+
+
+def _torch() -> Finding:
+    try:
+        return True, importlib.metadata.version("torch"), ""
+    except importlib.metadata.PackageNotFoundError:
+        return False, "not installed", "pip install torch"
+
+
+def _compiler() -> Finding:
+    from epitaxy.compiler import find_compiler
+
+    found = find_compiler()
+    return True, str(found), ""
+
+
+def _openmp() -> Finding:
+    from epitaxy.compiler import find_compiler
+
+    compiler = find_compiler()
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "try.cpp"
+        source.write_text(
+            '#include <omp.h>\nextern "C" int n() { return omp_get_max_threads(); }\n'
+        )
+        built = subprocess.run(
+            [
+                compiler.path,
+                "-fopenmp",
+                "-shared",
+                "-fPIC",
+                source,
+                "-o",
+                source.with_suffix(".so"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    if built.returncode == 0:
+        return True, "builds", ""
+    lines = built.stderr.strip().splitlines() or ["the compiler said nothing"]
+    return False, lines[0], f"install the OpenMP runtime of {compiler.path} (libgomp)"
+
+
+def _sandbox() -> Finding:
+    from epitaxy.sandbox import available
+
+    found = available()
+    return found.ok, found.detail, found.mend
+
+
+def _real_time() -> Finding:
+    """Tried in a child, so that this process keeps its own priority."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+    ok = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    mend = "give this user an rtprio limit in /etc/security/limits.conf: intervals will be narrower"
+    return ok, "permitted" if ok else "not permitted: timings are noisier", mend
+
+
+def _chip() -> Finding:
+    from epitaxy.probe import measured_chip
+
+    chip = measured_chip()
+    if chip is None:
+        return False, "this machine has not been measured", "run: epitaxy probe"
+    return True, chip.name, ""
+
+
+def _ledger(path: Path | None) -> Finding:
+    from epitaxy.ledger import default_path
+
+    path = path or default_path()
+    folder = next(p for p in (path.parent, *path.parents) if p.is_dir())
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return (
+            False,
+            f"{path}: {error.strerror}",
+            "choose another file with --ledger or EPITAXY_HOME",
+        )
+    return True, str(path), ""
+
+
+def _plugins(folder: str) -> list[Row]:
+    from epitaxy.plugin import plugins
+
+    known = plugins(folder)
+
+    def look(name: str) -> Finding:
+        found = known.get(name).available()
+        return found.ok, found.detail, found.mend
+
+    def row(name: str) -> Row:
+        return _guard(f"{folder.removesuffix('s')} {name}", False, lambda: look(name))
+
+    return [row(name) for name in known.names()]

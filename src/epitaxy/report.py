@@ -1,0 +1,225 @@
+"""Reports made from records alone: the final table, verdict.json and the HTML page."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from epitaxy.candidate import Candidate
+from epitaxy.chip import Chip
+from epitaxy.problem import Problem
+from epitaxy.progress import milliseconds
+from epitaxy.record import encode
+from epitaxy.verdict import STATUSES, Comparison, Verdict
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+SCHEMA = 1
+NO_EVIDENCE = "no evidence of improvement"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """What a search left behind: every judged candidate in order, and the best accepted one."""
+
+    problem: Problem
+    judged: Sequence[tuple[Candidate, Verdict]] = ()
+    best: tuple[Candidate, Verdict] | None = None
+    chip: Chip | None = None
+    stop_reason: str = ""
+    fingerprint: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many candidates ended with each status."""
+        found = collections.Counter(verdict.status for _, verdict in self.judged)
+        return {status: found[status] for status in STATUSES if found[status]}
+
+
+def headline(run: Run) -> str:
+    """The result in one sentence, never better than the evidence."""
+    if run.best is None:
+        return "no candidate was accepted"
+    best = run.best[1].strongest
+    if best is None:
+        return f"{NO_EVIDENCE}: no baseline could be timed"
+    interval = f"95 % interval {best.low:.2f}–{best.high:.2f}"
+    if best.outcome == "faster":
+        return (
+            f"{best.speedup:.2f}x as fast as {best.baseline}, the strongest baseline ({interval})"
+        )
+    how = "slower than" if best.outcome == "slower" else "as fast as"
+    return f"{NO_EVIDENCE}: {how} {best.baseline} ({best.speedup:.2f}x, {interval})"
+
+
+def verdict_json(run: Run) -> dict[str, Any]:
+    """The result as JSON data: headline figures first, then problem, candidate and full verdict."""
+    candidate, verdict = run.best or (None, None)
+    strongest = verdict.strongest if verdict else None
+    return {
+        "schema": SCHEMA,
+        "headline": headline(run),
+        "outcome": strongest.outcome
+        if strongest
+        else "none accepted"
+        if verdict is None
+        else "no evidence",
+        "speedup": strongest.speedup if strongest else None,
+        "low": strongest.low if strongest else None,
+        "high": strongest.high if strongest else None,
+        "strongest": strongest.baseline if strongest else None,
+        "time_s": verdict.time_s if verdict else None,
+        "baselines": {c.baseline: c.time_s for c in verdict.comparisons} if verdict else {},
+        "floor_s": verdict.floor.time_s if verdict and verdict.floor else None,
+        "limit": verdict.floor.limit if verdict and verdict.floor else None,
+        "of_limit": verdict.of_limit if verdict else None,
+        "stop_reason": run.stop_reason,
+        "judged": {"total": len(run.judged), **run.counts},
+        "problem": _with_digest(run.problem),
+        "candidate": _with_digest(candidate) if candidate else None,
+        "verdict": encode(verdict) if verdict else None,
+        "chip": encode(run.chip) if run.chip else None,
+        "machine": dict(run.fingerprint),
+    }
+
+
+def _with_digest(item: Problem | Candidate) -> dict[str, Any]:
+    return {"id": item.id, "digest": item.digest, **item.to_dict()}
+
+
+def comparison_rows(verdict: Verdict) -> list[Comparison]:
+    """The baselines, strongest first."""
+    return sorted(verdict.comparisons, key=lambda c: c.time_s)
+
+
+def fact_rows(run: Run) -> list[tuple[str, str]]:
+    """Everything about the result that is not a comparison or an error, as name and text."""
+    rows = []
+    if run.best is not None:
+        candidate, verdict = run.best
+        rows.append(("candidate", f"{candidate.id} by {candidate.proposer}: {candidate.intent}"))
+        rows.append(("grown", ", ".join(candidate.regions) or "nothing"))
+        rows.append(("left with PyTorch", ", ".join(candidate.left) or "nothing"))
+        if verdict.floor is not None:
+            basis = "measured" if verdict.floor.measured else "datasheet"
+            limit = f"{milliseconds(verdict.floor.time_s)}, set by {verdict.floor.limit} ({basis})"
+            rows.append(("physical floor", limit))
+        if verdict.of_limit is not None:
+            rows.append(("of the limit", f"{verdict.of_limit:.0%}"))
+        if verdict.energy_j is not None:
+            rows.append(("energy", f"{verdict.energy_j:.4g} J per call"))
+    counts = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in run.counts.items())
+    rows.append(("judged", f"{len(run.judged)} candidates ({counts})" if counts else "none"))
+    rows += [("commonest refusal", text) for text in common_reasons(run)[:1] if run.best is None]
+    rows.append(("stopped because", run.stop_reason or "not said"))
+    return rows
+
+
+def common_reasons(run: Run) -> list[str]:
+    """Why candidates were not accepted, the commonest first, with how often."""
+    texts = collections.Counter(
+        v.refusal.message if v.refusal else v.reason for _, v in run.judged if not v.accepted
+    )
+    return [f"{text} ({count} times)" for text, count in texts.most_common()]
+
+
+def parent_of(run: Run, candidate: Candidate) -> Candidate | None:
+    """The first parent of `candidate` that was judged in this run."""
+    known = {c.digest: c for c, _ in run.judged}
+    return next((known[p] for p in candidate.parents if p in known), None)
+
+
+def diff(new: Candidate, old: Candidate) -> str:
+    """A unified diff of two candidates' files; "" when they are the same."""
+    parts: list[str] = []
+    for name in sorted({*new.files, *old.files}):
+        before, after = (c.files.get(name, "").splitlines() for c in (old, new))
+        parts += difflib.unified_diff(
+            before, after, f"{old.id}/{name}", f"{new.id}/{name}", lineterm=""
+        )
+    return "\n".join(parts)
+
+
+def summary_table(run: Run, paths: Mapping[str, Path] | None = None) -> Group:
+    """The final table for a terminal (a rich renderable)."""
+    from rich.console import Group
+    from rich.text import Text
+
+    style = "bold green" if won(run) else "bold yellow"
+    parts: list[Any] = [Text(f"{run.problem.name}: {headline(run)}", style=style), Text("")]
+    if run.best is not None:
+        parts += [_comparison_table(run.best[1]), Text("")]
+        if run.best[1].errors:
+            parts += [_error_table(run.best[1]), Text("")]
+    parts.append(
+        _pairs(fact_rows(run) + [(name, str(path)) for name, path in (paths or {}).items()])
+    )
+    return Group(*parts)
+
+
+def won(run: Run) -> bool:
+    """Whether the best candidate is shown to be faster than the strongest baseline."""
+    strongest = run.best[1].strongest if run.best else None
+    return strongest is not None and strongest.outcome == "faster"
+
+
+def _table(*header: str) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for position, name in enumerate(header):
+        table.add_column(name, justify="right" if position else "left", header_style="bold")
+    return table
+
+
+def _comparison_table(verdict: Verdict) -> Table:
+    from rich.text import Text
+
+    table = _table("", "time", "ours is", "95 % interval", "outcome")
+    table.add_row(Text("ours", style="bold"), milliseconds(verdict.time_s), "", "", "")
+    for row in comparison_rows(verdict):
+        interval = f"{row.low:.2f}–{row.high:.2f}"
+        cells = (
+            row.baseline,
+            milliseconds(row.time_s),
+            f"{row.speedup:.2f}x",
+            interval,
+            row.outcome,
+        )
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _error_table(verdict: Verdict) -> Table:
+    from rich.text import Text
+
+    table = _table("error against float64", "ours", "honest", "limit")
+    for row in verdict.errors:
+        numbers = (f"{v:.2e}" for v in (row.error, row.honest, row.limit))
+        table.add_row(*map(Text, (row.distribution, *numbers)))
+    return table
+
+
+def _pairs(rows: Sequence[tuple[str, str]]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(Text(name, style="dim"), Text(text))
+    return table
+
+
+def html(run: Run) -> str:
+    """One self-contained page: inline style and SVG, no script, nothing loaded from elsewhere."""
+    from epitaxy.report_page import render
+
+    return render(run)
