@@ -120,8 +120,16 @@ template <class V> EPX half<V> high(V v) {
     if constexpr (is_wide<V>) return v.hi;
     else { half<V> h; std::memcpy(&h, (const char*)&v + sizeof h, sizeof h); return h; }
 }
+template <class V, class H, int... I> EPX V join_(H lo, H hi, std::integer_sequence<int, I...>) {
+#if defined(__clang__) || __GNUC__ >= 12
+    return __builtin_shufflevector(lo, hi, I...);
+#else
+    return V{(I < lanes<H> ? lo[I % lanes<H>] : hi[I % lanes<H>])...};
+#endif
+}
 template <class V> EPX V concat(half<V> lo, half<V> hi) {
     if constexpr (is_wide<V>) return {lo, hi};
+    else if constexpr (lanes<V> > 2) return join_<V>(lo, hi, std::make_integer_sequence<int, lanes<V>>{});
     else {
         V v;
         std::memcpy(&v, &lo, sizeof lo);
@@ -134,6 +142,12 @@ template <class To, class V> EPX To convert(V v) {  // lane-wise conversion; flo
     else if constexpr (is_scalar<To>) return To(v);
     else if constexpr (is_wide<To> || is_wide<V>)
         return concat<To>(convert<half<To>>(low(v)), convert<half<To>>(high(v)));
+#if defined(__AVX2__)
+    else if constexpr (lanes<V> == 8 && std::is_same_v<elem<V>, uint8_t> && sizeof(To) == 32)
+        return convert<To>(vi<8>(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bits_as<int64_t>(v)))));
+#endif
+    else if constexpr (sizeof(elem<V>) < 4 && is_float<To>)  // by int32: compilers do each step well
+        return __builtin_convertvector(__builtin_convertvector(v, ints<rebind<V, float>>), To);
     else return __builtin_convertvector(v, To);
 }
 
@@ -206,6 +220,10 @@ template <class V> EPX rebind<V, uint16_t> to_f16(V v) {
     r = select(a > 0x7f800000, splat<ints<V>>(0x7e00), r);
     return convert<rebind<V, uint16_t>>(r | ((u >> 16) & 0x8000));
 }
+template <class V> EPX V even_lanes(V a, V b) {  // lanes 0, 2, ... of a then b
+    constexpr int L = lanes<V>;
+    return build<V>([=](int i) { return 2 * i < L ? a[(2 * i) % L] : b[(2 * i) % L]; });
+}
 template <class V> EPX V raw_load(const void* p) { V v; std::memcpy(&v, p, sizeof v); return v; }
 template <class V> EPX void raw_store(void* p, V v) { std::memcpy(p, &v, sizeof v); }
 
@@ -216,6 +234,9 @@ template <class V, class T> EPX V load(const T* p) {
     else if constexpr (std::is_same_v<T, f16>)
         return convert<V>(from_f16<rebind<V, float>>(raw_load<rebind<V, uint16_t>>(p)));
     else if constexpr (std::is_same_v<T, bool>) return load<V>((const uint8_t*)p);
+    else if constexpr (std::is_same_v<T, int64_t> && std::is_same_v<elem<V>, int32_t> && !is_scalar<V>)
+        return even_lanes(raw_load<V>(p), raw_load<V>(p + lanes<V> / 2));
+    else if constexpr (is_wide<rebind<V, T>>) return convert<V>(load<rebind<V, T>>(p));
     else return convert<V>(raw_load<rebind<V, T>>(p));
 }
 template <class T, class V> EPX void store(T* p, V v) {
@@ -227,6 +248,7 @@ template <class T, class V> EPX void store(T* p, V v) {
     else if constexpr (std::is_same_v<T, bool> && is_scalar<V>) *p = v != 0;
     else if constexpr (std::is_same_v<T, bool>)
         raw_store(p, convert<rebind<V, uint8_t>>((v != elem<V>(0)) & 1));
+    else if constexpr (is_wide<rebind<V, T>>) store(p, convert<rebind<V, T>>(v));
     else raw_store(p, convert<rebind<V, T>>(v));
 }
 // Only the first n elements are touched (n may be <= 0 or above the lanes); the others read `fill`.
@@ -362,15 +384,19 @@ template <class V> EPX V fma(V a, V b, V c) {  // one rounding wherever the chip
 #endif
     else return a * b + c;
 }
-template <class V> EPX V fma(V a, V b, elem<V> c) { return fma(a, b, splat<V>(c)); }
+template <class V, class = std::enable_if_t<!is_scalar<V>>> EPX V fma(V a, V b, elem<V> c) { return fma(a, b, splat<V>(c)); }
 template <class V> EPX V neg(V x) { return -x; }
 template <class V> EPX V abs(V x) {
     if constexpr (is_float<V>) return bits_as<V>(bits(x) & std::numeric_limits<elem<ints<V>>>::max());
     else return select(x < elem<V>(0), -x, x);
 }
 // If either is NaN: the second (one instruction on x86). maximum/minimum: NaN wins, as in PyTorch.
-template <class V> EPX V max_fast(V a, V b) { return select(a > b, a, b); }
-template <class V> EPX V min_fast(V a, V b) { return select(a < b, a, b); }
+#define EPX_MINMAX(name, op, x86) \
+    template <class V> EPX V name(V a, V b) { \
+        if constexpr (is_wide<V>) return {name(a.lo, b.lo), name(a.hi, b.hi)}; \
+        EPX_IF512(_mm512_##x86##_ps(a, b)) EPX_IF256(_mm256_##x86##_ps(a, b)) EPX_IF128(_mm_##x86##_ps(a, b)) \
+        else return select(a op b, a, b); }
+EPX_MINMAX(max_fast, >, max) EPX_MINMAX(min_fast, <, min)
 template <class V> EPX V maximum(V a, V b) {
     if constexpr (is_float<V>) return select(a != a, a, max_fast(a, b)); else return max_fast(a, b);
 }
