@@ -18,7 +18,7 @@ DONE, NOTHING_ACCEPTED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: the process's own) and return its exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     # typer and rich cost as much as the rest of the start: only a command needs them.
     from epitaxy.commands import command
 

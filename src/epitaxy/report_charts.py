@@ -153,7 +153,7 @@ def _y_axis(chart: Chart, y: Scale, form: Any, name: str, right: int = WIDTH - R
 
 
 def limit_chart(run: Run) -> Chart | None:
-    """The roofline when the problem counts flops, else achieved bandwidth; None if nothing is known."""
+    """The roofline if the problem counts flops, else achieved bandwidth; None if unknown."""
     if run.best is None or run.best[1].time_s is None:
         return None
     work = run.problem.work

@@ -1,0 +1,46 @@
+# setup: everything the main job needs, into .venv (once; again when dependencies change)
+# demo:  a PyTorch module becomes a faster, proven, exported kernel
+# test, check, bench, clean, setup-peers (ONNX Runtime and OpenVINO as further baselines)
+
+VENV   ?= .venv
+DEMO   ?= examples/rmsnorm.py
+BUDGET ?= 60s
+OUT    ?= docs/results/bench
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.setup
+PEERS  := $(VENV)/.setup-peers
+TESTS  := $(wildcard tests/null tests/host tests/chip)
+
+.PHONY: setup setup-peers demo test check bench clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt .ci/python
+	@.ci/python -c ''
+	.ci/python -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "error: this Python cannot make virtual environments — apt install python3-venv" >&2; exit 2; }
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+setup-peers: $(PEERS)
+
+$(PEERS): $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/epitaxy optimize $(DEMO) --budget $(BUDGET) --out epitaxy-out/demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(TESTS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/epitaxy bench examples --budget 90s --out $(OUT)
+
+clean:
+	rm -rf $(VENV) build epitaxy-out .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
