@@ -1,0 +1,66 @@
+"""Regions as one C++ source: `extern "C" void region0(const void* const* in, void* const* out)`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from epitaxy.proposers.grower.algebra import Region
+from epitaxy.proposers.grower.emit_expr import STORAGE, Unsupported, indent
+from epitaxy.proposers.grower.emit_loops import write_kernel
+from epitaxy.proposers.grower.genome import Choices, Genome
+from epitaxy.proposers.grower.rewrite import coalesce
+from epitaxy.proposers.grower.schedule import plan
+
+__all__ = ["Unsupported", "emit_region", "emit_source"]
+
+
+@cache
+def header() -> str:
+    """The vector functions and loops that every kernel builds on."""
+    folder = Path(__file__).parent
+    parts = ["simd.h", "simd_math.h", "kernel.h"]
+    return "\n".join((folder / p).read_text() for p in parts).replace("#pragma once\n", "")
+
+
+def emit_source(regions: Sequence[Region], genome: Genome) -> str:
+    """The whole kernel.cpp for `regions` under `genome`. Raises Unsupported."""
+    body = "\n".join(emit_region(r, genome.of(r.name)) for r in regions)
+    return f"{header()}\n{body}"
+
+
+def emit_region(region: Region, choices: Choices) -> str:
+    """One region's function. Raises Unsupported when the algebra holds what C++ here cannot."""
+    region = coalesce(region)
+    schedule = plan(region, choices)
+    buffers: dict[int, tuple[str, str]] = {}
+    lines: list[str] = []
+    for i, spec in enumerate(region.inputs):
+        T = _storage(spec.dtype)
+        buffers[i] = (f"x{i}", spec.dtype)
+        lines.append(f"const {T}* const x{i} = static_cast<const {T}*>(in[{i}]);  // {spec}")
+    for i, spec in enumerate(region.outputs):
+        T = _storage(spec.dtype)
+        lines.append(f"{T}* const y{i} = static_cast<{T}*>(out[{i}]);  // {spec}")
+    for i, (name, (dtype, numel)) in enumerate(schedule.temporaries.items()):
+        T = _storage(dtype)
+        buffers[len(region.inputs) + i] = (name, dtype)
+        lines += [f"epx::Scratch<{T}> {name}_({numel});", f"{T}* const {name} = {name}_.data;"]
+    lines += [f"using V = epx::vf<{choices.width}>;", f"using VI = epx::vi<{choices.width}>;"]
+    for number, kernel in enumerate(schedule.kernels):
+        outer = " x ".join(f"{a.name}:{a.size}" for a in kernel.outer) or "1"
+        inner = " x ".join(f"{a.name}:{a.size}" for a in kernel.inner) or "1"
+        what = ", ".join(t.buffer for t in kernel.targets)
+        lines.append(f"// kernel {number}: {what} over {outer}, reducing {inner}")
+        lines += write_kernel(kernel, choices, buffers)
+    lines += [f"(void){b};" for b, _ in buffers.values()]
+    source = f"// {region.name} replaces {', '.join(region.source) or 'a region'}\n// {choices}"
+    signature = f'extern "C" void {region.name}(const void* const* in, void* const* out) {{'
+    return "\n".join([source, signature, *indent(lines), "}", ""])
+
+
+def _storage(dtype: str) -> str:
+    if dtype not in STORAGE:
+        raise Unsupported(f"{dtype} tensors")
+    return STORAGE[dtype]

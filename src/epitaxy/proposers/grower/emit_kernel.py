@@ -1,0 +1,256 @@
+"""One loop nest of C++: rows (lanes run along the inner axes) or columns (each lane is a row).
+
+A kernel works in passes over its inner axes. Pass p computes every reduction whose operand needs
+only results of earlier passes; stores happen as soon as their value can be had.
+"""
+
+from __future__ import annotations
+
+import math
+
+from epitaxy.proposers.grower.algebra import Axis, Index, Load, Map, Reduce, Scan, Value, operands, walk
+from epitaxy.proposers.grower.emit_expr import (
+    SCALAR,
+    VECTOR,
+    Expressions,
+    Scope,
+    Unsupported,
+    indent,
+    kind,
+)
+from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.schedule import Kernel, Target
+
+STASH_LIMIT_BYTES = 1 << 20
+SUM_BLOCK = 4096
+COSTLY = ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "tanh",
+          "sigmoid", "erf", "atan", "sinh", "cosh", "pow", "div", "sqrt", "rsqrt", "reciprocal")  # fmt: skip
+
+
+class Passes:
+    """Which pass computes what: `ready[v]` is the first pass in which v can be had."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.values = walk(tuple(t.value for t in kernel.targets))
+        self.inner = frozenset(kernel.inner)
+        self.ready: dict[Value, int] = {}
+        for v in self.values:
+            below = max((self.ready[o] for o in operands(v)), default=0)
+            self.ready[v] = below + 1 if isinstance(v, Reduce) else below
+        reduces = [v for v in self.values if isinstance(v, Reduce)]
+        self.reduces: dict[int, list[Reduce]] = {}
+        for r in reduces:
+            self.reduces.setdefault(self.ready[r] - 1, []).append(r)
+        self.stores: dict[int, list[Target]] = {}
+        self.row_stores: list[Target] = []
+        elementwise = not reduces and not any(isinstance(v, Scan) for v in self.values)
+        for t in kernel.targets:
+            if elementwise or set(t.axes) & self.inner:
+                self.stores.setdefault(self.ready[t.value], []).append(t)
+            else:
+                self.row_stores.append(t)
+        self.count = 1 + max([*self.reduces, *self.stores], default=-1)
+
+    def needed(self, number: int) -> list[Value]:
+        """Values that vary along the inner axes and are evaluated in pass `number`, in order."""
+        roots = [r.arg for r in self.reduces.get(number, [])]
+        roots += [t.value for t in self.stores.get(number, [])]
+        seen: dict[Value, None] = {}
+        stack: list[Value] = list(roots)
+        while stack:
+            v = stack.pop()
+            if v in seen or isinstance(v, Reduce) or not v.axes & self.inner:
+                continue
+            seen[v] = None
+            stack.extend(operands(v))
+        return [v for v in self.values if v in seen]
+
+    def stashed(self) -> dict[Value, int]:
+        """Costly values worth keeping between passes, with the pass that computes them first."""
+        found: dict[Value, int] = {}
+        wanted = [self.needed(p) for p in range(self.count)]
+        for p, values in enumerate(wanted):
+            later = {v for q in range(p + 1, self.count) for v in wanted[q]}
+            shared = [v for v in values if v in later and v not in found]
+            for v in shared:
+                users = [u for u in shared if v in operands(u)]
+                if not users and kind(v.dtype) == "f" and _cost(v) > 0:
+                    found[v] = p
+        return found
+
+
+def _cost(value: Value) -> int:
+    """How dear it is to compute `value` again (0: just load it again)."""
+    cost = 0
+    for v in walk((value,)):
+        if isinstance(v, Scan) or (isinstance(v, Map) and v.fn in COSTLY):
+            cost += 4
+        elif isinstance(v, Map):
+            cost += 1
+    loads = sum(isinstance(v, Load) and bool(v.axes) for v in walk((value,)))
+    return cost if cost >= 4 else max(0, loads - 1)
+
+
+def lane_axis(kernel: Kernel, choices: Choices) -> Axis | None:
+    """The axis to vectorise: the one along which most data is contiguous."""
+    values = walk(tuple(t.value for t in kernel.targets))
+    score: dict[Axis, float] = {}
+    ordered = [a for v in values for a in _ordered_axes(v)]
+    for a in (*kernel.outer, *kernel.inner):
+        if a in kernel.inner and a in ordered and a != kernel.inner[-1]:
+            continue  # a scan or a position must run in its own order
+        weight = 0.0
+        for v in values:
+            if isinstance(v, Load) and abs(v.index.coefficient(a)) == 1:
+                weight += math.prod(x.size for x in v.axes)
+        for t in kernel.targets:
+            if a in t.axes and t.index.coefficient(a) == 1:
+                weight += t.numel
+        score[a] = weight * min(1.0, a.size / choices.width) + a.size * 1e-9
+    ranked = sorted(score, key=lambda a: -score[a])
+    if not ranked:
+        return None
+    second = choices.lane and len(ranked) > 1 and score[ranked[1]] >= 1
+    return ranked[1] if second else ranked[0]
+
+
+def _ordered_axes(value: Value) -> tuple[Axis, ...]:
+    if isinstance(value, Scan):
+        return value.along
+    if isinstance(value, Reduce) and value.kind in ("argmax", "argmin"):
+        return value.over
+    return ()
+
+
+class KernelWriter(Expressions):
+    """What row and column kernels share: task loop, reductions' bookkeeping, stores."""
+
+    def __init__(self, kernel: Kernel, choices: Choices, buffers: dict[int, tuple[str, str]], lane: Axis | None) -> None:
+        axes = (*kernel.outer, *kernel.inner)
+        names = {a: f"{a.name}" for a in axes}
+        super().__init__(buffers, lane, names)
+        self.kernel, self.choices = kernel, choices
+        self.passes = Passes(kernel)
+        self.inner = frozenset(kernel.inner)
+        self.N = choices.width
+        self.results: dict[Value, str] = {}
+        self.prefetch = choices.prefetch * choices.width
+        self.streams = False
+        for v in self.passes.values:
+            kind(v.dtype)
+
+    def stash_plan(self) -> dict[Value, tuple[int, str]]:
+        """Stashed values: first pass and buffer name."""
+        length = math.prod(a.size for a in self.kernel.inner) * 4 * self.stash_rows()
+        if not self.choices.stash or length > STASH_LIMIT_BYTES:
+            return {}
+        return {v: (p, f"kept{i}") for i, (v, p) in enumerate(self.passes.stashed().items())}
+
+    def stash_rows(self) -> int:
+        """Rows that one thread keeps at a time."""
+        return 1
+
+    def put(self, target: Target, value: str, vector: bool) -> str:
+        """The statement that stores `value`."""
+        pointer = f"{target.buffer} + {self.address(target.index)}"
+        if not vector:
+            return f"epx::store({pointer}, {value});"
+        assert self.lane is not None
+        step = target.index.coefficient(self.lane)
+        if step != 1:
+            return f"epx::put_strided({self.tail}, {pointer}, {value}, {step}, n);"
+        stream = self.choices.stream and target.dtype == "float32" and target.buffer.startswith("y")
+        self.streams |= bool(stream)
+        return f"epx::put{'_stream' if stream else ''}({self.tail}, {pointer}, {value}, n);"
+
+    def flat_position(self, reduce: Reduce) -> str:
+        """The flat position over the reduced axes at the current loop variables (lane 0)."""
+        terms, stride = [], 1
+        for axis in reversed(reduce.over):
+            terms.append(f"{self.names[axis]} * {stride}" if stride > 1 else self.names[axis])
+            stride *= axis.size
+        if stride > 2**31 - 1:
+            raise Unsupported("positions beyond 32 bits")
+        return " + ".join(reversed(terms))
+
+    def task_loop(self, tasks: list[tuple[str, int]], body: list[str], scratch: list[str]) -> list[str]:
+        """Run `body` for every combination of the task variables, in parallel if it pays."""
+        total = math.prod(n for _, n in tasks)
+        decode, stride = [], total
+        for name, size in tasks:
+            stride //= size
+            if size > 1:
+                text = "t" if stride == 1 else f"t / {stride}"
+                decode.append(f"const int64_t {name} = {text}{f' % {size}' if stride * size < total else ''};")
+            else:
+                decode.append(f"const int64_t {name} = 0;")
+        loop = [f"for (int64_t t = 0; t < {total}; ++t) {{", *indent(decode + body), "}"]
+        fence = ["epx::fence();"] if self.streams else []
+        if total < 2 or self.kernel.numel < 8192 or self.choices.threads == 1:
+            return ["{", *indent([*scratch, *loop, *fence]), "}"]
+        share = "schedule(dynamic)" if self.choices.dynamic else "schedule(static)"
+        threads = f" num_threads({self.choices.threads})" if self.choices.threads else ""
+        return [
+            f"#pragma omp parallel{threads}", "{",
+            *indent([*scratch, f"#pragma omp for {share} nowait", *loop, *fence]), "}",
+        ]  # fmt: skip
+
+
+def initial(reduce: Reduce, vector: bool = True) -> str:
+    """The neutral element of a reduction."""
+    of = kind(reduce.arg.dtype)
+    table = {"sum": "0", "prod": "1", "any": "0", "all": "-1"}
+    if reduce.kind in table:
+        number = table[reduce.kind]
+    elif of == "f":
+        number = "-INFINITY" if reduce.kind in ("max", "argmax") else "INFINITY"
+    else:
+        number = "INT32_MIN" if reduce.kind in ("max", "argmax") else "INT32_MAX"
+    return f"epx::splat<{VECTOR[of]}>({number})" if vector else f"{SCALAR[of]}({number})"
+
+
+def combine(kind_: str, of: str, a: str, b: str) -> str:
+    """The C++ for one step of a reduction on vectors."""
+    if kind_ == "sum":
+        return f"{a} + {b}"
+    if kind_ == "prod":
+        return f"{a} * {b}"
+    if kind_ == "any":
+        return f"{a} | {b}"
+    if kind_ == "all":
+        return f"{a} & {b}"
+    fn = "maximum" if kind_ == "max" else "minimum"
+    return f"epx::{fn}({a}, {b})" if of == "f" else f"epx::int_{fn}({a}, {b})"
+
+
+def reduce_operand(reduce: Reduce, name: str) -> tuple[str, str]:
+    """The operand and its register kind: a sum of masks counts ones, any/all take masks."""
+    of = kind(reduce.arg.dtype)
+    if of == "b" and reduce.kind in ("sum", "prod", "max", "min"):
+        return f"-({name})", "i"
+    if of != "b" and reduce.kind in ("any", "all"):
+        return f"({name} != 0)", "b"
+    return name, of
+
+
+def depends_on_lane_only(value: Value) -> bool:
+    """Whether `value` is a bare index (cheap to make anywhere)."""
+    return isinstance(value, Index)
+
+
+def axis_loops(axes: list[Axis], names: dict[Axis, str], body: list[str], back: bool = False) -> list[str]:
+    """Nested plain loops around `body`, descending when `back`."""
+    for axis in reversed(axes):
+        v = names[axis]
+        head = (
+            f"for (int64_t {v} = {axis.size - 1}; {v} >= 0; --{v}) {{"
+            if back
+            else f"for (int64_t {v} = 0; {v} < {axis.size}; ++{v}) {{"
+        )
+        body = [head, *indent(body), "}"]
+    return body
+
+
+def scope_for(axes: set[Axis] | frozenset[Axis]) -> Scope:
+    """A fresh scope that sees `axes`."""
+    return Scope(frozenset(axes))

@@ -1,0 +1,354 @@
+"""The two shapes of a kernel: rows, whose lanes run along the row, and columns of rows."""
+
+from __future__ import annotations
+
+import math
+
+from epitaxy.proposers.grower.algebra import Axis, Reduce, Scan, Value
+from epitaxy.proposers.grower.emit_expr import (
+    SCALAR,
+    VECTOR,
+    Scope,
+    Unsupported,
+    column_loop,
+    indent,
+    kind,
+)
+from epitaxy.proposers.grower.emit_kernel import (
+    SUM_BLOCK,
+    KernelWriter,
+    axis_loops,
+    combine,
+    initial,
+    lane_axis,
+    reduce_operand,
+)
+from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.schedule import Kernel
+
+SCAN_FN = {"sum": "scan_add", "prod": "scan_mul", "max": "scan_max", "min": "scan_min"}
+HORIZONTAL = {"sum": "hsum", "prod": "hprod", "max": "hmax", "min": "hmin", "any": "any", "all": "all"}
+
+
+def write_kernel(kernel: Kernel, choices: Choices, buffers: dict[int, tuple[str, str]]) -> list[str]:
+    """The C++ block of one kernel."""
+    lane = lane_axis(kernel, choices)
+    if lane is not None and lane in kernel.outer and kernel.inner:
+        return ColumnWriter(kernel, choices, buffers, lane).write()
+    return RowWriter(kernel, choices, buffers, lane).write()
+
+
+class _Loops(KernelWriter):
+    """Passes over the inner axes, with the stash between them."""
+
+    position = ""
+
+    def begin(self) -> None:
+        self.stash = self.stash_plan()
+        self.current = 0
+        self.before: list[str] = []
+        self.after: list[str] = []
+        self.back = False
+
+    def use(self, value: Value) -> str:
+        kept = self.stash.get(value)
+        if kept and self.find(value) is None and self.lane in value.axes:
+            first, buffer = kept
+            body = self.scopes[-1]
+            if first < self.current:
+                name = self.fresh("k")
+                body.lines.append(f"const V {name} = epx::get<V>({self.tail}, {buffer} + {self.stash_at}, n);")
+                body.memo[value] = name
+                return name
+            name = super().use(value)
+            body.lines.append(f"epx::put({self.tail}, {buffer} + {self.stash_at}, {name}, n);")
+            return name
+        return super().use(value)
+
+    def flat_inner(self) -> str:
+        """Position within the row, over the kernel's inner axes."""
+        terms, stride = [], 1
+        for axis in reversed(self.kernel.inner):
+            terms.append(f"{self.names[axis]} * {stride}" if stride > 1 else self.names[axis])
+            stride *= axis.size
+        return " + ".join(reversed(terms)) or "0"
+
+    def body(self, number: int, scopes: list[Scope]) -> Scope:
+        """The innermost block of pass `number`."""
+        self.current, self.scopes = number, scopes
+        body = scopes[-1]
+        for reduce in self.passes.reduces.get(number, []):
+            self.reduce(reduce)
+        for target in self.passes.stores.get(number, []):
+            vector = self.lane is not None
+            value = self.vector(target.value) if vector else self.use(target.value)
+            body.lines.append(self.put(target, value, vector))
+        return body
+
+    def reduce(self, reduce: Reduce) -> None:
+        """Declare the accumulators of `reduce`, update them in the body, and name the result."""
+        raise NotImplementedError
+
+    def scratch(self) -> list[str]:
+        """Per-thread buffers for stashed values."""
+        size = math.prod(a.size for a in self.kernel.inner) * self.stash_rows()
+        lines = []
+        for _, buffer in self.stash.values():
+            lines += [f"epx::Scratch<float> {buffer}_({size});", f"float* const {buffer} = {buffer}_.data;"]
+        return lines
+
+    def direction(self, scan: Scan) -> None:
+        """A pass runs one way: note which."""
+        if self.back != scan.reverse and self.scanned:
+            raise Unsupported("scans in both directions at once")
+        self.back, self.scanned = scan.reverse, True
+
+
+class RowWriter(_Loops):
+    """Each task is a row; vectors run along its last axis."""
+
+    def write(self) -> list[str]:
+        """The block of C++."""
+        self.begin()
+        lane = self.lane
+        inner = [a for a in self.kernel.inner if a != lane]
+        outer = [a for a in (*self.kernel.outer, *inner) if a != lane] if self._flat() else list(self.kernel.outer)
+        if self._flat():
+            inner = []
+        if lane is not None:
+            self.names[lane] = "i"
+        row = Scope(frozenset(outer))
+        tasks = [(self.names[a], a.size) for a in outer]
+        self.stash_at = self.flat_inner()
+        low, high = "0", str(lane.size) if lane else "1"
+        if self._flat() and lane is not None and lane.size > self.choices.grain:
+            pieces = -(-lane.size // self.choices.grain)
+            tasks.append(("piece", pieces))
+            row.lines.append(f"const int64_t low = piece * {self.choices.grain};")
+            row.lines.append(f"const int64_t high = std::min<int64_t>(low + {self.choices.grain}, {lane.size});")
+            low, high = "low", "high"
+        for number in range(self.passes.count):
+            self._pass(number, row, inner, (low, high))
+        self.scopes = [row]
+        for target in self.passes.row_stores:
+            row.lines.append(self.put(target, self.use(target.value), vector=False))
+        return self.task_loop(tasks, row.lines, self.scratch())
+
+    def _flat(self) -> bool:
+        """Whether the kernel is element-wise: then its axes are all parallel."""
+        return not self.passes.reduces and not any(isinstance(v, Scan) for v in self.passes.values)
+
+    def _pass(self, number: int, row: Scope, inner: list[Axis], limits: tuple[str, str]) -> None:
+        self.before, self.after, self.flush, self.back, self.scanned = [], [], [], False, False
+        seen, scopes = set(row.axes), [row]
+        for axis in inner:
+            seen.add(axis)
+            scopes.append(Scope(frozenset(seen)))
+        if self.lane is None:
+            self.body(number, [row])
+            return
+        scopes.append(Scope(frozenset(seen | {self.lane})))
+        body = self.body(number, scopes)
+        name, U = f"pass{number}", self.choices.unroll
+        sweep = self._sweep(name, U, limits)
+        loops = [f"auto {name} = [&](auto tail, int64_t i, int u, int n) EPX_BODY {{", "  (void)u, (void)n;",
+                 *indent(body.lines), "};", *sweep]  # fmt: skip
+        for axis, scope in zip(reversed(inner), reversed(scopes[1:-1]), strict=True):
+            loops = axis_loops([axis], self.names, [*scope.lines, *loops], self.back)
+        row.lines += [*self.before, *loops, *self.after]
+
+    def _sweep(self, name: str, unroll: int, limits: tuple[str, str]) -> list[str]:
+        low, high = limits
+        call = f"epx::sweep{'_back' if self.back else ''}<{self.N}, {unroll}>"
+        assert self.lane is not None
+        if self.flush and self.lane.size > SUM_BLOCK:
+            return [
+                f"for (int64_t b = {low}; b < {high}; b += {SUM_BLOCK}) {{",
+                f"  {call}(b, std::min<int64_t>(b + {SUM_BLOCK}, {high}), {name});",
+                *indent(self.flush), "}",
+            ]  # fmt: skip
+        return [f"{call}({low}, {high}, {name});", *self.flush]
+
+    def reduce(self, reduce: Reduce) -> None:
+        """Accumulate in U vectors, then across lanes into one scalar."""
+        row, body, U = self.scopes[0], self.scopes[-1], self.choices.unroll
+        r = self.fresh("r")
+        if reduce.kind in ("argmax", "argmin"):
+            self._position(reduce, r, body)
+            row.memo[reduce] = r
+            return
+        operand, of = reduce_operand(reduce, self.vector(reduce.arg))
+        T = VECTOR[of]
+        self.before.append(f"{T} {r}_acc[{U}]; epx::fill({r}_acc, {self._start(reduce, of)});")
+        acc = f"{r}_acc[u]"
+        total = f"epx::join({r}_acc, []({T} a, {T} b) {{ return {T}({combine(reduce.kind, of, 'a', 'b')}); }})"
+        floats = of == "f" and reduce.kind == "sum"
+        if floats and self.choices.sum == 2:
+            self.before.append(f"V {r}_low[{U}]; epx::fill({r}_low, epx::splat<V>(0));")
+            masked = f"epx::keep({self.tail}, {operand}, epx::splat<V>(0), n)"
+            body.lines.append(f"{acc} = epx::compensated({acc}, {masked}, {r}_low[u]);")
+        else:
+            step = combine(reduce.kind, of, acc, operand)
+            body.lines.append(f"{acc} = epx::keep({self.tail}, {T}({step}), {acc}, n);")
+            if floats and self.choices.sum == 1:
+                self.before.append(f"V {r}_sum = epx::splat<V>(0);")
+                self.flush.append(f"{r}_sum = {r}_sum + epx::flush({r}_acc);")
+                total = f"{r}_sum"
+        fold = "int_sum" if of == "i" and reduce.kind == "sum" else HORIZONTAL[reduce.kind]
+        result = SCALAR[kind(reduce.dtype)]
+        self.after.append(f"const {result} {r} = {result}(epx::{fold}({total}));")
+        row.memo[reduce] = r
+
+    @staticmethod
+    def _start(reduce: Reduce, of: str) -> str:
+        text = initial(reduce)
+        return text.replace("<V>", "<VI>") if of != "f" else text
+
+    def _position(self, reduce: Reduce, r: str, body: Scope) -> None:
+        x, U = self.vector(reduce.arg), self.choices.unroll
+        if kind(reduce.arg.dtype) != "f":
+            raise Unsupported("position of the largest integer")
+        largest = "true" if reduce.kind == "argmax" else "false"
+        self.before.append(f"V {r}_best[{U}]; epx::fill({r}_best, {initial(reduce)});")
+        self.before.append(f"VI {r}_at[{U}]; epx::fill({r}_at, epx::splat<VI>(-1));")
+        body.lines += [
+            f"const VI {r}_m = epx::keep({self.tail}, epx::better<{largest}>({x}, {r}_best[u], {r}_at[u]), epx::splat<VI>(0), n);",
+            f"{r}_best[u] = epx::select({r}_m, {x}, {r}_best[u]);",
+            f"{r}_at[u] = epx::select({r}_m, epx::iota<VI>() + int32_t({self.flat_position(reduce)}), {r}_at[u]);",
+        ]
+        self.after.append(f"const int64_t {r} = epx::position<{largest}>({r}_best, {r}_at);")
+
+    def node(self, value: Reduce | Scan) -> str:
+        """A scan along the row: in-register prefix plus a carry in double precision."""
+        if not isinstance(value, Scan):
+            return super().node(value)
+        if kind(value.dtype) != "f" or kind(value.arg.dtype) != "f":
+            raise Unsupported("an integer scan")
+        self.direction(value)
+        body, c, s = self.scopes[-1], self.fresh("carry"), self.fresh("p")
+        neutral = {"sum": "0.0f", "prod": "1.0f", "max": "-INFINITY", "min": "INFINITY"}[value.kind]
+        arg = f"epx::keep({self.tail}, {self.vector(value.arg)}, epx::splat<V>({neutral}), n)"
+        flip = "epx::reverse" if value.reverse else ""
+        body.lines.append(f"const V {s} = epx::{SCAN_FN[value.kind]}({flip}({arg}));")
+        out = self.fresh()
+        if value.kind in ("sum", "prod"):
+            op = "+" if value.kind == "sum" else "*"
+            self.before.append(f"double {c} = {neutral};")
+            body.lines.append(f"const V {out} = {flip}(V({s} {op} epx::splat<V>(float({c}))));")
+            body.lines.append(f"{c} {op}= double(epx::lane({s}, {self.N - 1}));")
+        else:
+            fn = "maximum" if value.kind == "max" else "minimum"
+            self.before.append(f"float {c} = {neutral};")
+            body.lines.append(f"const V {s}c = epx::{fn}({s}, epx::splat<V>({c}));")
+            body.lines.append(f"const V {out} = {flip}({s}c);")
+            body.lines.append(f"{c} = epx::lane({s}c, {self.N - 1});")
+        body.memo[value] = out
+        return out
+
+
+class ColumnWriter(_Loops):
+    """Each lane is a row of its own; a task is a tile of neighbouring lanes."""
+
+    def write(self) -> list[str]:
+        """The block of C++."""
+        lane = self.lane
+        assert lane is not None
+        self.names[lane] = "j"
+        outer = [a for a in self.kernel.outer if a != lane]
+        inner = list(self.kernel.inner)
+        self.tile = min(-(-self.choices.tile // self.N) * self.N, -(-lane.size // self.N) * self.N)
+        self.begin()
+        self.stash_at = f"({self.flat_inner()}) * {self.tile} + c * N"
+        row = Scope(frozenset(outer))
+        self.arrays = row
+        for number in range(self.passes.count):
+            self._pass(number, row, inner)
+        self.scopes = [row]
+        for target in self.passes.row_stores:
+            value = self.vector(target.value)
+            row.lines += column_loop([self.put(target, value, vector=True)])
+        tiles = -(-lane.size // self.tile)
+        call = ["tile(whole{});"] if lane.size % self.tile == 0 else [
+            f"if (j0 + {self.tile} <= {lane.size}) tile(whole{{}});", "else tile(part{});",
+        ]  # fmt: skip
+        body = [
+            f"const int64_t j0 = block * {self.tile};",
+            "auto tile = [&](auto tail) EPX_BODY {",
+            f"  constexpr int N = {self.N}, TC = {self.tile // self.N};",
+            f"  const int chunks = tail ? int(({lane.size} - j0 + N - 1) / N) : TC;",
+            f"  auto lanes = [&](int c) {{ return tail ? int(std::min<int64_t>(N, {lane.size} - j0 - c * N)) : N; }};",
+            *indent(row.lines), "};", "using epx::whole; using epx::part;", *call,
+        ]  # fmt: skip
+        tasks = [(self.names[a], a.size) for a in outer] + [("block", tiles)]
+        return self.task_loop(tasks, body, self.scratch())
+
+    def stash_rows(self) -> int:
+        return self.tile
+
+    def _pass(self, number: int, row: Scope, inner: list[Axis]) -> None:
+        self.before, self.after, self.back, self.scanned = [], [], False, False
+        seen, scopes = set(row.axes), [row]
+        for axis in inner:
+            seen.add(axis)
+            scopes.append(Scope(frozenset(seen)))
+        assert self.lane is not None
+        scopes.append(Scope(frozenset(seen | {self.lane})))
+        body = self.body(number, scopes)
+        loops = column_loop(body.lines)
+        for axis, scope in zip(reversed(inner), reversed(scopes[1:-1]), strict=True):
+            loops = axis_loops([axis], self.names, [*scope.lines, *loops], self.back)
+        row.lines += [*self.before, *loops, *self.after]
+
+    def reduce(self, reduce: Reduce) -> None:
+        """Accumulate one vector for each chunk of the tile; no horizontal step."""
+        row, body = self.scopes[0], self.scopes[-1]
+        r = self.fresh("r")
+        if reduce.kind in ("argmax", "argmin"):
+            x = self.vector(reduce.arg)
+            if kind(reduce.arg.dtype) != "f":
+                raise Unsupported("position of the largest integer")
+            largest = "true" if reduce.kind == "argmax" else "false"
+            self.before.append(f"V {r}_best[TC]; epx::fill({r}_best, {initial(reduce)});")
+            self.before.append(f"VI {r}_at[TC]; epx::fill({r}_at, epx::splat<VI>(-1));")
+            body.lines += [
+                f"const VI {r}_m = epx::better<{largest}>({x}, {r}_best[c], {r}_at[c]);",
+                f"{r}_best[c] = epx::select({r}_m, {x}, {r}_best[c]);",
+                f"{r}_at[c] = epx::select({r}_m, epx::splat_int<VI>({self.flat_position(reduce)}), {r}_at[c]);",
+            ]
+            row.memo[reduce] = f"{r}_at[c]"
+            return
+        operand, of = reduce_operand(reduce, self.vector(reduce.arg))
+        T = VECTOR[of]
+        self.before.append(f"{T} {r}[TC]; epx::fill({r}, {RowWriter._start(reduce, of)});")
+        steps = math.prod(a.size for a in reduce.over)
+        careful = self.choices.sum == 2 or (self.choices.sum == 1 and steps > 512)
+        if of == "f" and reduce.kind == "sum" and careful:
+            self.before.append(f"V {r}_low[TC]; epx::fill({r}_low, epx::splat<V>(0));")
+            body.lines.append(f"{r}[c] = epx::compensated({r}[c], {operand}, {r}_low[c]);")
+        else:
+            body.lines.append(f"{r}[c] = {combine(reduce.kind, of, f'{r}[c]', operand)};")
+        result = kind(reduce.dtype)
+        if result == "f" and of != "f":
+            raise Unsupported("a float sum of integers without a cast")
+        row.memo[reduce] = f"{r}[c]"
+
+    def node(self, value: Reduce | Scan) -> str:
+        """A scan down the columns: one running vector for each chunk, sums in double."""
+        if not isinstance(value, Scan):
+            return super().node(value)
+        if kind(value.dtype) != "f" or kind(value.arg.dtype) != "f":
+            raise Unsupported("an integer scan")
+        self.direction(value)
+        body, c, out = self.scopes[-1], self.fresh("carry"), self.fresh()
+        arg = self.vector(value.arg)
+        if value.kind in ("sum", "prod"):
+            op, start = ("+", 0) if value.kind == "sum" else ("*", 1)
+            self.before.append(f"epx::vd<{self.N}> {c}[TC]; epx::fill({c}, epx::splat<epx::vd<{self.N}>>({start}));")
+            body.lines.append(f"{c}[c] = {c}[c] {op} epx::convert<epx::vd<{self.N}>>({arg});")
+            body.lines.append(f"const V {out} = epx::convert<V>({c}[c]);")
+        else:
+            fn, start_ = ("maximum", "-INFINITY") if value.kind == "max" else ("minimum", "INFINITY")
+            self.before.append(f"V {c}[TC]; epx::fill({c}, epx::splat<V>({start_}));")
+            body.lines.append(f"const V {out} = {c}[c] = epx::{fn}({c}[c], {arg});")
+        body.memo[value] = out
+        return out

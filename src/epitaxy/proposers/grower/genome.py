@@ -1,0 +1,93 @@
+"""Genome: the named decisions that fix a candidate, as text and back.
+
+`region0(width=8 unroll=4 stash=1 ...) region1(...)`: one group of decisions per region. The
+meaning of each decision stands in DECISIONS; a genome prints completely and can be replayed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, fields, replace
+
+from epitaxy.errors import BadInput
+
+DECISIONS: dict[str, str] = {
+    "width": "float lanes of one vector value",
+    "unroll": "vectors handled together in the innermost loop, each with its own accumulators",
+    "stash": "1: keep costly row values between passes, 0: compute them again",
+    "stream": "1: write results past the caches, 0: through them",
+    "threads": "threads of the parallel loops, 0: as many as PyTorch uses",
+    "grain": "elements of one piece of an element-wise loop",
+    "tile": "float lanes handled together when each lane is a row of its own",
+    "split": "pieces that a long reduction or scan is cut into for the threads, 0: none",
+    "lane": "0: vectorise along the most contiguous axis, 1: along the next best",
+    "sum": "0: plain partial sums, 1: sums in blocks, 2: compensated sums",
+    "dynamic": "1: threads take pieces as they get free, 0: a fixed share each",
+    "online": "1: block-wise single pass for max-then-sum-of-exp, 0: separate passes",
+    "separable": "1: pool one axis after the other, 0: whole window at once",
+    "prefetch": "vectors to fetch ahead of the one in use, 0: leave it to the hardware",
+}
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The decisions for one region; see DECISIONS."""
+
+    width: int = 8
+    unroll: int = 4
+    stash: int = 1
+    stream: int = 1
+    threads: int = 0
+    grain: int = 32768
+    tile: int = 64
+    split: int = 0
+    lane: int = 0
+    sum: int = 1
+    dynamic: int = 0
+    online: int = 0
+    separable: int = 1
+    prefetch: int = 0
+
+    def __str__(self) -> str:
+        return " ".join(f"{k}={v}" for k, v in asdict(self).items())
+
+
+@dataclass(frozen=True)
+class Genome:
+    """Choices for every region of a program, by region name."""
+
+    regions: tuple[tuple[str, Choices], ...]
+
+    def __str__(self) -> str:
+        return " ".join(f"{name}({choices})" for name, choices in self.regions)
+
+    def of(self, region: str) -> Choices:
+        """The choices for one region. Raises BadInput for an unknown one."""
+        for name, choices in self.regions:
+            if name == region:
+                return choices
+        raise BadInput(f"the genome says nothing of {region!r}", f"it has {', '.join(n for n, _ in self.regions)}")
+
+    def with_choice(self, region: str, **changes: int) -> Genome:
+        """A copy with some decisions of one region changed."""
+        return Genome(tuple((n, replace(c, **changes) if n == region else c) for n, c in self.regions))
+
+
+_KNOWN = {f.name for f in fields(Choices)}
+
+
+def parse(text: str) -> Genome:
+    """Read a printed genome. Raises BadInput on unknown decisions or broken text."""
+    regions = []
+    for name, body in re.findall(r"(\w+)\(([^()]*)\)", text):
+        pairs = [item.partition("=") for item in body.split()]
+        unknown = [k for k, _, _ in pairs if k not in _KNOWN]
+        if unknown:
+            raise BadInput(f"unknown decision {unknown[0]!r} in a genome", f"known: {', '.join(sorted(_KNOWN))}")
+        try:
+            regions.append((name, Choices(**{k: int(v) for k, _, v in pairs})))
+        except ValueError:
+            raise BadInput(f"a decision of {name} is not a number: {body}", "write name=integer") from None
+    if not regions:
+        raise BadInput(f"no region in genome {text[:40]!r}", "write region0(width=8 unroll=4 ...)")
+    return Genome(tuple(regions))

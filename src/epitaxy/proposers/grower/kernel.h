@@ -1,0 +1,154 @@
+// ---- loops and guarded access around the vector functions above ----------------------------
+#include <algorithm>
+#include <cstdlib>
+namespace epx {
+
+#define EPX_BODY __attribute__((always_inline))
+#define EPX_UNROLL _Pragma("GCC unroll 8")
+using whole = std::integral_constant<bool, false>;  // all lanes of a vector are in use
+using part = std::integral_constant<bool, true>;    // only the first n lanes are
+
+// Memory for one call or one thread, 64-byte aligned, at least one element.
+template <class T> struct Scratch {
+  T* data;
+  explicit Scratch(int64_t n)
+      : data(static_cast<T*>(std::aligned_alloc(64, (size_t(n) * sizeof(T) + 127) / 64 * 64))) {
+    if (!data) std::abort();
+  }
+  ~Scratch() { std::free(data); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+};
+
+inline bool within(int64_t i, int64_t size) { return uint64_t(i) < uint64_t(size); }
+
+// Read lanes 0..n-1 (part) or all lanes (whole) from contiguous, strided or guarded places.
+template <class V, bool P, class T>
+EPX_BODY inline V get(std::integral_constant<bool, P>, const T* p, int n) {
+  if constexpr (P) return load_n<V>(p, n, 0);
+  else return load<V>(p);
+}
+template <class V, bool P, class T>
+EPX_BODY inline V get_strided(std::integral_constant<bool, P>, const T* p, int64_t step, int n) {
+  return build<V>([=](int k) { return !P || k < n ? load<elem<V>>(p + k * step) : elem<V>(0); });
+}
+// Lane k is p[k * step] where 0 <= g + k * gstep < size, else fill.
+template <class V, bool P, class T, class F>
+EPX_BODY inline V get_guarded(std::integral_constant<bool, P> tail, const T* p, int64_t step,
+                              int64_t g, int64_t gstep, int64_t size, F fill, int n) {
+  const int64_t last = g + ((P ? n : lanes<V>) - 1) * gstep;
+  if (within(g, size) && within(last, size))
+    return step == 1 ? get<V>(tail, p, n) : get_strided<V>(tail, p, step, n);
+  return build<V>([=](int k) {
+    return (!P || k < n) && within(g + k * gstep, size) ? load<elem<V>>(p + k * step) : elem<V>(fill);
+  });
+}
+// Lane k is p[index[k]].
+template <class V, bool P, class T, class I>
+EPX_BODY inline V pick(std::integral_constant<bool, P>, const T* p, I index, int n) {
+  return build<V>([=](int k) {
+    return !P || k < n ? load<elem<V>>(p + lane(index, k)) : elem<V>(0);
+  });
+}
+
+// Write lanes, through the caches or (aligned, whole vectors of float) past them.
+template <bool P, class T, class V>
+EPX_BODY inline void put(std::integral_constant<bool, P>, T* p, V v, int n) {
+  if constexpr (P) store_n(p, v, n);
+  else store(p, v);
+}
+template <bool P, class T, class V>
+EPX_BODY inline void put_stream(std::integral_constant<bool, P> tail, T* p, V v, int n) {
+  if constexpr (!P && std::is_same<T, float>::value) {
+    constexpr size_t native = sizeof(V) < size_t(native_bytes) ? sizeof(V) : size_t(native_bytes);
+    if (reinterpret_cast<uintptr_t>(p) % native == 0) return stream(p, v);
+  }
+  put(tail, p, v, n);
+}
+template <bool P, class T, class V>
+EPX_BODY inline void put_strided(std::integral_constant<bool, P>, T* p, V v, int64_t step, int n) {
+  for (int k = 0; k < (P ? n : lanes<V>); ++k) store(p + k * step, lane(v, k));
+}
+
+// The new accumulator, unchanged in unused lanes.
+template <bool P, class V>
+EPX_BODY inline V keep(std::integral_constant<bool, P>, V fresh, V old, int n) {
+  if constexpr (P) return select(lane_mask<ints<V>>(n), fresh, old);
+  else return fresh;
+}
+
+// body(tail, i, u, n) for i in [lo, hi) by vectors of N lanes, U of them together.
+template <int N, int U, class F>
+EPX_BODY inline void sweep(int64_t lo, int64_t hi, F body) {
+  int64_t i = lo;
+  for (; i + U * N <= hi; i += U * N) {
+    EPX_UNROLL for (int u = 0; u < U; ++u) body(whole{}, i + u * N, u, N);
+  }
+  for (; i + N <= hi; i += N) body(whole{}, i, 0, N);
+  if (i < hi) body(part{}, i, 0, int(hi - i));
+}
+// The same from the end to the start.
+template <int N, int U, class F>
+EPX_BODY inline void sweep_back(int64_t lo, int64_t hi, F body) {
+  int64_t i = lo + (hi - lo) / N * N;
+  if (i < hi) body(part{}, i, 0, int(hi - i));
+  for (; i - U * N >= lo; i -= U * N) {
+    EPX_UNROLL for (int u = 0; u < U; ++u) body(whole{}, i - (u + 1) * N, u, N);
+  }
+  for (; i - N >= lo; i -= N) body(whole{}, i - N, 0, N);
+}
+
+template <int U, class V> EPX_BODY inline void fill(V (&acc)[U], V value) {
+  for (auto& a : acc) a = value;
+}
+template <int U, class V> EPX_BODY inline V flush(V (&acc)[U]) {
+  V total = acc[0];
+  acc[0] = V{};
+  for (int u = 1; u < U; ++u) total = total + acc[u], acc[u] = V{};
+  return total;
+}
+template <int U, class V, class F> EPX_BODY inline V join(const V (&acc)[U], F combine) {
+  V total = acc[0];
+  for (int u = 1; u < U; ++u) total = combine(total, acc[u]);
+  return total;
+}
+// Kahan's compensated step: sum += x, the rounding error kept in c.
+template <class V> EPX_BODY inline V compensated(V sum, V x, V& c) {
+  const V y = x - c, t = sum + y;
+  c = (t - sum) - y;
+  return t;
+}
+
+// Position of the largest (smallest) of all lanes of all accumulators; first on ties; NaN wins.
+template <bool LARGEST, int U, class V, class I>
+inline int64_t position(const V (&best)[U], const I (&at)[U]) {
+  auto b = lane(best[0], 0);
+  int64_t p = lane(at[0], 0);
+  for (int u = 0; u < U; ++u)
+    for (int k = 0; k < lanes<V>; ++k) {
+      const auto x = lane(best[u], k);
+      const int64_t q = lane(at[u], k);
+      const bool nan = x != x, bnan = b != b;
+      const bool better = nan ? !bnan : !bnan && (LARGEST ? x > b : x < b);
+      if (q >= 0 && (p < 0 || better || ((x == b || (nan && bnan)) && q < p))) b = x, p = q;
+    }
+  return p;
+}
+template <bool LARGEST, class V, class I> EPX_BODY inline I better(V x, V best, I at) {
+  const I ahead = LARGEST ? I(x > best) : I(x < best);
+  return I(at < 0) | ahead | (I(x != x) & I(best == best));
+}
+template <class I> EPX_BODY inline I splat_int(int64_t x) { return splat<I>(int32_t(x)); }
+template <class I> EPX_BODY inline I splat_mask(bool x) { return splat<I>(-int32_t(x)); }
+template <class V, class I> EPX_BODY inline V to_float(I x) { return convert<V>(x); }
+template <class I, class V> EPX_BODY inline I to_int(V x) { return convert<I>(x); }
+template <class T> EPX_BODY inline T int_maximum(T a, T b) { return select(a > b, a, b); }
+template <class T> EPX_BODY inline T int_minimum(T a, T b) { return select(a < b, a, b); }
+template <class T> EPX_BODY inline T int_abs(T a) { return select(a < 0, -a, a); }
+template <class I> inline int64_t int_sum(I v) {
+  int64_t s = 0;
+  for (int k = 0; k < lanes<I>; ++k) s += lane(v, k);
+  return s;
+}
+
+}  // namespace epx

@@ -1,0 +1,164 @@
+"""Rebuilding expressions of the algebra: substitution, axis merging, split reductions."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+from epitaxy.proposers.grower.algebra import (
+    Affine,
+    Axis,
+    Guard,
+    Index,
+    Load,
+    Map,
+    Reduce,
+    Region,
+    Scan,
+    Store,
+    Value,
+    walk,
+)
+
+Replace = Callable[[Value], "Value | None"]
+
+
+def rebuild(value: Value, replace: Replace, memo: dict[Value, Value]) -> Value:
+    """`value` with every sub-value v for which `replace(v)` answers replaced, top down."""
+    if value in memo:
+        return memo[value]
+    new = replace(value)
+    if new is None:
+        new = value
+        if isinstance(value, Map):
+            args = tuple(rebuild(a, replace, memo) for a in value.args)
+            new = value if args == value.args else Map(value.fn, args, value.dtype)
+        elif isinstance(value, Reduce | Scan):
+            arg = rebuild(value.arg, replace, memo)
+            new = value if arg is value.arg else dataclasses.replace(value, arg=arg)
+        elif isinstance(value, Load) and value.indirect:
+            indirect = tuple((rebuild(v, replace, memo), s) for v, s in value.indirect)
+            new = dataclasses.replace(value, indirect=indirect)
+    memo[value] = new
+    return new
+
+
+def _affines(region: Region) -> Iterable[Affine]:
+    for store in region.stores:
+        yield store.index
+    for value in walk(tuple(s.value for s in region.stores)):
+        if isinstance(value, Load | Index):
+            yield value.index
+        if isinstance(value, Load):
+            yield from (g.index for g in value.guards)
+
+
+def _axis_lists(region: Region) -> Iterable[tuple[Axis, ...]]:
+    for store in region.stores:
+        yield store.axes
+    for value in walk(tuple(s.value for s in region.stores)):
+        if isinstance(value, Reduce):
+            yield value.over
+        elif isinstance(value, Scan):
+            yield value.along
+
+
+def coalesce(region: Region) -> Region:
+    """Merge neighbouring axes that every index treats as one: fewer, longer loops."""
+    while (pair := _mergeable(region)) is not None:
+        region = _merge(region, *pair)
+    return region
+
+
+def _mergeable(region: Region) -> tuple[Axis, Axis] | None:
+    lists = list(dict.fromkeys(_axis_lists(region)))
+    affines = list(dict.fromkeys(_affines(region)))
+    pairs = dict.fromkeys(p for axes in lists for p in zip(axes, axes[1:], strict=False))
+    for outer, inner in pairs:
+        adjacent = all(
+            (outer in axes) == (inner in axes)
+            and (outer not in axes or axes.index(inner) == axes.index(outer) + 1)
+            for axes in lists
+        )
+        if adjacent and all(
+            f.coefficient(outer) == f.coefficient(inner) * inner.size for f in affines
+        ):
+            return outer, inner
+    return None
+
+
+def _merge(region: Region, outer: Axis, inner: Axis) -> Region:
+    merged = Axis(f"{outer.name}{inner.name}", outer.size * inner.size)
+
+    def affine(f: Affine) -> Affine:
+        terms = tuple((merged if a == inner else a, c) for a, c in f.terms if a != outer)
+        return Affine(f.offset, terms)
+
+    def axes(of: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        return tuple(merged if a == inner else a for a in of if a != outer)
+
+    return map_axes(region, affine, axes)
+
+
+def map_axes(
+    region: Region,
+    affine: Callable[[Affine], Affine],
+    axes: Callable[[tuple[Axis, ...]], tuple[Axis, ...]],
+) -> Region:
+    """The region with every index and every axis list passed through the two functions."""
+    memo: dict[Value, Value] = {}
+
+    def leaf(value: Value) -> Value | None:
+        if isinstance(value, Index):
+            return Index(affine(value.index), value.dtype)
+        if isinstance(value, Load):
+            return dataclasses.replace(
+                value,
+                index=affine(value.index),
+                guards=tuple(Guard(affine(g.index), g.size) for g in value.guards),
+                indirect=tuple((rebuild(v, leaf, memo), s) for v, s in value.indirect),
+            )
+        if isinstance(value, Reduce):
+            return dataclasses.replace(
+                value, over=axes(value.over), arg=rebuild(value.arg, leaf, memo)
+            )
+        if isinstance(value, Scan):
+            return dataclasses.replace(
+                value, along=axes(value.along), arg=rebuild(value.arg, leaf, memo)
+            )
+        return None
+
+    stores = tuple(
+        Store(s.buffer, affine(s.index), axes(s.axes), rebuild(s.value, leaf, memo))
+        for s in region.stores
+    )
+    return dataclasses.replace(region, stores=stores)
+
+
+def split_axis(value: Value, axis: Axis, outer: Axis, inner: Axis) -> Value:
+    """`value` with `axis` replaced by outer * inner.size + inner in every index beneath it."""
+
+    def affine(f: Affine) -> Affine:
+        c = f.coefficient(axis)
+        if not c:
+            return f
+        kept = tuple((a, k) for a, k in f.terms if a != axis)
+        return Affine(f.offset, (*kept, (outer, c * inner.size), (inner, c)))
+
+    memo: dict[Value, Value] = {}
+
+    def leaf(v: Value) -> Value | None:
+        if axis not in v.axes and not (isinstance(v, Reduce) and axis in v.over):
+            return v
+        if isinstance(v, Index):
+            return Index(affine(v.index), v.dtype)
+        if isinstance(v, Load):
+            return dataclasses.replace(
+                v,
+                index=affine(v.index),
+                guards=tuple(Guard(affine(g.index), g.size) for g in v.guards),
+                indirect=tuple((rebuild(w, leaf, memo), s) for w, s in v.indirect),
+            )
+        return None
+
+    return rebuild(value, leaf, memo)

@@ -1,0 +1,205 @@
+"""From a region to loop nests: which values are computed together, which wait in a buffer.
+
+A kernel iterates over `outer` axes (parallel) and `inner` axes (reduced or scanned). Reductions
+and scans over the kernel's inner axes live inside it; every other one becomes a kernel of its
+own that leaves its result in a temporary buffer. Element-wise work is recomputed, never stored.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from epitaxy.proposers.grower.algebra import (
+    Affine,
+    Axis,
+    Load,
+    Reduce,
+    Region,
+    Scan,
+    Value,
+    operands,
+    walk,
+)
+from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.rewrite import rebuild, split_axis
+
+Node = Reduce | Scan
+
+
+@dataclass(frozen=True)
+class Target:
+    """buffer[index] = value over `axes`; buffers are named "y0" (output) or "t0" (temporary)."""
+
+    buffer: str
+    dtype: str
+    index: Affine
+    axes: tuple[Axis, ...]
+    value: Value
+
+    @property
+    def numel(self) -> int:
+        """Elements written."""
+        return math.prod(a.size for a in self.axes)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One loop nest: targets computed together over the same outer and inner axes."""
+
+    targets: tuple[Target, ...]
+    outer: tuple[Axis, ...]
+    inner: tuple[Axis, ...]
+
+    @property
+    def numel(self) -> int:
+        """Points of the iteration space."""
+        return math.prod(a.size for a in (*self.outer, *self.inner))
+
+
+@dataclass
+class Plan:
+    """The kernels of a region in order, and the temporaries between them (name -> elements)."""
+
+    kernels: list[Kernel] = field(default_factory=list)
+    temporaries: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+
+def plan(region: Region, choices: Choices) -> Plan:
+    """Schedule `region` under the genome's structural choices (split, fuse)."""
+    scheduler = _Scheduler(region, choices)
+    for store in region.stores:
+        dtype = region.outputs[store.buffer].dtype
+        scheduler.schedule(Target(f"y{store.buffer}", dtype, store.index, store.axes, store.value))
+    scheduler.merge()
+    return scheduler.plan
+
+
+class _Scheduler:
+    def __init__(self, region: Region, choices: Choices) -> None:
+        self.choices = choices
+        self.plan = Plan()
+        self.stored: dict[Value, Load] = {}
+        self.buffers = len(region.inputs)
+
+    def schedule(self, target: Target, split: bool = True) -> None:
+        """Append the kernels that compute `target`; `split` allows chunked reductions."""
+        value = self._use_stored(target.value)
+        if self.choices.split and split:
+            value = self._split(value)
+        inner = self._inner(value, target)
+        outer = tuple(a for a in target.axes if a not in inner)
+        memo: dict[Value, Value] = {}
+
+        def foreign(v: Value) -> Value | None:
+            if not isinstance(v, Node):
+                return None
+            own = v.over if isinstance(v, Reduce) else v.along
+            same = set(own) == set(inner) and (
+                isinstance(v, Scan) or set(v.axes) >= set(outer) or v is value
+            )
+            return None if same else self.store(v)
+
+        value = rebuild(value, foreign, memo)
+        new = Target(target.buffer, target.dtype, target.index, target.axes, value)
+        self.plan.kernels.append(Kernel((new,), outer, inner))
+
+    def _use_stored(self, value: Value) -> Value:
+        return rebuild(value, lambda v: self.stored.get(v), {})
+
+    def _inner(self, value: Value, target: Target) -> tuple[Axis, ...]:
+        """The inner axes: those of the largest reduction or scan nearest to the root."""
+        best: tuple[Axis, ...] = ()
+        size = 0
+        for node in _frontier(value):
+            axes = node.over if isinstance(node, Reduce) else node.along
+            work = math.prod(a.size for a in node.arg.axes | set(axes))
+            held = [a in target.axes for a in axes]
+            if work > size and (all(held) or not any(held)):
+                best, size = axes, work
+        return best
+
+    def store(self, value: Value, split: bool = True) -> Load:
+        """Compute `value` into a temporary by a kernel of its own; the load that reads it."""
+        if value in self.stored:
+            return self.stored[value]
+        axes = _ordered(value)
+        strides = [math.prod(a.size for a in axes[i + 1 :]) for i in range(len(axes))]
+        index = Affine(0, tuple(zip(axes, strides, strict=True)))
+        number = len(self.plan.temporaries)
+        name = f"t{number}"
+        self.plan.temporaries[name] = (value.dtype, math.prod(a.size for a in axes))
+        self.schedule(Target(name, value.dtype, index, axes, value), split)
+        load = self.stored[value] = Load(self.buffers + number, index, value.dtype)
+        return load
+
+    def _split(self, value: Value) -> Value:
+        """Give each large reduction with few rows a parallel first stage over chunks."""
+
+        def chunked(v: Value) -> Value | None:
+            if not isinstance(v, Reduce) or v.kind in ("argmax", "argmin"):
+                return None
+            v = Reduce(v.kind, v.over, rebuild(v.arg, chunked, memo), v.dtype)
+            axis = max(v.over, key=lambda a: a.size)
+            count = divisor_near(axis.size, self.choices.split)
+            if count < 2 or axis.size // count < 64:
+                return self.store(self._use_stored(v), split=False)
+            outer, inner = Axis(f"{axis.name}o", count), Axis(f"{axis.name}i", axis.size // count)
+            part = split_axis(v.arg, axis, outer, inner)
+            over = tuple(inner if a == axis else a for a in v.over)
+            partial = self.store(Reduce(v.kind, over, part, v.dtype), split=False)
+            return self.store(Reduce(v.kind, (outer,), partial, v.dtype), split=False)
+
+        memo: dict[Value, Value] = {}
+        return rebuild(value, chunked, memo)
+
+    def merge(self) -> None:
+        """Join neighbouring kernels over the same axes when the later does not read the earlier."""
+        merged: list[Kernel] = []
+        for kernel in self.plan.kernels:
+            last = merged[-1] if merged else None
+            if last and (last.outer, last.inner) == (kernel.outer, kernel.inner):
+                written = {t.buffer for t in last.targets}
+                if not written & self._read(kernel):
+                    merged[-1] = Kernel(last.targets + kernel.targets, last.outer, last.inner)
+                    continue
+            merged.append(kernel)
+        self.plan.kernels = merged
+
+    def _read(self, kernel: Kernel) -> set[str]:
+        loads = (v for v in walk(tuple(t.value for t in kernel.targets)) if isinstance(v, Load))
+        return {f"t{v.buffer - self.buffers}" for v in loads if v.buffer >= self.buffers}
+
+
+def _frontier(value: Value) -> list[Node]:
+    """The reductions and scans that are reached from `value` through none other."""
+    found: dict[Value, None] = {}
+    seen: set[Value] = set()
+    stack = [value]
+    while stack:
+        v = stack.pop()
+        if v in seen:
+            continue
+        seen.add(v)
+        if isinstance(v, Node):
+            found[v] = None
+        else:
+            stack.extend(operands(v))
+    return [v for v in found if isinstance(v, Node)]
+
+
+def _ordered(value: Value) -> tuple[Axis, ...]:
+    """The axes of `value`, outermost first: by the largest stride any load gives them."""
+    strides: dict[Axis, int] = dict.fromkeys(value.axes, 0)
+    for v in walk((value,)):
+        if isinstance(v, Load):
+            for axis, stride in v.index.terms:
+                if axis in strides:
+                    strides[axis] = max(strides[axis], abs(stride))
+    return tuple(sorted(strides, key=lambda a: (-strides[a], a.name)))
+
+
+def divisor_near(size: int, wanted: int) -> int:
+    """The divisor of `size` nearest to `wanted` (1 when there is none but 1)."""
+    divisors = [d for d in range(1, min(size, 4 * wanted) + 1) if size % d == 0]
+    return min(divisors, key=lambda d: abs(math.log(d / wanted)))
