@@ -1,0 +1,63 @@
+"""What makes two runs comparable: hardware, system and library versions."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import platform
+
+from epitaxy.compiler import find_compiler
+from epitaxy.errors import NoCompiler
+from epitaxy.machines._zygote import TUNABLES
+from epitaxy.record import FrozenDict
+
+
+def cpu_field(name: str) -> str:
+    """A field of the first processor in /proc/cpuinfo; "" when there is none."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                key, _, value = line.partition(":")
+                if key.strip() == name:
+                    return value.strip()
+    except OSError:
+        pass
+    return ""
+
+
+@functools.cache
+def fingerprint(realtime: bool) -> FrozenDict[str]:
+    """Everything by name; "none" or "unknown" where there is nothing."""
+    try:
+        compiler = str(find_compiler())
+    except NoCompiler:
+        compiler = "none"
+    return FrozenDict(
+        cpu=cpu_field("model name") or platform.processor() or "unknown",
+        architecture=platform.machine(),
+        cores=str(os.cpu_count() or 1),
+        kernel=platform.release(),
+        libc=" ".join(platform.libc_ver()) or "unknown",
+        python=platform.python_version(),
+        torch=_version("torch"),
+        compiler=compiler,
+        tunables=TUNABLES,
+        huge_pages=_huge_pages(),
+        realtime="on" if realtime else "off",
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
+
+
+def _huge_pages() -> str:
+    try:
+        with open("/sys/kernel/mm/transparent_hugepage/enabled", encoding="ascii") as file:
+            return file.read().partition("[")[2].partition("]")[0]
+    except OSError:
+        return "unknown"

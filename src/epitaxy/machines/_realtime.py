@@ -1,0 +1,78 @@
+"""Real-time priority for the moment of a burst, and rest between the bursts of different workers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+
+WORKER_PRIORITY, BROKER_PRIORITY = 10, 20
+LONGEST_S = 0.5
+"""Longer bursts run at normal priority: real-time ones would starve the machine."""
+
+REST_POLL_S = 0.0002
+
+
+def permitted() -> bool:
+    """Whether this process may use SCHED_FIFO."""
+    try:
+        before = os.sched_getscheduler(0)
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        os.sched_setscheduler(0, before, os.sched_param(0))
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def priority(pid: int) -> Iterator[None]:
+    """SCHED_FIFO for all threads of `pid`, and above them for the calling thread.
+
+    Dropped again right after: PyTorch's idle threads spin for a while, and at real-time priority
+    they would keep everyone else, the next worker included, from running.
+    """
+    _set(threads(pid), os.SCHED_FIFO, WORKER_PRIORITY)
+    _set([0], os.SCHED_FIFO, BROKER_PRIORITY)
+    try:
+        yield
+    finally:
+        _set(threads(pid), os.SCHED_OTHER, 0)
+        _set([0], os.SCHED_OTHER, 0)
+
+
+def threads(pid: int) -> list[int]:
+    """The threads of `pid`; none when it has ended."""
+    try:
+        return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+    except OSError:
+        return []
+
+
+def at_rest(pid: int) -> bool:
+    """Whether every thread of `pid` sleeps."""
+    for thread in threads(pid):
+        try:
+            with open(f"/proc/{pid}/task/{thread}/stat", "rb") as file:
+                state = file.read().rpartition(b")")[2].split()[0]
+        except (OSError, IndexError):
+            continue
+        if state == b"R":
+            return False
+    return True
+
+
+def wait_at_rest(pid: int, limit_s: float) -> float | None:
+    """Wait until every thread of `pid` sleeps: seconds waited, or None after `limit_s`."""
+    start = time.monotonic()
+    while not at_rest(pid):
+        if time.monotonic() - start > limit_s:
+            return None
+        time.sleep(REST_POLL_S)
+    return time.monotonic() - start
+
+
+def _set(tids: list[int], policy: int, level: int) -> None:
+    for tid in tids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.sched_setscheduler(tid, policy, os.sched_param(level))

@@ -1,0 +1,243 @@
+"""The broker's handle on one worker: it alone has the clock, the inputs and the deadlines."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import socket
+import statistics
+import struct
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from epitaxy.errors import MachineFault
+from epitaxy.machine import Job, WorkerFailure
+from epitaxy.machines import _realtime
+from epitaxy.machines._memory import Arena, state_file
+from epitaxy.machines._zygote import Zygote
+from epitaxy.worker.frames import MAX_FRAME, Op, pack, unpack
+
+if TYPE_CHECKING:
+    from epitaxy.machines.local import LocalMachine
+
+TAIL_BYTES = 2000
+NULL_BURSTS = 30
+REST_LIMIT_S = 1.0
+_KINDS = ("crashed", "timeout", "incorrect")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Deadlines in seconds; a burst gets `burst_s` and four times what it should take."""
+
+    load_s: float = 30.0
+    burst_s: float = 20.0
+    baseline_s: float = 900.0
+
+
+class LocalWorker:
+    """One warm process on this machine. Arrays are CPU torch tensors."""
+
+    def __init__(
+        self, machine: LocalMachine, zygote: Zygote, job: Job, spec: dict[str, Any]
+    ) -> None:
+        self.label = job.baseline or os.path.basename(job.folder.rstrip("/"))
+        self.layers: tuple[str, ...] = ()
+        self._machine, self._zygote, self._job = machine, zygote, job
+        self._limits = machine.limits
+        self._arena = Arena(job.problem)
+        self._sequence = 0
+        self._call_s = 0.0
+        self._warm = not job.baseline
+        self._overhead_s: float | None = None
+        self._closed = False
+        self._errors = os.memfd_create("epitaxy-errors", os.MFD_CLOEXEC)
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        spec = {**spec, "layout": self._arena.layout.to_json()}
+        try:
+            with theirs:
+                descriptors = [theirs.fileno(), self._errors, self._arena.descriptor]
+                self.pid = zygote.fork(spec, descriptors)
+            hello = self._receive(Op.HELLO, self._limits.load_s)
+        except WorkerFailure as failure:
+            self._release()
+            raise MachineFault(
+                f"a worker did not start: {failure}", "run: epitaxy doctor"
+            ) from None
+        except BaseException:
+            self._release()
+            raise
+        self.layers = tuple(hello.decode(errors="replace").split())
+
+    @property
+    def slots(self) -> int:
+        """Number of input slots."""
+        return self._arena.slots
+
+    @property
+    def overhead_s(self) -> float:
+        """Seconds that a burst of no calls takes: part of every burst's time."""
+        if self._overhead_s is None:
+            self._overhead_s = statistics.median(self._burst([]) for _ in range(NULL_BURSTS))
+        return self._overhead_s
+
+    def prepare(self, init: Sequence[Any], state: dict[str, Any]) -> None:
+        """Construct the module from `init` and load `state` (name to tensor). 30 s at most."""
+        descriptor = state_file(init, state)
+        try:
+            self._ask(Op.PREPARE, b"", self._limits.load_s, [descriptor])
+        finally:
+            os.close(descriptor)
+
+    def write(self, slot: int, inputs: Sequence[Any]) -> None:
+        """Put inputs into a slot: tensors by shared memory, anything else pickled to the worker."""
+        rest = self._arena.write(slot, inputs)
+        if rest:
+            self._ask(Op.EXTRAS, pickle.dumps((slot, rest)), self._limits.load_s)
+
+    def burst(self, slots: Sequence[int]) -> float:
+        """One call per entry of `slots`; seconds from the command to the answer.
+
+        `overhead_s` is included. A baseline compiles at its first burst, outside the time.
+        """
+        seconds = self._burst(slots)
+        if slots:
+            self._call_s = max(seconds / len(slots), 1e-9)
+        return seconds
+
+    def outputs(self) -> list[Any]:
+        """The last call's outputs. Raises WorkerFailure("incorrect") when they cannot be it."""
+        self._arena.poison()
+        self._ask(Op.OUTPUTS, b"", self._limits.burst_s)
+        return self._arena.outputs()
+
+    def inputs(self, slot: int) -> list[Any]:
+        """What the slot's tensors hold now; None for an input that is no tensor."""
+        return self._arena.read(slot)
+
+    def close(self) -> None:
+        """Kill the process, at once and surely."""
+        if self._closed:
+            return
+        self._machine.forget(self)
+        try:
+            self._zygote.reap(self.pid)
+        except MachineFault:
+            pass  # a dead zygote takes its workers along
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        self._closed = True
+        self._channel.close()
+        self._arena.close()
+        os.close(self._errors)
+
+    def _burst(self, slots: Sequence[int]) -> float:
+        arm = struct.pack(f"<{len(slots)}H", *slots)
+        first = not self._warm and bool(slots)
+        with self._machine.turn(self):
+            self._ask(Op.ARM, arm, self._limits.baseline_s if first else self._limits.load_s)
+            self._warm = self._warm or bool(slots)
+            expected_s = self._call_s * len(slots)
+            limit_s = self._limits.burst_s + 4 * expected_s
+            if self._machine.realtime and expected_s < _realtime.LONGEST_S:
+                with _realtime.priority(self.pid):
+                    return self._timed(limit_s)
+            return self._timed(limit_s)
+
+    def _timed(self, limit_s: float) -> float:
+        self._sequence += 1
+        frame = pack(Op.GO, self._sequence)
+        self._channel.settimeout(limit_s)
+        try:
+            start = time.perf_counter()
+            self._channel.send(frame)
+            answer = self._channel.recv(MAX_FRAME)
+            seconds = time.perf_counter() - start
+        except OSError as error:
+            raise self._lost(error, limit_s) from None
+        self._check(answer, Op.DONE)
+        return seconds
+
+    def _ask(self, op: Op, payload: bytes, limit_s: float, passed: Sequence[int] = ()) -> bytes:
+        if self._closed:
+            raise MachineFault("the worker is closed", "start another")
+        self._sequence += 1
+        self._channel.settimeout(limit_s)
+        try:
+            frame = pack(op, self._sequence, payload)
+            if passed:
+                socket.send_fds(self._channel, [frame], list(passed))
+            else:
+                self._channel.send(frame)
+        except OSError as error:
+            raise self._lost(error, limit_s) from None
+        return self._receive(Op.DONE, limit_s)
+
+    def _receive(self, expected: Op, limit_s: float) -> bytes:
+        self._channel.settimeout(limit_s)
+        try:
+            answer = self._channel.recv(MAX_FRAME)
+        except OSError as error:
+            raise self._lost(error, limit_s) from None
+        return self._check(answer, expected)
+
+    def _check(self, answer: bytes, expected: Op) -> bytes:
+        """The payload of an answer to the last frame; anything else is the worker's failure."""
+        if not answer:
+            raise self._lost(None, 0.0)
+        try:
+            op, sequence, payload = unpack(answer)
+        except ValueError:
+            op, sequence, payload = -1, -1, b""
+        if sequence == self._sequence and op == Op.FAIL:
+            raise _failure(payload)
+        if sequence != self._sequence or op != expected:
+            raise WorkerFailure("crashed", "it spoke out of turn on the broker's channel")
+        return payload
+
+    def _lost(self, error: OSError | None, limit_s: float) -> WorkerFailure | MachineFault:
+        """What to raise when a worker is silent or gone; it is dead afterwards."""
+        if not self._zygote.alive:
+            return MachineFault("the process that starts workers ended", "run again")
+        status = self._zygote.reap(self.pid)
+        if isinstance(error, TimeoutError):
+            return WorkerFailure("timeout", f"no answer in {limit_s:.0f} s{self._tail()}")
+        return WorkerFailure("crashed", f"{_cause(status)}{self._tail()}")
+
+    def _tail(self) -> str:
+        size = os.fstat(self._errors).st_size
+        raw = os.pread(self._errors, TAIL_BYTES, max(0, size - TAIL_BYTES))
+        text = printable(raw.decode(errors="replace")).strip()
+        return f"; it wrote: {text}" if text else ""
+
+
+def printable(text: str) -> str:
+    """`text` without control characters: it comes from a candidate and goes to a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+
+
+def _failure(payload: bytes) -> WorkerFailure:
+    try:
+        kind, message = json.loads(payload)
+        text = printable(str(message))[-TAIL_BYTES:]
+    except (ValueError, TypeError):
+        kind, text = "crashed", "it answered nonsense"
+    return WorkerFailure(kind if kind in _KINDS else "crashed", text)
+
+
+def _cause(status: int) -> str:
+    if status < 0:
+        return "its process was gone"
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        # The reaper kills what is still there: the worker closed its channel, then lived on.
+        if number == signal.SIGKILL:
+            return "it was killed (out of memory, or it closed the broker's channel)"
+        return f"it died of {signal.Signals(number).name}"
+    return f"it exited with code {os.waitstatus_to_exitcode(status)}"

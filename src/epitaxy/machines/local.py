@@ -1,0 +1,132 @@
+"""The machine that Epitaxy runs on: fresh, confined torch processes timed from outside."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from epitaxy.chip import Chip
+from epitaxy.errors import BadInput
+from epitaxy.machine import Job, WorkerFailure
+from epitaxy.machines import _fingerprint, _realtime
+from epitaxy.machines._worker import REST_LIMIT_S, Limits, LocalWorker
+from epitaxy.machines._zygote import Zygote, clean_environment
+from epitaxy.record import FrozenDict
+
+
+def plugin() -> LocalMachine:
+    """The machine named `local`."""
+    return LocalMachine()
+
+
+def state_folder() -> Path:
+    """`$EPITAXY_HOME`, or ~/.cache/epitaxy."""
+    return Path(os.environ.get("EPITAXY_HOME") or "~/.cache/epitaxy").expanduser().absolute()
+
+
+class LocalMachine:
+    """Workers on this machine.
+
+    `trust` runs candidates unconfined. `threads` 0 means PyTorch's own choice: one per core.
+    """
+
+    name = "local"
+
+    def __init__(
+        self,
+        *,
+        trust: bool = False,
+        threads: int = 0,
+        home: Path | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.trust = trust
+        self.threads = threads
+        self.home = home or state_folder()
+        self.limits = limits or Limits()
+        self.realtime = _realtime.permitted()
+        self._zygotes: dict[str, Zygote] = {}
+        self._lock = threading.RLock()
+        self._last: LocalWorker | None = None
+        atexit.register(self.close)
+
+    def chip(self) -> Chip:
+        """This machine's chip, measured when a probe has run here."""
+        from epitaxy.probe import measured_chip
+
+        return measured_chip()
+
+    def fingerprint(self) -> FrozenDict[str]:
+        """CPU, kernel, glibc, Python, torch, compiler, allocator settings, scheduling."""
+        return _fingerprint.fingerprint(self.realtime)
+
+    @contextlib.contextmanager
+    def start(self, job: Job) -> Iterator[LocalWorker]:
+        """A worker for `job`, ended when the block ends.
+
+        Raises MachineFault when no process can be started, NoSandbox when a candidate cannot be
+        confined here and is not trusted.
+        """
+        worker = self.open(job)
+        try:
+            yield worker
+        finally:
+            worker.close()
+
+    def open(self, job: Job) -> LocalWorker:
+        """As `start`, for callers that close the worker themselves."""
+        if bool(job.folder) == bool(job.baseline):
+            raise BadInput("a job names a folder or a baseline", "set exactly one of the two")
+        name, _, flavour = job.baseline.partition("+")
+        zygote = self.zygote(flavour)
+        spec = {
+            "source": job.problem.source,
+            "entry": job.problem.entry,
+            "folder": job.folder and str(Path(job.folder).absolute()),
+            "baseline": name,
+            "threads": job.threads or self.threads or zygote.torch_threads,
+            "environment": dict(job.environment),
+            "jail": None,
+        }
+        return LocalWorker(self, zygote, job, spec)
+
+    def zygote(self, flavour: str = "") -> Zygote:
+        """The running zygote of a flavour: "" or "mkl"; a dead one is replaced."""
+        with self._lock:
+            known = self._zygotes.get(flavour)
+            if known is not None and known.alive:
+                return known
+            if known is not None:
+                known.close()
+            self._zygotes[flavour] = Zygote(clean_environment(self.home, {}))
+            return self._zygotes[flavour]
+
+    @contextlib.contextmanager
+    def turn(self, worker: LocalWorker) -> Iterator[None]:
+        """One burst at a time, and only when the previous worker's threads sleep."""
+        with self._lock:
+            previous = self._last
+            if previous is not None and previous is not worker:
+                if _realtime.wait_at_rest(previous.pid, REST_LIMIT_S) is None:
+                    raise WorkerFailure(
+                        "incorrect", f"{previous.label} keeps running between its calls"
+                    )
+            self._last = worker
+            yield
+
+    def forget(self, worker: LocalWorker) -> None:
+        """A worker ends: nobody has to wait for it."""
+        with self._lock:
+            if self._last is worker:
+                self._last = None
+
+    def close(self) -> None:
+        """End every process that was started."""
+        with self._lock:
+            for zygote in self._zygotes.values():
+                zygote.close()
+            self._zygotes.clear()

@@ -1,0 +1,1 @@
+"""What runs inside worker processes. Nothing here is trusted by the judge, nor knows its secrets."""

@@ -1,0 +1,262 @@
+"""The worker: holds one callable and answers the broker's frames, one at a time.
+
+A call is made in two steps so that only the call itself is timed: ARM builds the tensors and
+waits, GO runs. Everything the callable could read is in its inputs; it has no clock of ours.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import json
+import mmap
+import os
+import pickle
+import signal
+import socket
+import struct
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from epitaxy.worker import loading
+from epitaxy.worker.frames import MAX_FRAME, Layout, Op, Place, pack, unpack
+from epitaxy.worker.views import huge_pages, mismatch, tensor_at
+
+MESSAGE_LIMIT = 2000
+SPIN_S = 0.002
+"""How long an armed worker polls for GO before it sleeps: a sleeper's wake-up is noise."""
+POISON = 0xFB
+
+
+@dataclass
+class Spec:
+    """What the zygote is asked to make: all plain data."""
+
+    layout: str
+    source: str
+    entry: str
+    folder: str = ""
+    baseline: str = ""
+    threads: int = 0
+    environment: dict[str, str] = field(default_factory=dict)
+    jail: dict[str, Any] | None = None
+
+    @staticmethod
+    def of(data: dict[str, Any]) -> Spec:
+        """From decoded JSON."""
+        return Spec(**data)
+
+
+class Loop:
+    """One worker's state and its answers."""
+
+    def __init__(self, channel: socket.socket, memory: mmap.mmap, spec: Spec) -> None:
+        self.channel = channel
+        self.memory = memory
+        self.spec = spec
+        self.layout = Layout.from_json(spec.layout)
+        self.extras: dict[int, list[Any]] = {}
+        self.model: Any = None
+        self.call: Any = None
+        self.armed: list[list[Any]] = []
+        self.last: Any = None
+
+    def serve(self) -> None:
+        """Answer frames until the broker hangs up."""
+        while True:
+            frame, passed, _, _ = socket.recv_fds(self.channel, MAX_FRAME, 1)
+            if not frame:
+                return
+            op, sequence, payload = unpack(frame)
+            self.answer(op, sequence, payload, passed)
+
+    def answer(self, op: int, sequence: int, payload: bytes, passed: list[int]) -> None:
+        """Do what one frame asks; a failure of the callable becomes a FAIL frame."""
+        try:
+            if op == Op.PREPARE:
+                self.prepare(passed[0])
+            elif op == Op.EXTRAS:
+                slot, values = pickle.loads(payload)
+                self.extras[slot] = values
+            elif op == Op.ARM:
+                self.arm(struct.unpack(f"<{len(payload) // 2}H", payload))
+                self.channel.send(pack(Op.DONE, sequence))
+                self.run()
+                return
+            elif op == Op.OUTPUTS:
+                problem = self.deliver()
+                if problem:
+                    self.fail(sequence, "incorrect", problem)
+                    return
+            self.channel.send(pack(Op.DONE, sequence))
+        except Exception as error:
+            self.fail(sequence, "crashed", describe(error))
+
+    def prepare(self, descriptor: int) -> None:
+        """Construct the callable from init arguments and parameters in a sealed file."""
+        with os.fdopen(descriptor, "rb") as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        size = struct.unpack_from("<Q", content)[0]
+        init, table = pickle.load(io.BytesIO(content[8 : 8 + size]))
+        state = {n: tensor_at(content, Place(*place)).clone() for n, place in table.items()}
+        target = self.target()
+        self.model = loading.construct(target, init, state)
+        self.call = None if self.spec.baseline else self.model
+        gc.collect()
+        gc.freeze()
+
+    def target(self) -> Any:
+        """What the job names: the candidate's ModelNew, or the reference itself."""
+        if self.spec.folder:
+            path = os.path.join(self.spec.folder, "model_new.py")
+            return loading.load_file(path, "ModelNew", "model_new")
+        return loading.load_entry(self.spec.source, self.spec.entry, "reference_model")
+
+    def arm(self, slots: Sequence[int]) -> None:
+        """Fresh tensors for each call; poison what the allocator would hand out again."""
+        self.armed = [self.arguments(slot) for slot in slots]
+        if self.call is None and self.armed:
+            self.call = self.baseline(self.armed[0])
+        if self.model is None:
+            raise RuntimeError("the worker was not prepared")
+        if self.last is not None:
+            self.last = None
+            poison(self.layout.outputs)
+
+    def arguments(self, slot: int) -> list[Any]:
+        """The slot's inputs in order: new tensor objects over the shared memory."""
+        extras = iter(self.extras.get(slot, ()))
+        return [
+            next(extras) if p is None else tensor_at(self.memory, p)
+            for p in self.layout.slots[slot]
+        ]
+
+    def baseline(self, example: list[Any]) -> Any:
+        """The baseline's callable, warmed by one call so that no compilation is timed."""
+        from epitaxy.plugin import plugins
+
+        plugin = plugins("baselines").get(self.spec.baseline)
+        call = plugin.prepare(self.model, [_private(x) for x in example], self.spec.threads)
+        call(*[_private(x) for x in example])
+        return call
+
+    def run(self) -> None:
+        """Wait for GO, make the calls, answer. The broker times from GO to the answer."""
+        op, sequence, _ = unpack(_await(self.channel))
+        if op != Op.GO:
+            self.fail(sequence, "crashed", "the worker expected to go")
+            return
+        call, armed, result = self.call, self.armed, None
+        gc.disable()
+        try:
+            for arguments in armed:
+                result = call(*arguments)
+            self.channel.send(pack(Op.DONE, sequence))
+        except Exception as error:
+            self.fail(sequence, "crashed", describe(error))
+        finally:
+            gc.enable()
+        self.last, self.armed = result, []
+
+    def deliver(self) -> str:
+        """Copy the last outputs into the shared memory; "" or why they cannot be outputs."""
+        if self.last is None:
+            return "it returned None"
+        results = loading.flatten(self.last)
+        problem = mismatch(results, self.layout.outputs)
+        if not problem:
+            for result, place in zip(results, self.layout.outputs, strict=True):
+                tensor_at(self.memory, place).copy_(result)
+        return problem
+
+    def fail(self, sequence: int, kind: str, message: str) -> None:
+        """Answer that the callable failed."""
+        text = json.dumps([kind, message[-MESSAGE_LIMIT:]])
+        self.channel.send(pack(Op.FAIL, sequence, text.encode()))
+
+
+def main(descriptors: Sequence[int], spec: Spec) -> None:
+    """Run one worker in this freshly forked process: channel, errors file, shared memory."""
+    channel, errors, arena = descriptors
+    _alone(channel, errors, arena)
+    memory = mmap.mmap(arena, 0)
+    huge_pages(memory)
+    os.close(arena)
+    os.environ.update(spec.environment)
+    import torch
+
+    if spec.threads:
+        torch.set_num_threads(spec.threads)
+    torch.set_grad_enabled(False)
+    link = socket.socket(fileno=channel)
+    layers: tuple[str, ...] = ()
+    if spec.jail is not None:
+        from epitaxy import sandbox
+
+        layers = sandbox.confine(**spec.jail)
+    link.send(pack(Op.HELLO, 0, " ".join(layers).encode()))
+    Loop(link, memory, spec).serve()
+
+
+def _alone(*keep: int) -> None:
+    """Nothing inherited but `keep`: no descriptor, no terminal, no signal handler."""
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.dup2(keep[1], 2)
+    for name in os.listdir("/proc/self/fd"):
+        descriptor = int(name)
+        if descriptor > 2 and descriptor not in keep[:1] + keep[2:]:
+            _close(descriptor)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _close(descriptor: int) -> None:
+    try:
+        os.close(descriptor)
+    except OSError:
+        pass  # the one that listed the folder
+
+
+def _await(channel: socket.socket) -> bytes:
+    """The next frame: poll for a moment, then sleep."""
+    until = time.monotonic() + SPIN_S
+    while time.monotonic() < until:
+        try:
+            return channel.recv(MAX_FRAME, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            continue
+    frame = channel.recv(MAX_FRAME)
+    if not frame:
+        raise SystemExit(0)
+    return frame
+
+
+def _private(value: Any) -> Any:
+    import torch
+
+    return value.clone() if isinstance(value, torch.Tensor) else value
+
+
+def poison(places: Sequence[Place]) -> None:
+    """Spoil recycled memory of the outputs' sizes: uninitialised outputs must not look right."""
+    import torch
+
+    for tensor in [torch.empty(p.numel, dtype=getattr(torch, p.dtype)) for p in places]:
+        if tensor.numel():
+            tensor.view(torch.uint8).fill_(POISON)
+
+
+def describe(error: BaseException) -> str:
+    """An exception in few lines: what it says, and where in the callable's own source."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [
+        f for f in frames if "/epitaxy/worker/" not in f.filename and "/torch/" not in f.filename
+    ]
+    where = f" at line {own[-1].lineno}: {own[-1].line}" if own else ""
+    text = str(error).strip() or "no message"
+    return f"{type(error).__name__}: {text[: MESSAGE_LIMIT - 400]}{where[:300]}"
