@@ -1,0 +1,72 @@
+"""Which machine this is: its CPU's model, the cores it lends, its memory."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from pathlib import Path
+
+from epitaxy.compiler import cpu_flags
+from epitaxy.record import digest_text
+
+_CPUS = Path("/sys/devices/system/cpu")
+
+
+def cpu_model() -> tuple[str, str]:
+    """(vendor, model name) as the CPU tells them."""
+    fields: dict[str, str] = {}
+    try:
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            fields.setdefault(key.strip(), value.strip())
+    except OSError:
+        pass
+    vendors = {"AuthenticAMD": "AMD", "GenuineIntel": "Intel", "0x41": "Arm", "0x61": "Apple"}
+    vendor = fields.get("vendor_id", fields.get("CPU implementer", ""))
+    numbers = [fields.get(k, "") for k in ("cpu family", "model", "CPU part")]
+    parts = "/".join(n for n in numbers if n)
+    name = fields.get("model name", platform.machine())
+    return vendors.get(vendor, vendor or "unknown"), f"{name} ({parts})" if parts else name
+
+
+def core_cpus() -> tuple[int, ...]:
+    """One CPU number per physical core that this process may use, within its CPU quota."""
+    allowed = sorted(os.sched_getaffinity(0))
+    seen: dict[str, int] = {}
+    for cpu in allowed:
+        try:
+            key = (_CPUS / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text()
+        except OSError:
+            key = str(cpu)
+        seen.setdefault(key, cpu)
+    cpus = sorted(seen.values())
+    return tuple(cpus[: max(1, min(len(cpus), math.floor(_quota())))])
+
+
+def _quota() -> float:
+    """CPUs that the container may use, by its control group; huge without a limit."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return 1e9 if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        return 1e9
+
+
+def memory_bytes() -> tuple[int, int]:
+    """(total, available) bytes of main memory."""
+    found = {"MemTotal": 0, "MemAvailable": 0}
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key in found:
+                found[key] = int(value.split()[0]) * 1024
+    except (OSError, ValueError):
+        pass
+    return found["MemTotal"], found["MemAvailable"]
+
+
+def fingerprint() -> str:
+    """Twelve characters for CPU model, cores and instruction sets: a moved disk is noticed."""
+    vendor, model = cpu_model()
+    return digest_text("\n".join((vendor, model, str(len(core_cpus())), *cpu_flags())))[:12]

@@ -1,0 +1,186 @@
+"""From the programs' raw samples to a measured Chip."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from epitaxy.chip import Chip, Level
+from epitaxy.compiler import cpu_flags
+from epitaxy.errors import MachineFault
+from epitaxy.probe import host
+from epitaxy.probe.levels import Curve, boundaries, plateaus, rate
+from epitaxy.probe.programs import Line
+
+KINDS = ("read", "write", "stream", "copy", "copy_stream")
+_ABSENT = {
+    "bfloat16": "no bfloat16 dot product on this CPU: no bfloat16 peak",
+    "int8": "no int8 dot product on this CPU: no int8 peak",
+    "float16": "no float16 arithmetic on this CPU: no float16 peak",
+}
+
+
+def quantiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """10 %, 50 % and 90 % of a sample, interpolated."""
+    ordered = sorted(values)
+
+    def at(q: float) -> float:
+        place = q * (len(ordered) - 1)
+        low = int(place)
+        high = min(low + 1, len(ordered) - 1)
+        return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+    return at(0.1), at(0.5), at(0.9)
+
+
+class Samples:
+    """The raw lines, sorted into peaks, curves and single values, with their spreads."""
+
+    def __init__(self, lines: Sequence[Line], cores: int, wrong: Mapping[str, str]) -> None:
+        self.cores = cores
+        self.spreads: dict[str, tuple[float, float]] = {}
+        self.peaks: dict[str, float] = {}
+        self.curves: dict[str, list[tuple[float, float]]] = {}
+        self.single: dict[str, float] = {}
+        self.notes: list[str] = []
+        self.vector_bytes = 0
+        for line in lines:
+            self._take(line, wrong)
+        for curve in self.curves.values():
+            curve.sort()
+
+    def _take(self, line: Line, wrong: Mapping[str, str]) -> None:
+        what = line["what"]
+        low, middle, high = quantiles(line["values"])
+        if what == "flops":
+            if _function(line) not in wrong:
+                whom = "one" if line["threads"] == 1 else "all"
+                name = f"{line['type']} {line['bits']} {whom}"
+                self.peaks[name] = middle
+                self.spreads[name] = (low, high)
+        elif what in KINDS:
+            if f"{what}_loop" not in wrong:
+                self._point(what if line["threads"] > 1 else f"{what} core", line, middle)
+                self.spreads[f"{what} {line['threads']} x {line['bytes']}"] = (low, high)
+        elif what == "latency":
+            if "chase_loop" not in wrong:
+                self._point("latency" if line["huge"] else "latency small pages", line, middle)
+        elif what == "huge_pages":
+            if line["asked"] and middle < 0.5:
+                self.notes.append("the kernel gave no huge pages: latencies include TLB misses")
+        else:
+            self.single[what] = middle
+            self.spreads[what] = (low, high)
+            self.vector_bytes = line.get("vector_bytes", self.vector_bytes)
+
+    def _point(self, name: str, line: Line, value: float) -> None:
+        self.curves.setdefault(name, []).append((float(line["bytes"]), value))
+
+    def peak(self, whom: str) -> dict[str, float]:
+        """The best width's rate by dtype, for "one" core or "all"."""
+        found: dict[str, float] = {}
+        for name, value in self.peaks.items():
+            dtype, _, who = name.split()
+            if who == whom or self.cores == 1:
+                found[dtype] = max(found.get(dtype, 0.0), value)
+        return found
+
+    def curve(self, name: str) -> Curve:
+        """A curve for all cores; on a single core that core's."""
+        return self.curves.get(name, self.curves.get(f"{name} core", []))
+
+
+def _function(line: Line) -> str:
+    if line["type"] in ("bfloat16", "int8"):
+        return f"dot_{line['type']}"
+    width = "widest" if line["type"] == "float16" else line["bits"]
+    return f"fma_{line['type']}_{width}"
+
+
+def find_levels(samples: Samples) -> tuple[Level, ...]:
+    """The levels that the curves show. Raises MachineFault when the curves are unusable."""
+    read = samples.curve("read")
+    flat = plateaus(samples.curves.get("latency", []))
+    if not read or not flat:
+        raise MachineFault(
+            "the probe has no usable read or latency curve", "another compiler may help: set CXX"
+        )
+    try:
+        ends = boundaries(read, [p.capacity for p in flat[:-1]], samples.cores)
+    except ValueError as error:
+        raise MachineFault(
+            f"cache levels cannot be told apart: {error}", "probe again when idle"
+        ) from None
+    total, _ = host.memory_bytes()
+    found = []
+    begin = core_begin = 0.0
+    for number, plateau in enumerate(flat):
+        last = number == len(flat) - 1
+        end = read[-1][0] if last else ends[number]
+        # Main memory is what is left once the caches hold nothing: the largest sets.
+        low = max(begin, end / 3) if last else begin
+        rates = {k: rate(samples.curve(k), low, 1.34 * end if last else end) for k in KINDS}
+        core_end = 1.34 * end if last else plateau.capacity
+        found.append(
+            Level(
+                name="DRAM" if last else f"L{number + 1}",
+                bytes=total if last else int(end),
+                bytes_core=total if last else int(plateau.capacity),
+                read_bytes_per_s=rates["read"],
+                write_bytes_per_s=rates["write"],
+                stream_bytes_per_s=rates["stream"],
+                copy_bytes_per_s=rates["copy"],
+                copy_stream_bytes_per_s=rates["copy_stream"],
+                read_bytes_per_s_core=rate(
+                    samples.curves.get("read core", []), core_begin, core_end
+                ),
+                latency_s=plateau.latency_s,
+                small_page_latency_s=rate(
+                    samples.curves.get("latency small pages", []), core_begin, core_end
+                ),
+            )
+        )
+        begin, core_begin = end, plateau.capacity
+    return tuple(found)
+
+
+def make_chip(
+    lines: Sequence[Line], compiler: str, wrong: Mapping[str, str], notes: Sequence[str]
+) -> Chip:
+    """The measured Chip of this machine, dated now."""
+    cores = len(host.core_cpus())
+    samples = Samples(lines, cores, wrong)
+    peaks = samples.peak("all")
+    vendor, model = host.cpu_model()
+    extra: dict[str, Any] = {f"{k}_s": samples.single.get(v, 0.0) for k, v in _SINGLE.items()}
+    return Chip(
+        id=f"local-{host.fingerprint()}",
+        name=f"{model}, {cores} cores",
+        vendor=vendor,
+        kind="cpu",
+        measured=True,
+        cores=cores,
+        vector_bytes=samples.vector_bytes,
+        vector_registers=int(samples.single.get("registers", 0)),
+        isa=cpu_flags(),
+        peak_flops_per_s=peaks,
+        peak_flops_per_s_core=samples.peak("one"),
+        peaks_by_width=samples.peaks,
+        levels=find_levels(samples),
+        curves={k: tuple(v) for k, v in samples.curves.items()},
+        spreads={k: v for k, v in samples.spreads.items() if k != "registers"},
+        measured_on=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        compiler=compiler,
+        notes=(*notes, *samples.notes, *(v for k, v in _ABSENT.items() if k not in peaks)),
+        **extra,
+    )
+
+
+_SINGLE = {
+    "barrier": "launch",
+    "sync": "barrier",
+    "wake": "wake",
+    "page_fault": "fault",
+    "huge_page_fault": "fault_huge",
+}
