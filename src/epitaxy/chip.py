@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from epitaxy.errors import BadInput
 from epitaxy.record import FrozenDict, Record, record
+
+CONFIDENCES = ("computed", "derived", "measured")
 
 
 @record
@@ -25,6 +30,23 @@ class Level(Record):
     copy_bytes_per_s: float = 0.0
     copy_stream_bytes_per_s: float = 0.0
     small_page_latency_s: float = 0.0
+
+
+@record
+class Fact(Record):
+    """One datasheet fact: `confidence` is "A" (primary text read), "B" (secondary), "computed",
+    "derived" or "measured"; `sources` are keys of the chip's `sources`."""
+
+    value: Any
+    unit: str
+    confidence: str
+    sources: tuple[str, ...]
+
+    def validate(self) -> None:
+        if self.confidence[:1] not in ("A", "B") and self.confidence not in CONFIDENCES:
+            raise BadInput(f"confidence {self.confidence!r} is not shipped", "use A, B or measured")
+        if not self.sources:
+            raise BadInput("a fact without a source", "name the source")
 
 
 @record
@@ -65,3 +87,10 @@ class Chip(Record):
     measured_on: str = ""
     compiler: str = ""
     notes: tuple[str, ...] = ()
+    year: int = 0
+    status: str = ""
+    aliases: tuple[str, ...] = ()
+    facts: FrozenDict[Fact] = FrozenDict()
+    sources: FrozenDict[str] = FrozenDict()
+    conflicts: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()

@@ -68,7 +68,7 @@ def chips(
     as_json: Json = False,
 ) -> int:
     """List the chips known, show one, or compare several side by side."""
-    from epitaxy.chip import find, load_all
+    from epitaxy.chip_facts import find, load_all
 
     found = [find(name) for name in names] if names else list(load_all())
     if as_json:
