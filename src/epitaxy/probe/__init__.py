@@ -24,7 +24,7 @@ from epitaxy.probe.store import load_measured
 __all__ = ["load_measured", "measured_chip", "probe"]
 
 QUICK_S = 12.0
-LEAST_S = 8.0
+LEAST_S = 10.0
 _MIB = 1 << 20
 _SHARES = {
     "flops": ("measuring arithmetic", 0.15),

@@ -21,7 +21,7 @@ _STACK = re.compile(r"\(%r[sb]p|\[(?:sp|x29)\b")
 
 @dataclass(frozen=True)
 class Expected:
-    """At least `least` instructions matching `pattern` in the loop; memory operands allowed or not."""
+    """At least `least` instructions matching `pattern` in the loop; is memory allowed?"""
 
     pattern: str
     least: int

@@ -22,6 +22,8 @@ WIDTH = 1.9
 """A plateau spans at least this factor in size (about an octave)."""
 SMALLEST_STEP = 1.6
 """Neighbouring plateaus differ by at least this factor in latency."""
+STEP = 0.05
+"""Price of a step in the bandwidth curve, in squared log units: below it a step is noise."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def boundaries(read: Curve, core_capacities: Sequence[float], cores: int) -> lis
     `core_capacities` are the levels' capacities for one core, memory left out. The steps minimise
     the squared error of log(bandwidth); a level must hold 0.6 to 1.5 x cores times one core's
     (for the last cache 4 x more, as bandwidth keeps its benefit beyond what a random chase sees).
+    A level that ends where the one below it ends gives all cores together nothing.
     """
     curve = sorted(read)
     values = [math.log(v) for _, v in curve]
@@ -95,20 +98,30 @@ def boundaries(read: Curve, core_capacities: Sequence[float], cores: int) -> lis
             options = [
                 (cost + _error(values[begin:end]), (*cuts, end))
                 for begin, (cost, cuts) in best.items()
-                if begin < end
+                if begin <= end
             ]
             if options:
-                step[end] = min(options)
+                step[end] = min(options, key=_preferred)
         if not step:
             raise ValueError("the curve has too few points for its levels")
         best = step
-    _, cuts = min((cost + _error(values[begin:]), cuts) for begin, (cost, cuts) in best.items())
+    ways = [(cost + _error(values[begin:]), cuts) for begin, (cost, cuts) in best.items()]
+    _, cuts = min(ways, key=_preferred)
     return [curve[c - 1][0] for c in cuts]
 
 
+def _preferred(way: tuple[float, tuple[int, ...]]) -> tuple[float, tuple[int, ...]]:
+    """The least cost; among equals the one that leaves nothing to the upper level."""
+    cost, cuts = way
+    return cost, tuple(-c for c in cuts)
+
+
 def _error(values: Sequence[float]) -> float:
+    """Squared error of one step, and the price of having it (an empty one is free)."""
+    if not values:
+        return 0.0
     mean = sum(values) / len(values)
-    return sum((v - mean) ** 2 for v in values)
+    return STEP + sum((v - mean) ** 2 for v in values)
 
 
 def rate(curve: Curve, low: float, high: float) -> float:

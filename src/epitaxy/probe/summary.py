@@ -12,6 +12,7 @@ from epitaxy.errors import MachineFault
 from epitaxy.probe import host
 from epitaxy.probe.levels import Curve, boundaries, plateaus, rate
 from epitaxy.probe.programs import Line
+from epitaxy.record import FrozenDict
 
 KINDS = ("read", "write", "stream", "copy", "copy_stream")
 _ABSENT = {
@@ -106,43 +107,47 @@ def find_levels(samples: Samples) -> tuple[Level, ...]:
         raise MachineFault(
             "the probe has no usable read or latency curve", "another compiler may help: set CXX"
         )
+    caches = flat[:-1]
     try:
-        ends = boundaries(read, [p.capacity for p in flat[:-1]], samples.cores)
+        ends = boundaries(read, [p.capacity for p in caches], samples.cores)
     except ValueError as error:
         raise MachineFault(
             f"cache levels cannot be told apart: {error}", "probe again when idle"
         ) from None
-    total, _ = host.memory_bytes()
     found = []
-    begin = core_begin = 0.0
-    for number, plateau in enumerate(flat):
-        last = number == len(flat) - 1
-        end = read[-1][0] if last else ends[number]
-        # Main memory is what is left once the caches hold nothing: the largest sets.
-        low = max(begin, end / 3) if last else begin
-        rates = {k: rate(samples.curve(k), low, 1.34 * end if last else end) for k in KINDS}
-        core_end = 1.34 * end if last else plateau.capacity
-        found.append(
-            Level(
-                name="DRAM" if last else f"L{number + 1}",
-                bytes=total if last else int(end),
-                bytes_core=total if last else int(plateau.capacity),
-                read_bytes_per_s=rates["read"],
-                write_bytes_per_s=rates["write"],
-                stream_bytes_per_s=rates["stream"],
-                copy_bytes_per_s=rates["copy"],
-                copy_stream_bytes_per_s=rates["copy_stream"],
-                read_bytes_per_s_core=rate(
-                    samples.curves.get("read core", []), core_begin, core_end
-                ),
-                latency_s=plateau.latency_s,
-                small_page_latency_s=rate(
-                    samples.curves.get("latency small pages", []), core_begin, core_end
-                ),
-            )
-        )
-        begin, core_begin = end, plateau.capacity
-    return tuple(found)
+    begins, core_begins = [0.0, *ends], [0.0, *(p.capacity for p in caches)]
+    for number, (plateau, end) in enumerate(zip(caches, ends, strict=True)):
+        name, begin = f"L{number + 1}", begins[number]
+        if end <= begin:
+            samples.notes.append(f"{name} adds nothing to the levels below it when all cores work")
+            continue
+        sizes = (begin, end, core_begins[number], plateau.capacity)
+        found.append(_level(samples, name, plateau.latency_s, sizes))
+    # Main memory is what is left once the caches hold nothing: the largest sets (1.34: up to and
+    # with the largest, of which `rate` takes three quarters).
+    most = 1.34 * read[-1][0]
+    sizes = (max(begins[-1], most / 4), most, core_begins[-1], most)
+    total, _ = host.memory_bytes()
+    memory = _level(samples, "DRAM", flat[-1].latency_s, sizes)
+    return (*found, memory.replace(bytes=total, bytes_core=total))
+
+
+def _level(
+    samples: Samples, name: str, latency_s: float, sizes: tuple[float, float, float, float]
+) -> Level:
+    """One level from the sizes (bytes) where it begins and ends, for all cores and for one."""
+    begin, end, core_begin, core_end = sizes
+    rates = {f"{k}_bytes_per_s": rate(samples.curve(k), begin, end) for k in KINDS}
+    one, small = (samples.curves.get(k, []) for k in ("read core", "latency small pages"))
+    return Level(
+        name=name,
+        bytes=int(end),
+        bytes_core=int(core_end),
+        latency_s=latency_s,
+        read_bytes_per_s_core=rate(one, core_begin, core_end),
+        small_page_latency_s=rate(small, core_begin, core_end),
+        **rates,
+    )
 
 
 def make_chip(
@@ -164,12 +169,12 @@ def make_chip(
         vector_bytes=samples.vector_bytes,
         vector_registers=int(samples.single.get("registers", 0)),
         isa=cpu_flags(),
-        peak_flops_per_s=peaks,
-        peak_flops_per_s_core=samples.peak("one"),
-        peaks_by_width=samples.peaks,
+        peak_flops_per_s=FrozenDict(peaks),
+        peak_flops_per_s_core=FrozenDict(samples.peak("one")),
+        peaks_by_width=FrozenDict(samples.peaks),
         levels=find_levels(samples),
-        curves={k: tuple(v) for k, v in samples.curves.items()},
-        spreads={k: v for k, v in samples.spreads.items() if k != "registers"},
+        curves=FrozenDict({k: tuple(v) for k, v in samples.curves.items()}),
+        spreads=FrozenDict({k: v for k, v in samples.spreads.items() if k != "registers"}),
         measured_on=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         compiler=compiler,
         notes=(*notes, *samples.notes, *(v for k, v in _ABSENT.items() if k not in peaks)),
