@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -123,10 +124,8 @@ class Arena:
     def close(self) -> None:
         """Let the memory go; views that still exist keep it alive until they end."""
         os.close(self.descriptor)
-        try:
+        with contextlib.suppress(BufferError):
             self.memory.close()
-        except BufferError:
-            pass
 
 
 def _copy(value: Any, place: Place, target: Any) -> None:

@@ -1,4 +1,4 @@
-"""Real-time priority for the moment of a burst, and rest between the bursts of different workers."""
+"""Real-time priority for the moment of a burst, and rest between different workers' bursts."""
 
 from __future__ import annotations
 

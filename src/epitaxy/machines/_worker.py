@@ -55,6 +55,7 @@ class LocalWorker:
         self._warm = not job.baseline
         self._overhead_s: float | None = None
         self._closed = False
+        self._condemned = ""
         self._errors = os.memfd_create("epitaxy-errors", os.MFD_CLOEXEC)
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         spec = {**spec, "layout": self._arena.layout.to_json()}
@@ -119,6 +120,16 @@ class LocalWorker:
         """What the slot's tensors hold now; None for an input that is no tensor."""
         return self._arena.read(slot)
 
+    def rest(self) -> None:
+        """Wait until its threads sleep; one that never rests is killed, and fails when next used.
+
+        PyTorch's threads spin for some milliseconds after a call. What works on between calls
+        would disturb the others' times, or prepare answers outside its own.
+        """
+        if _realtime.wait_at_rest(self.pid, REST_LIMIT_S) is None:
+            self._condemned = "it keeps running between its calls"
+            self._zygote.reap(self.pid)
+
     def close(self) -> None:
         """Kill the process, at once and surely."""
         if self._closed:
@@ -167,6 +178,8 @@ class LocalWorker:
     def _ask(self, op: Op, payload: bytes, limit_s: float, passed: Sequence[int] = ()) -> bytes:
         if self._closed:
             raise MachineFault("the worker is closed", "start another")
+        if self._condemned:
+            raise WorkerFailure("incorrect", self._condemned)
         self._sequence += 1
         self._channel.settimeout(limit_s)
         try:

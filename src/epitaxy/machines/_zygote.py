@@ -8,7 +8,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -50,7 +49,7 @@ class Zygote:
 
     def __init__(self, environment: dict[str, str]) -> None:
         self._lock = threading.Lock()
-        self._log = tempfile.TemporaryFile()
+        self._log = open(os.memfd_create("epitaxy-log"), "w+b")  # noqa: SIM115 (closed by close)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:

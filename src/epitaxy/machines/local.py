@@ -9,12 +9,15 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from epitaxy import sandbox
 from epitaxy.chip import Chip
-from epitaxy.errors import BadInput
-from epitaxy.machine import Job, WorkerFailure
-from epitaxy.machines import _fingerprint, _realtime
-from epitaxy.machines._worker import REST_LIMIT_S, Limits, LocalWorker
+from epitaxy.errors import BadInput, UnknownName
+from epitaxy.machine import Job
+from epitaxy.machines import _fingerprint, _mkl, _realtime
+from epitaxy.machines._jail import jail
+from epitaxy.machines._worker import Limits, LocalWorker
 from epitaxy.machines._zygote import Zygote, clean_environment
+from epitaxy.plugin import plugins
 from epitaxy.record import FrozenDict
 
 
@@ -51,6 +54,7 @@ class LocalMachine:
         self.realtime = _realtime.permitted()
         self._zygotes: dict[str, Zygote] = {}
         self._lock = threading.RLock()
+        self._baselines: dict[str, Availability] = {}
         self._last: LocalWorker | None = None
         atexit.register(self.close)
 
@@ -63,6 +67,30 @@ class LocalMachine:
     def fingerprint(self) -> FrozenDict[str]:
         """CPU, kernel, glibc, Python, torch, compiler, allocator settings, scheduling."""
         return _fingerprint.fingerprint(self.realtime)
+
+    def baselines(self) -> list[str]:
+        """Names of the baselines that run here; `unavailable` says why the others do not."""
+        return [name for name, found in self._known_baselines().items() if found.ok]
+
+    def unavailable(self) -> dict[str, Availability]:
+        """The baselines that do not run here, or would only repeat another, and why."""
+        return {name: found for name, found in self._known_baselines().items() if not found.ok}
+
+    def _known_baselines(self) -> dict[str, Availability]:
+        with self._lock:
+            if not self._baselines:
+                self._baselines = self._find_baselines()
+            return self._baselines
+
+    def _find_baselines(self) -> dict[str, Availability]:
+        kinds = {n: plugins("baselines").get(n) for n in plugins("baselines").names()}
+        found: dict[str, Availability] = {n: kind.available() for n, kind in kinds.items()}
+        if _mkl.applies():
+            fast = _mkl.effect(self)
+            for name, kind in kinds.items():
+                if kind.torch and found[name].ok:
+                    found[f"{name}+mkl"] = fast
+        return found
 
     @contextlib.contextmanager
     def start(self, job: Job) -> Iterator[LocalWorker]:
@@ -82,6 +110,8 @@ class LocalMachine:
         if bool(job.folder) == bool(job.baseline):
             raise BadInput("a job names a folder or a baseline", "set exactly one of the two")
         name, _, flavour = job.baseline.partition("+")
+        if name:
+            plugins("baselines").get(name)  # an unknown name is the caller's mistake
         zygote = self.zygote(flavour)
         spec = {
             "source": job.problem.source,
@@ -90,9 +120,13 @@ class LocalMachine:
             "baseline": name,
             "threads": job.threads or self.threads or zygote.torch_threads,
             "environment": dict(job.environment),
-            "jail": None,
+            "jail": None if job.baseline or self.trust else self._jail(job),
         }
         return LocalWorker(self, zygote, job, spec)
+
+    def _jail(self, job: Job) -> dict[str, Any]:
+        sandbox.require()
+        return jail(str(Path(job.folder).absolute()), job.problem)
 
     def zygote(self, flavour: str = "") -> Zygote:
         """The running zygote of a flavour: "" or "mkl"; a dead one is replaced."""
@@ -102,7 +136,10 @@ class LocalMachine:
                 return known
             if known is not None:
                 known.close()
-            self._zygotes[flavour] = Zygote(clean_environment(self.home, {}))
+            if flavour not in ("", "mkl"):
+                raise UnknownName.of("flavour of a baseline", flavour, ["mkl"])
+            extra = {"LD_PRELOAD": str(_mkl.build(self.home))} if flavour else {}
+            self._zygotes[flavour] = Zygote(clean_environment(self.home, extra))
             return self._zygotes[flavour]
 
     @contextlib.contextmanager
@@ -111,10 +148,7 @@ class LocalMachine:
         with self._lock:
             previous = self._last
             if previous is not None and previous is not worker:
-                if _realtime.wait_at_rest(previous.pid, REST_LIMIT_S) is None:
-                    raise WorkerFailure(
-                        "incorrect", f"{previous.label} keeps running between its calls"
-                    )
+                previous.rest()
             self._last = worker
             yield
 

@@ -1,1 +1,1 @@
-"""What runs inside worker processes. Nothing here is trusted by the judge, nor knows its secrets."""
+"""What runs inside worker processes: it knows none of the judge's secrets."""

@@ -6,6 +6,7 @@ waits, GO runs. Everything the callable could read is in its inputs; it has no c
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import io
 import json
@@ -21,6 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from epitaxy import sandbox
 from epitaxy.worker import loading
 from epitaxy.worker.frames import MAX_FRAME, Layout, Op, Place, pack, unpack
 from epitaxy.worker.views import huge_pages, mismatch, tensor_at
@@ -188,15 +190,14 @@ def main(descriptors: Sequence[int], spec: Spec) -> None:
     os.environ.update(spec.environment)
     import torch
 
-    if spec.threads:
-        torch.set_num_threads(spec.threads)
-    torch.set_grad_enabled(False)
     link = socket.socket(fileno=channel)
     layers: tuple[str, ...] = ()
     if spec.jail is not None:
-        from epitaxy import sandbox
-
         layers = sandbox.confine(**spec.jail)
+    # Only now: this starts threads, and those would stay outside the jail.
+    if spec.threads:
+        torch.set_num_threads(spec.threads)
+    torch.set_grad_enabled(False)
     link.send(pack(Op.HELLO, 0, " ".join(layers).encode()))
     Loop(link, memory, spec).serve()
 
@@ -216,10 +217,8 @@ def _alone(*keep: int) -> None:
 
 
 def _close(descriptor: int) -> None:
-    try:
+    with contextlib.suppress(OSError):  # the one that listed the folder
         os.close(descriptor)
-    except OSError:
-        pass  # the one that listed the folder
 
 
 def _await(channel: socket.socket) -> bytes:

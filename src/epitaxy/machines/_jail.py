@@ -1,0 +1,39 @@
+"""What a confined worker may read here, and how much it may take."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+from epitaxy.machines._memory import available_bytes
+from epitaxy.problem import Problem
+
+CPU_S = 3600
+LEAST_MEMORY_BYTES = 4 << 30
+
+
+def jail(folder: str, problem: Problem, cpu_s: int = CPU_S) -> dict[str, Any]:
+    """Arguments of `sandbox.confine` for a candidate built in `folder`. Nothing is writable."""
+    wanted = LEAST_MEMORY_BYTES + 8 * problem.working_set_bytes
+    return {
+        "read_only": [*readable(), folder],
+        "writable": [],
+        "limits": {"memory_bytes": min(wanted, max(available_bytes(), 1 << 30)), "cpu_s": cpu_s},
+    }
+
+
+@functools.cache
+def readable() -> tuple[str, ...]:
+    """Python, torch, the system's libraries and what they ask about the processor."""
+    found = {sys.prefix, sys.base_prefix, sys.exec_prefix, str(Path(__file__).parents[1])}
+    for package in ("torch", "numpy"):
+        spec = importlib.util.find_spec(package)
+        if spec is not None and spec.submodule_search_locations:
+            found.add(str(Path(next(iter(spec.submodule_search_locations))).parent))
+    system = ("/usr", "/lib", "/lib64", "/lib32", "/etc/ld.so.cache", "/etc/localtime")
+    kernel = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system")
+    devices = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
+    return (*sorted(found - {"/"}), *system, *kernel, *devices)
