@@ -10,6 +10,7 @@ from epitaxy.errors import BadEnvironment
 from epitaxy.probe import load_measured, measured_chip, store
 from epitaxy.probe.disassembly import Expected, expectations, fault, functions, inner_loops
 from epitaxy.probe.levels import boundaries, plateaus, rate
+from epitaxy.probe.programs import merge
 from epitaxy.probe.summary import quantiles
 
 KIB = 1024.0
@@ -112,6 +113,22 @@ def test_the_right_loop_is_confirmed():
 def test_a_wrong_loop_is_noticed(old, new, why):
     wanted = expectations("x86_64", 2)["fma_float32_256"]
     assert why in fault(loops(LISTING.replace(old, new)), wanted)
+
+
+def test_separate_multiplies_and_adds_count_only_where_nothing_is_fused():
+    apart = LISTING.replace("vfmadd132ps %ymm0,%ymm1,%ymm2", "vmulps %ymm0,%ymm1,%ymm2")
+    apart = apart.replace("vfmadd132ps %ymm0,%ymm1,%ymm3", "vaddps %ymm0,%ymm1,%ymm3")
+    assert fault(loops(apart), expectations("x86_64", 1)["fma_float32_256"]) != ""
+    assert fault(loops(apart), expectations("x86_64", 1, False)["fma_float32_256"]) == ""
+
+
+def test_samples_of_two_runs_are_one():
+    lines = [{"what": "launch", "values": [1]}, {"what": "x", "values": [2]}]
+    again = [{"what": "launch", "values": [3]}]
+    assert merge(lines + again) == [
+        {"what": "launch", "values": [1, 3]},
+        {"what": "x", "values": [2]},
+    ]
 
 
 def test_only_the_innermost_loop_counts():

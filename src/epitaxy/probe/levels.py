@@ -18,8 +18,8 @@ Curve = Sequence[tuple[float, float]]
 
 FLAT = 1.4
 """Within a plateau the latency may rise by this factor; smaller steps are not levels."""
-WIDTH = 1.9
-"""A plateau spans at least this factor in size (about an octave)."""
+WIDTH = 2.7
+"""A plateau spans at least this factor in size (about an octave and a half)."""
 SMALLEST_STEP = 1.6
 """Neighbouring plateaus differ by at least this factor in latency."""
 STEP = 0.05

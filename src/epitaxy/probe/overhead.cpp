@@ -5,14 +5,21 @@
 
 static volatile int sink;
 
+static double median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + long(values.size() / 2), values.end());
+  return values[values.size() / 2];
+}
+
+// Each region is clocked alone: one that loses its core to a neighbour must not colour the rest.
 static double launch_s(int threads) {
-  const int turns = 200;
-  double begin = now_s();
-  for (int i = 0; i < turns; i++) {
+  std::vector<double> taken(200);
+  for (double& each : taken) {
+    double begin = now_s();
 #pragma omp parallel num_threads(threads)
-    if (omp_get_thread_num() == threads - 1) sink = i;
+    if (omp_get_thread_num() == threads - 1) sink = 1;
+    each = now_s() - begin;
   }
-  return (now_s() - begin) / turns;
+  return median(taken);
 }
 
 // After a pause the threads sleep in the kernel and must be woken.
@@ -25,21 +32,20 @@ static double wake_s(int threads) {
 }
 
 static double barrier_s(int threads) {
-  const int turns = 500;
-  double taken = 0;
+  const int group = 10;
+  std::vector<double> taken(50);
 #pragma omp parallel num_threads(threads)
-  {
-#pragma omp barrier
+  for (double& each : taken) {
     double begin = now_s();
-    for (int i = 0; i < turns; i++) {
+    for (int i = 0; i < group; i++) {
 #pragma omp barrier
     }
-    if (omp_get_thread_num() == 0) taken = now_s() - begin;
+    if (omp_get_thread_num() == 0) each = (now_s() - begin) / group;
   }
-  return taken / turns;
+  return median(taken);
 }
 
-// Seconds per byte of first touch, times the page.
+// Seconds per page touched first.
 static double fault_s(bool huge) {
   const size_t bytes = size_t(32) << 20, page = huge ? size_t(2) << 20 : 4096;
   char* base = allocate(bytes, huge);

@@ -63,13 +63,16 @@ def build(compiler: Compiler, folder: Path) -> dict[str, Path]:
         return dict(zip(NAMES, pool.map(one, NAMES), strict=True))
 
 
-def check_loops(binaries: dict[str, Path]) -> tuple[dict[str, str], list[str]]:
-    """Functions whose loop is not the one that was meant (name -> why), and notes for the user."""
-    chains = _chains()
+def check_loops(binaries: dict[str, Path], fused: bool) -> tuple[dict[str, str], list[str]]:
+    """Functions whose loop is not the one that was meant (name -> why), and notes for the user.
+
+    `fused`: whether the programs' target has a fused multiply-add.
+    """
+    wanted = disassembly.expectations(platform.machine(), _chains(), fused)
     wrong: dict[str, str] = {}
     checked = 0
     for binary in binaries.values():
-        found = disassembly.check(binary, platform.machine(), chains)
+        found = disassembly.check(binary, wanted)
         if found is None:
             return {}, ["objdump is absent: the measured loops were not checked by disassembly"]
         checked += len(found)
@@ -119,6 +122,16 @@ def run(binary: Path, plan: Plan, step: Callable[[float], None]) -> list[Line]:
         said = complaint.strip().splitlines()[-1] if complaint.strip() else f"exit status {code}"
         raise MachineFault(f"the probe's program {binary.name} failed: {said}", _MEND)
     return lines
+
+
+def merge(lines: Sequence[Line]) -> list[Line]:
+    """Lines of the same quantity as one, with the values of all."""
+    found: dict[str, Line] = {}
+    for line in lines:
+        key = json.dumps({k: v for k, v in line.items() if k != "values"}, sort_keys=True)
+        known = found.setdefault(key, {**line, "values": []})
+        known["values"] = [*known["values"], *line["values"]]
+    return list(found.values())
 
 
 def _pin(cpus: Sequence[int]) -> Callable[[], None] | None:
