@@ -139,3 +139,13 @@ def open_reference(problem: Problem) -> Reference:
     from epitaxy.plugin import plugins
 
     return plugins("references").get(problem.reference).open(problem)  # type: ignore[no-any-return]
+
+
+def problem(**inputs: tuple[Sequence[int], str]) -> Callable[[Any], Any]:
+    """Mark a function as a problem: `@problem(x=((4096, 4096), "float32"))`, one per argument."""
+
+    def mark(function: Any) -> Any:
+        function.__epitaxy_inputs__ = dict(inputs)
+        return function
+
+    return mark
