@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,18 +25,17 @@ class OnnxRuntime:
         import torch
 
         bound, example = tensors_only(model, example_inputs)
-        file = io.BytesIO()
         try:
             program = torch.onnx.export(bound, example, dynamo=True, verbose=False)
-            program.save(file)
+            if program is None:
+                raise RuntimeError("the exporter returned nothing")
+            content = program.model_proto.SerializeToString()
         except Exception as error:
             raise RuntimeError(f"no export to ONNX: {error}") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        session = onnxruntime.InferenceSession(
-            file.getvalue(), options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         names = [i.name for i in session.get_inputs()]
 
         def call(*inputs: Any) -> tuple[Any, ...]:

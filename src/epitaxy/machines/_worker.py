@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TAIL_BYTES = 2000
 NULL_BURSTS = 30
+DYING_S = 0.5
 REST_LIMIT_S = 1.0
 _KINDS = ("crashed", "timeout", "incorrect")
 
@@ -218,8 +219,10 @@ class LocalWorker:
         """What to raise when a worker is silent or gone; it is dead afterwards."""
         if not self._zygote.alive:
             return MachineFault("the process that starts workers ended", "run again")
-        status = self._zygote.reap(self.pid)
-        if isinstance(error, TimeoutError):
+        silent = isinstance(error, TimeoutError)
+        # A channel closes a moment before its process has ended: let it say how.
+        status = self._zygote.reap(self.pid, 0.0 if silent else DYING_S)
+        if silent:
             return WorkerFailure("timeout", f"no answer in {limit_s:.0f} s{self._tail()}")
         return WorkerFailure("crashed", f"{_cause(status)}{self._tail()}")
 

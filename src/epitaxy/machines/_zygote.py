@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import socket
@@ -30,18 +31,31 @@ _KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "CXX", "CC", "LD_LIBRARY_PATH")
 
 def clean_environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
     """All that a worker may see: no key, no token, no setting of ours."""
-    package = Path(__file__).parents[2]
     return {
         **{name: os.environ[name] for name in _KEPT if name in os.environ},
         "GLIBC_TUNABLES": TUNABLES,
         "HOME": str(home),
         "OPENBLAS_NUM_THREADS": "1",  # NumPy's own pool; threads do not survive a fork
         "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONPATH": str(package),
+        "PYTHONPATH": os.pathsep.join(_import_path()),
         "TORCHINDUCTOR_CACHE_DIR": str(home / "inductor"),
         "TRITON_CACHE_DIR": str(home / "inductor" / "triton"),
         **extra,
     }
+
+
+def _import_path() -> list[str]:
+    """Where this package lies, and torch when Python would not find it by itself.
+
+    HOME is not the user's in a worker, so packages of the user's own folder need naming.
+    """
+    found = [str(Path(__file__).parents[2])]
+    spec = importlib.util.find_spec("torch")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        parent = Path(folder).parent
+        if not parent.is_relative_to(sys.prefix):
+            found.append(str(parent))
+    return found
 
 
 class Zygote:
@@ -89,9 +103,12 @@ class Zygote:
         finally:
             os.close(file)
 
-    def reap(self, pid: int) -> int:
-        """Kill the worker and wait for it: its wait status, -1 when it is no child (any more)."""
-        return int(self._ask(["reap", pid], []))
+    def reap(self, pid: int, grace_s: float = 0.0) -> int:
+        """Kill the worker, `grace_s` from now, and wait for it: its wait status.
+
+        -1 when it is no child (any more).
+        """
+        return int(self._ask(["reap", [pid, grace_s]], []))
 
     def close(self) -> None:
         """End it and all its workers."""

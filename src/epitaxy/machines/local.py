@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from epitaxy import sandbox
 from epitaxy.chip import Chip
@@ -19,6 +20,7 @@ from epitaxy.machines._worker import Limits, LocalWorker
 from epitaxy.machines._zygote import Zygote, clean_environment
 from epitaxy.plugin import plugins
 from epitaxy.record import FrozenDict
+from epitaxy.toolchain import Availability
 
 
 def plugin() -> LocalMachine:

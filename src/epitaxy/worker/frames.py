@@ -72,7 +72,7 @@ class Layout:
         """Text that `from_json` reads."""
 
         def plain(places: Sequence[Place | None]) -> list[list[object] | None]:
-            return [p and [p.offset, p.dtype, list(p.shape)] for p in places]
+            return [None if p is None else [p.offset, p.dtype, list(p.shape)] for p in places]
 
         return json.dumps(
             [[plain(s) for s in self.slots], plain(self.outputs), self.outputs_at, self.bytes]

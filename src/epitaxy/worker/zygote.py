@@ -2,7 +2,7 @@
 
 Requests are JSON datagrams on a socket that only the broker has:
     ["fork", 0] with four descriptors   -> [pid]           (spec file, channel, errors, memory)
-    ["reap", pid]                       -> [wait status]   (the child is killed first)
+    ["reap", [pid, grace_s]]            -> [wait status]   (killed after the grace)
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
 from typing import Any
 
@@ -44,8 +45,9 @@ def serve(control: socket.socket) -> None:
             children.add(pid)
             answer = pid
         else:
-            answer = _reap(int(argument)) if argument in children else -1
-            children.discard(argument)
+            child, grace_s = argument
+            answer = _reap(child, grace_s) if child in children else -1
+            children.discard(child)
         control.send(json.dumps([answer]).encode())
 
 
@@ -79,7 +81,14 @@ def _become(passed: list[int]) -> None:
     child.main(passed[1:], child.Spec.of(spec))
 
 
-def _reap(pid: int) -> int:
+def _reap(pid: int, grace_s: float) -> int:
+    """The child's wait status: its own when it ends within the grace, else it is killed."""
+    until = time.monotonic() + grace_s
+    while time.monotonic() < until:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return status
+        time.sleep(0.001)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     return os.waitpid(pid, 0)[1]
