@@ -48,13 +48,12 @@ static void chase(char* base, size_t bytes, bool huge, double each_s) {
     at = chase_loop(at, blocks);
     s = now_s() - begin;
   }
+  auto sample = [&] {
+    return timed_team(1, [&](int) { at = chase_loop(at, blocks); }) / (8.0 * double(blocks));
+  };
   Point point = {text("\"what\": \"latency\", \"bytes\": %zu, \"huge\": %s", bytes,
-                      huge ? "true" : "false"), nullptr, {}};
-  for (int i = 0; i < 9; i++) {
-    double begin = now_s();
-    at = chase_loop(at, blocks);
-    point.values.push_back((now_s() - begin) / (8.0 * double(blocks)));
-  }
+                      huge ? "true" : "false"), sample, {}};
+  for (int i = 0; i < 9; i++) take(point);
   print_point(point);
 }
 

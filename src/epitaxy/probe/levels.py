@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 Curve = Sequence[tuple[float, float]]
 
-FLAT = 1.4
-"""Within a plateau the latency may rise by this factor; smaller steps are not levels."""
+SLOPE = 1.45
+"""Within a plateau the latency rises by less than this factor per octave of size."""
 WIDTH = 2.7
 """A plateau spans at least this factor in size (about an octave and a half)."""
 SMALLEST_STEP = 1.6
@@ -41,7 +41,7 @@ def plateaus(latency: Curve) -> list[Plateau]:
     curve = _rising(sorted(latency))
     runs: list[list[tuple[float, float]]] = []
     for size, value in curve:
-        if runs and value <= FLAT * runs[-1][0][1]:
+        if runs and value <= _allowed(runs[-1][-1], size):
             runs[-1].append((size, value))
         else:
             runs.append([(size, value)])
@@ -60,6 +60,11 @@ def plateaus(latency: Curve) -> list[Plateau]:
         Plateau(p.low, p.high, p.latency_s, end)
         for p, end in zip(found, [*ends, math.inf], strict=True)
     ]
+
+
+def _allowed(last: tuple[float, float], size: float) -> float:
+    """The most latency at `size` that still continues a plateau from its last point."""
+    return float(last[1] * SLOPE ** math.log2(size / last[0]))
 
 
 def _rising(curve: Curve) -> list[tuple[float, float]]:

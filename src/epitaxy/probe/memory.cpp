@@ -84,21 +84,20 @@ static Point point(const Kind& kind, const std::vector<Buffers>& buffers, size_t
   size_t each = total / threads / (both ? 2 : 1) / block * block;
   double moved = double(each) * threads * (both ? 2 : 1);
   long passes = 0;
-  bool calibrating = false;
   auto sample = [=, &buffers]() mutable {
-    auto go = [&](long n) {
-      return timed_team(threads, [&](int me) {
-        vec* to = reinterpret_cast<vec*>(buffers[me].to);
-        const vec* from = reinterpret_cast<const vec*>(buffers[me].from);
-        for (long i = 0; i < n; i++) kind.run(to, from, each / WIDEST);
-      });
+    auto run = [&](int me, long n) {
+      vec* to = reinterpret_cast<vec*>(buffers[me].to);
+      const vec* from = reinterpret_cast<const vec*>(buffers[me].from);
+      for (long i = 0; i < n; i++) kind.run(to, from, each / WIDEST);
     };
     // A set that no cache holds needs no warming.
-    if (total <= (size_t(96) << 20)) go(1);
-    // The best of three, or a thread that starts late would pass for a long run.
-    while (!passes || calibrating) {
-      passes = passes ? passes * 2 : 1;
-      calibrating = std::min({go(passes), go(passes), go(passes)}) < 0.8e-3;
+    long warm = total <= (size_t(96) << 20);
+    auto go = [&](long n) {
+      return timed_team(threads, [&](int me) { run(me, warm); }, [&](int me) { run(me, n); });
+    };
+    if (!passes) {
+      passes = std::max(1L, long((size_t(4) << 20) / each));
+      while (go(passes) < 0.4e-3) passes *= 3;
     }
     return moved * double(passes) / go(passes);
   };

@@ -15,6 +15,8 @@ from epitaxy.probe.programs import Line
 from epitaxy.record import FrozenDict
 
 KINDS = ("read", "write", "stream", "copy", "copy_stream")
+BUSY = 0.2
+"""Share of disturbed samples from which the user is told."""
 _ABSENT = {
     "bfloat16": "no bfloat16 dot product on this CPU: no bfloat16 peak",
     "int8": "no int8 dot product on this CPU: no int8 peak",
@@ -53,6 +55,9 @@ class Samples:
 
     def _take(self, line: Line, wrong: Mapping[str, str]) -> None:
         what = line["what"]
+        if what == "samples":
+            self._count(line["values"])
+            return
         low, middle, high = quantiles(line["values"])
         if what == "flops":
             if _function(line) not in wrong:
@@ -74,6 +79,16 @@ class Samples:
             self.single[what] = middle
             self.spreads[what] = (low, high)
             self.vector_bytes = line.get("vector_bytes", self.vector_bytes)
+
+    def _count(self, counts: Sequence[float]) -> None:
+        """Say how many samples other processes spoilt; counts are (good, spoilt) per program."""
+        good, spoilt = sum(counts[::2]), sum(counts[1::2])
+        share = spoilt / max(good + spoilt, 1)
+        if share > BUSY:
+            self.notes.append(
+                f"the machine was busy: {share:.0%} of the samples were disturbed and left out "
+                "where enough others remained; probe again when it is idle"
+            )
 
     def _point(self, name: str, line: Line, value: float) -> None:
         self.curves.setdefault(name, []).append((float(line["bytes"]), value))
