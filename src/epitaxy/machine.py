@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from epitaxy.chip import Chip
 from epitaxy.problem import Problem
-from epitaxy.record import FrozenDict, Record, record
+from epitaxy.record import FrozenDict, Record, make_callable, record
 
 
 @record
@@ -75,3 +75,13 @@ class Machine(Protocol):
 
     def start(self, job: Job) -> AbstractContextManager[Worker]:
         """A worker for `job`. Raises MachineFault or NoSandbox, never on a candidate's account."""
+
+
+def open_machine(name: str) -> Machine:
+    """The machine plugin called `name`: `epitaxy.machine("local")`."""
+    from epitaxy.plugin import plugins
+
+    return plugins("machines").get(name)  # type: ignore[no-any-return]
+
+
+make_callable(__name__, open_machine)

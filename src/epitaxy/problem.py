@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from epitaxy.errors import BadProblem
-from epitaxy.record import FrozenDict, Record, record
+from epitaxy.record import FrozenDict, Record, make_callable, record
 
 ITEM_BYTES: Mapping[str, int] = FrozenDict(
     float64=8, float32=4, bfloat16=2, float16=2, int64=8, int32=4, int16=2, int8=1, uint8=1, bool=1
@@ -149,3 +149,6 @@ def problem(**inputs: tuple[Sequence[int], str]) -> Callable[[Any], Any]:
         return function
 
     return mark
+
+
+make_callable(__name__, problem)  # `epitaxy.problem` is this module and the decorator

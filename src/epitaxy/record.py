@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import math
+import sys
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -175,3 +176,13 @@ def _decode(value: Any, hint: Any) -> Any:
 
 def _first(args: tuple[Any, ...]) -> Any:
     return next((a for a in args if a is not type(None)), Any)
+
+
+def make_callable(module: str, function: Any) -> None:
+    """Let a module of one noun be called like its main function: `epitaxy.problem(...)`."""
+
+    class Callable(types.ModuleType):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return function(*args, **kwargs)
+
+    sys.modules[module].__class__ = Callable

@@ -34,7 +34,7 @@ def _one(x: torch.Tensor, distribution: str, generator: torch.Generator) -> torc
 
 
 def _float(shape: torch.Size, distribution: str, generator: torch.Generator) -> torch.Tensor:
-    normal = torch.randn(shape, generator=generator, dtype=torch.float64)
+    normal = torch.randn(shape, generator=generator)
     if distribution == "normal":
         return normal
     if distribution == "large":
@@ -47,10 +47,10 @@ def _float(shape: torch.Size, distribution: str, generator: torch.Generator) -> 
         rare = torch.rand(shape, generator=generator) < 1e-3
         return torch.where(rare, normal * 1e4, normal)
     if distribution == "cancellation":
-        signs = torch.ones(shape, dtype=torch.float64)
+        signs = torch.ones(shape)
         signs.view(-1)[1::2] = -1
         return signs * 1e3 + normal
-    return torch.full(shape, 0.5, dtype=torch.float64) + normal[..., :1] * (1 if shape else 0)
+    return torch.full(shape, 0.5) + normal[..., :1] * (1 if shape else 0)
 
 
 def _into_domain(drawn: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
@@ -63,5 +63,5 @@ def _into_domain(drawn: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
     if low >= 0 and high <= 1:
         return torch.sigmoid(drawn)
     if low == -1 and high == 1 and bool((given.abs() == 1).all()):
-        return torch.where(drawn < 0, -1.0, 1.0).double()
+        return torch.where(drawn < 0, -1.0, 1.0)
     return drawn.abs() if low >= 0 else drawn

@@ -101,12 +101,13 @@ def lane_axis(kernel: Kernel, choices: Choices) -> Axis | None:
             continue  # a scan or a position must run in its own order
         weight = 0.0
         for v in values:
-            if isinstance(v, Load) and abs(v.index.coefficient(a)) == 1:
-                weight += math.prod(x.size for x in v.axes)
+            if isinstance(v, Load) and (step := abs(v.index.coefficient(a))) in (1, 2):
+                weight += math.prod(x.size for x in v.axes) * (1.0 if step == 1 else 0.3)
         for t in kernel.targets:
             if a in t.axes and t.index.coefficient(a) == 1:
                 weight += t.numel
-        score[a] = weight * min(1.0, a.size / choices.width) + a.size * 1e-9
+        full = 1.0 if a.size >= choices.width else 0.01  # lanes that would stand idle
+        score[a] = weight * full + a.size * 1e-9
     ranked = sorted(score, key=lambda a: -score[a])
     if not ranked:
         return None
@@ -127,7 +128,7 @@ class KernelWriter(Expressions):
 
     def __init__(self, kernel: Kernel, choices: Choices, buffers: dict[int, tuple[str, str]], lane: Axis | None) -> None:
         axes = (*kernel.outer, *kernel.inner)
-        names = {a: f"{a.name}" for a in axes}
+        names = {a: f"{a.name}_" for a in axes}
         super().__init__(buffers, lane, names)
         self.kernel, self.choices = kernel, choices
         self.passes = Passes(kernel)

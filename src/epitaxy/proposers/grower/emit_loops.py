@@ -26,6 +26,8 @@ from epitaxy.proposers.grower.emit_kernel import (
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.schedule import Kernel
 
+SMALL_WINDOW = 32
+"""Points of a window that is walked inside the loop over lanes, not around it."""
 SCAN_FN = {"sum": "scan_add", "prod": "scan_mul", "max": "scan_max", "min": "scan_min"}
 HORIZONTAL = {"sum": "hsum", "prod": "hprod", "max": "hmax", "min": "hmin", "any": "any", "all": "all"}
 
@@ -294,10 +296,13 @@ class ColumnWriter(_Loops):
         assert self.lane is not None
         scopes.append(Scope(frozenset(seen | {self.lane})))
         body = self.body(number, scopes)
-        loops = column_loop(body.lines)
+        small = math.prod(a.size for a in inner) <= SMALL_WINDOW
+        loops = body.lines if small else column_loop(body.lines)
         for axis, scope in zip(reversed(inner), reversed(scopes[1:-1]), strict=True):
             loops = axis_loops([axis], self.names, [*scope.lines, *loops], self.back)
-        row.lines += [*self.before, *loops, *self.after]
+            if small:
+                loops[0] = f"EPX_UNROLL {loops[0]}"
+        row.lines += [*self.before, *(column_loop(loops) if small else loops), *self.after]
 
     def reduce(self, reduce: Reduce) -> None:
         """Accumulate one vector for each chunk of the tile; no horizontal step."""

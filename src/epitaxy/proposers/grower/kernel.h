@@ -28,8 +28,24 @@ EPX_BODY inline V get(std::integral_constant<bool, P>, const T* p, int n) {
   if constexpr (P) return load_n<V>(p, n, 0);
   else return load<V>(p);
 }
+template <class V> EPX_BODY inline V every_second(V a, V b) {  // a0 a2 .. b1 b3 ..
+  constexpr int N = lanes<V>;
+  if constexpr (is_wide<V> || is_scalar<V>) {
+    return build<V>([=](int k) { return 2 * k < N ? lane(a, 2 * k) : lane(b, 2 * k - N + 1); });
+  } else {
+#if defined(__clang__)
+    return build<V>([=](int k) { return 2 * k < N ? a[2 * k] : b[2 * k - N + 1]; });
+#else
+    const auto from = build<ints<V>>([](int k) { return 2 * k < N ? 2 * k : 2 * k + 1; });
+    return __builtin_shuffle(a, b, from);
+#endif
+  }
+}
 template <class V, bool P, class T>
 EPX_BODY inline V get_strided(std::integral_constant<bool, P>, const T* p, int64_t step, int n) {
+  if constexpr (!P && !is_wide<V>) {  // every second element: two loads that end at the last lane
+    if (step == 2) return every_second(load<V>(p), load<V>(p + lanes<V> - 1));
+  }
   return build<V>([=](int k) { return !P || k < n ? load<elem<V>>(p + k * step) : elem<V>(0); });
 }
 // Lane k is p[k * step] where 0 <= g + k * gstep < size, else fill.

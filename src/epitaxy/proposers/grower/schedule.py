@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from epitaxy.proposers.grower.algebra import (
     Affine,
     Axis,
+    Guard,
     Load,
+    Map,
     Reduce,
     Region,
     Scan,
@@ -25,6 +27,8 @@ from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.rewrite import rebuild, split_axis
 
 Node = Reduce | Scan
+NEUTRAL = {"sum": 0.0, "prod": 1.0, "max": -math.inf, "min": math.inf}
+JOIN = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum"}
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class _Scheduler:
 
     def schedule(self, target: Target, split: bool = True) -> None:
         """Append the kernels that compute `target`; `split` allows chunked reductions."""
+        if self.choices.split and split:
+            target = self._split_scans(target)
         value = self._use_stored(target.value)
         if self.choices.split and split:
             value = self._split(value)
@@ -152,6 +158,40 @@ class _Scheduler:
 
         memo: dict[Value, Value] = {}
         return rebuild(value, chunked, memo)
+
+    def _split_scans(self, target: Target) -> Target:
+        """Give a long scan a parallel form: totals of pieces, their scan, then each piece."""
+        nodes = [v for v in walk((target.value,)) if isinstance(v, Node)]
+        along = {v.along for v in nodes if isinstance(v, Scan)}
+        if len(along) != 1 or len(next(iter(along))) != 1 or len(nodes) != 1:
+            return target
+        (axis,) = next(iter(along))
+        count = divisor_near(axis.size, self.choices.split)
+        if count < 2 or axis.size // count < 16 or axis not in target.axes:
+            return target
+        outer, inner = Axis(f"{axis.name}o", count), Axis(f"{axis.name}i", axis.size // count)
+
+        def pieces(v: Value) -> Value | None:
+            if not isinstance(v, Scan):
+                return None
+            part = split_axis(v.arg, axis, outer, inner)
+            totals = self.store(Reduce(v.kind, (inner,), part, v.dtype), split=False)
+            running = self.store(Scan(v.kind, (outer,), totals, v.dtype, v.reverse), split=False)
+            step = 1 if v.reverse else -1
+            moved = Affine(step * running.index.coefficient(outer), running.index.terms)
+            guard = Guard(Affine(step, ((outer, 1),)), count)
+            before = Load(
+                running.buffer, moved, running.dtype, guards=(guard,), fill=NEUTRAL[v.kind]
+            )
+            own = Scan(v.kind, (inner,), part, v.dtype, v.reverse)
+            return Map(JOIN[v.kind], (before, own), v.dtype)
+
+        value = split_axis(rebuild(target.value, pieces, {}), axis, outer, inner)
+        c = target.index.coefficient(axis)
+        kept = tuple((a, k) for a, k in target.index.terms if a != axis)
+        index = Affine(target.index.offset, (*kept, (outer, c * inner.size), (inner, c)))
+        axes = tuple(x for a in target.axes for x in ((outer, inner) if a == axis else (a,)))
+        return Target(target.buffer, target.dtype, index, axes, value)
 
     def merge(self) -> None:
         """Join neighbouring kernels over the same axes when the later does not read the earlier."""

@@ -1,0 +1,364 @@
+"""Judge: the one path from candidate to verdict.
+
+Stages: static checks, build, correct, time, inspect. Each can refuse; a refusal names the check
+and the mend. The judge holds the seeds, the inputs, the expected outputs and the clock; the
+candidate sees only the buffers of its own confined process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from epitaxy import timing
+from epitaxy.candidate import Candidate
+from epitaxy.errors import BadInput, MachineFault, PluginError
+from epitaxy.machine import Job, WorkerFailure
+from epitaxy.plugin import plugins
+from epitaxy.problem import ITEM_BYTES, Problem, load, open_reference
+from epitaxy.record import FrozenDict, make_callable
+from epitaxy.roofline import below_physics, floor
+from epitaxy.timing import Plan
+from epitaxy.toolchain import Build
+from epitaxy.verdict import ErrorRow, Finding, Floor, Verdict
+
+EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}
+LEAST_EPS = 16
+"""Errors below this many units of the last place are never held against a candidate."""
+TIMED_SLOTS = 2
+CASES_BYTES = 6 << 30
+
+
+class Refused(Exception):  # noqa: N818 - the end of a judgement, not an error
+    """A stage's refusal: the verdict's status and why."""
+
+    def __init__(self, status: str, reason: str, finding: Finding | None = None) -> None:
+        super().__init__(reason)
+        self.status, self.reason, self.finding = status, reason, finding
+
+
+class Case:
+    """Secret inputs with their exact outputs and the honest implementation's error."""
+
+    def __init__(self, reference: Any, distribution: str, seed: int) -> None:
+        self.distribution = distribution
+        self.inputs = reference.inputs(seed, distribution)
+        self.honest = reference.run(self.inputs)
+        self.exact = reference.oracle(self.inputs)
+        self.unusable = reference.unusable(self.exact, self.honest)
+        self.honest_error = reference.compare(self.honest, self.exact, self.honest)[1]
+
+
+class Judge:
+    """Judges candidates for one problem on one machine, against warm baselines."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        machine: Any,
+        *,
+        baselines: Sequence[str] | None = None,
+        cache: Path | None = None,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.problem = problem
+        self.machine = machine
+        self.notes: list[Finding] = []
+        self.chip = machine.chip()
+        self.reference: Any = open_reference(problem)
+        self._wanted = baselines
+        self._cache = cache or Path(machine.home) / "build"
+        self._report = report
+        self._stack = contextlib.ExitStack()
+        self._workers: dict[str, Any] = {}
+        self._times: dict[str, float] = {}
+        self._seed = secrets.randbits(40)
+        self._cases: dict[int, Case] = {}
+        self._ready = False
+        self._machine_digest = FrozenDict[str](machine.fingerprint())
+        self.machine_digest = _digest(self._machine_digest)
+
+    # -- baselines ------------------------------------------------------------------------------
+
+    def baselines(self) -> dict[str, float]:
+        """Seconds per call of each baseline that works here, preparing them at first.
+
+        One that does not work becomes a note with its reason.
+        """
+        if self._ready:
+            return self._times
+        names = list(self._wanted if self._wanted is not None else self.machine.baselines())
+        for name in names:
+            self._report(f"preparing baseline {name}")
+            self._baseline(name)
+        if not self._workers:
+            raise MachineFault("no baseline runs on this machine", "run: epitaxy doctor")
+        rng = random.Random(self._seed)
+        sample = timing.interleave(self._workers, self._slots(), timing.plan("screen"), rng)
+        self._times = {name: timing.median(s) for name, s in sample.items()}
+        self._ready = True
+        return self._times
+
+    def _baseline(self, name: str) -> None:
+        try:
+            worker = self._stack.enter_context(
+                self.machine.start(Job(problem=self.problem, baseline=name))
+            )
+            self._prepare(worker)
+            worker.burst([0])
+            outputs = worker.outputs()
+        except (WorkerFailure, BadInput, PluginError) as failure:
+            text = getattr(failure, "message", str(failure))
+            self._note(name, f"baseline {name} does not run: {text.strip().splitlines()[-1][:200]}")
+            return
+        case = self.case(0)
+        error = self.reference.compare(outputs, case.exact, case.honest)[0]
+        if not error <= 64 * self._limit(case):
+            self._note(name, f"baseline {name} gives wrong results (error {error:.1e}); left out")
+            return
+        self._workers[name] = worker
+
+    def _note(self, check: str, message: str) -> None:
+        self.notes.append(Finding(check=check, severity="note", message=message))
+        self._report(message)
+
+    @property
+    def strongest(self) -> str:
+        """The name of the fastest baseline."""
+        times = self.baselines()
+        return min(times, key=lambda n: times[n])
+
+    # -- cases ----------------------------------------------------------------------------------
+
+    def case(self, number: int) -> Case:
+        """Case 0 and 1 are the file's own inputs under two seeds; then the other distributions."""
+        if number not in self._cases:
+            names = ["given", *self.reference.distributions()]
+            made = Case(self.reference, names[number], self._seed + 1 + number)
+            if made.unusable and number > 1:
+                self._note("inputs", f"{names[number]} inputs are not judged: {made.unusable}")
+            each = 3 * sum(s.bytes for s in (*self.problem.inputs, *self.problem.outputs) if s)
+            if number > 3 and each * len(self._cases) > CASES_BYTES:
+                return made
+            self._cases[number] = made
+        return self._cases[number]
+
+    def _limit(self, case: Case) -> float:
+        dtypes = [s.dtype for s in self.problem.outputs if s.dtype in EPS]
+        eps = max((EPS[d] for d in dtypes), default=0.0)
+        return max(self.problem.policy.error_ratio * case.honest_error, LEAST_EPS * eps)
+
+    def _slots(self) -> list[int]:
+        return list(range(TIMED_SLOTS))
+
+    def _prepare(self, worker: Any) -> None:
+        worker.prepare(self.reference.init_arguments(), self.reference.state())
+        for slot in self._slots():
+            worker.write(slot, self.case(slot).inputs)
+
+    # -- the path -------------------------------------------------------------------------------
+
+    def build(self, candidate: Candidate) -> Build:
+        """Build ahead of judging: the toolchain keeps the result by digest."""
+        toolchain = plugins("toolchains").get(candidate.toolchain)
+        return toolchain.build(candidate, self.problem, self._cache)  # type: ignore[no-any-return]
+
+    def judge(self, candidate: Candidate, plan: str = "screen") -> Verdict:
+        """The verdict on `candidate`. Never raises on the candidate's account."""
+        chosen = timing.plan(plan)
+        facts: dict[str, Any] = {"findings": []}
+        try:
+            if candidate.problem != self.problem.digest:
+                raise BadInput("the candidate is for another problem", "judge it with its own")
+            self._static(candidate, facts)
+            build = self._built(candidate, facts)
+            self._measure(build, chosen, facts)
+        except Refused as refused:
+            if refused.finding:
+                facts["findings"].append(refused.finding)
+            return self._verdict(candidate, chosen, facts, refused.status, refused.reason)
+        except WorkerFailure as failure:
+            return self._verdict(candidate, chosen, facts, failure.kind, failure.message)
+        except MachineFault as fault:
+            return self._verdict(candidate, chosen, facts, "machine_fault", str(fault))
+        return self._verdict(candidate, chosen, facts, "accepted", "")
+
+    def _verdict(
+        self, candidate: Candidate, chosen: Plan, facts: dict[str, Any], status: str, reason: str
+    ) -> Verdict:
+        kept = {k: v for k, v in facts.items() if status == "accepted" or k not in _TIMES}
+        return Verdict(
+            candidate=candidate.digest,
+            problem=self.problem.digest,
+            machine=self.machine_digest,
+            plan=chosen.name,
+            status=status,
+            reason=reason[:2000],
+            judged_unix_s=timing.unix_s(),
+            **kept,
+        )
+
+    def _static(self, candidate: Candidate, facts: dict[str, Any]) -> None:
+        for name in plugins("checks").names():
+            for finding in plugins("checks").get(name).check(candidate, self.problem):
+                if finding.severity == "refusal":
+                    raise Refused("refused", f"{finding.check}: {finding.message}", finding)
+                facts["findings"].append(finding)
+
+    def _built(self, candidate: Candidate, facts: dict[str, Any]) -> Build:
+        build = self.build(candidate)
+        facts["build_log"] = build.log[:20_000]
+        if not build.ok:
+            line = next((x for x in build.log.splitlines() if "error" in x), build.log[:200])
+            raise Refused("build_failed", line.strip() or "the compiler refused it")
+        metrics = dict(plugins("toolchains").get(candidate.toolchain).inspect(build))
+        facts["metrics"] = {**metrics, "build_s": build.seconds}
+        return build
+
+    def _measure(self, build: Build, chosen: Plan, facts: dict[str, Any]) -> None:
+        parties = self._parties(chosen)
+        samples: dict[str, list[float]] = {}
+        job = Job(problem=self.problem, folder=build.folder)
+        for process in range(chosen.processes):
+            with contextlib.ExitStack() as stack:
+                worker = stack.enter_context(self.machine.start(job))
+                self._prepare(worker)
+                if process == 0:
+                    facts["errors"] = self._correct(worker, chosen, facts)
+                workers = {"candidate": worker, **parties}
+                if chosen.processes > 1:
+                    workers["candidate again"] = twin = stack.enter_context(self.machine.start(job))
+                    self._prepare(twin)
+                taken = self._timed(workers, chosen)
+            for name, times in taken.items():
+                samples.setdefault(name, []).extend(times)
+        self._conclude(samples, facts)
+
+    def _parties(self, chosen: Plan) -> dict[str, Any]:
+        self.baselines()
+        return dict(self._workers) if chosen.processes > 1 else {self.strongest: self._workers[self.strongest]}
+
+    def _correct(self, worker: Any, chosen: Plan, facts: dict[str, Any]) -> list[ErrorRow]:
+        """Errors by distribution; refuses at the first that is over its limit."""
+        rows: list[ErrorRow] = []
+        total = 1 + len(self.reference.distributions())
+        numbers = range(total) if not chosen.cases else range(min(total, chosen.cases + 1))
+        for number in numbers:
+            case = self.case(number)
+            if case.unusable and number > 1:
+                continue
+            slot = number % TIMED_SLOTS
+            if number >= TIMED_SLOTS:
+                worker.write(slot, case.inputs)
+            worker.burst([slot])
+            outputs = worker.outputs()
+            error, _ = self.reference.compare(outputs, case.exact, case.honest)
+            row = ErrorRow(
+                distribution=case.distribution, error=error,
+                honest=case.honest_error, limit=self._limit(case),
+            )  # fmt: skip
+            rows.append(row)
+            if not row.ok:
+                facts["errors"] = rows
+                raise Refused(
+                    "incorrect",
+                    f"error {error:.2g} on {case.distribution} inputs; "
+                    f"honest code gets {case.honest_error:.2g}, the limit is {row.limit:.2g}",
+                )
+            after = worker.inputs(slot)
+            if not self.reference.same([x for x in after if x is not None], [x for x in case.inputs if hasattr(x, "dtype")]):
+                raise self._refusal("inputs", "it writes to its inputs", "write to fresh tensors")
+        for slot in self._slots():
+            worker.write(slot, self.case(slot).inputs)
+        return rows
+
+    def _refusal(self, check: str, message: str, mend: str) -> Refused:
+        finding = Finding(check=check, severity="refusal", message=message, mend=mend)
+        return Refused("refused", f"{check}: {message}", finding)
+
+    def _timed(self, workers: dict[str, Any], chosen: Plan) -> dict[str, list[float]]:
+        rng = random.Random(secrets.randbits(64))
+        watched = set(rng.sample(range(5), min(5, chosen.rechecks)))
+
+        def recheck(number: int, name: str, slot: int) -> None:
+            if number not in watched or not name.startswith("candidate"):
+                return
+            case = self.case(slot)
+            error, _ = self.reference.compare(workers[name].outputs(), case.exact, case.honest)
+            if not error <= self._limit(case):
+                raise Refused("incorrect", f"a timed call gave a wrong result (error {error:.2g})")
+
+        def hopeless(samples: Any) -> bool:
+            if chosen.processes > 1:
+                return False
+            others = [timing.median(v) for k, v in samples.items() if k != "candidate"]
+            return timing.median(samples["candidate"]) > 3 * min(others)
+
+        return timing.interleave(workers, self._slots(), chosen, rng, recheck, hopeless)
+
+    def _conclude(self, samples: dict[str, list[float]], facts: dict[str, Any]) -> None:
+        ours = samples["candidate"]
+        time_s = timing.median(ours)
+        limit = self.floor()
+        if below_physics(time_s, limit):
+            raise self._refusal(
+                "physics",
+                f"{time_s * 1e6:.1f} us is faster than the floor of {limit.time_s * 1e6:.1f} us allows",
+                "it skips work, or the probe is stale: run epitaxy probe",
+            )
+        metrics = dict(facts.get("metrics", {}))
+        again = samples.pop("candidate again", None)
+        if again:
+            control = timing.compare("candidate again", again, ours)
+            metrics["control_ratio"] = control.speedup
+            metrics["control_half_width"] = control.detectable
+        metrics["drift"] = timing.drift(ours)
+        facts.update(
+            time_s=time_s,
+            floor=limit,
+            metrics=metrics,
+            samples={k: tuple(v) for k, v in samples.items()},
+            comparisons=tuple(
+                timing.compare(name, times, ours)
+                for name, times in samples.items()
+                if name != "candidate"
+            ),
+            findings=(*facts["findings"], *self.notes),
+        )
+
+    def floor(self) -> Floor:
+        """The physical lower limit for this problem, with the inputs rotating between slots."""
+        own = sum(s.bytes for s in self.problem.inputs if s is not None)
+        rotating = self.problem.working_set_bytes + (TIMED_SLOTS - 1) * own
+        return floor(self.problem.work, self.chip, rotating)
+
+    def close(self) -> None:
+        """End the baselines' processes."""
+        self._stack.close()
+
+
+_TIMES = ("time_s", "samples", "comparisons")
+
+
+def _digest(fingerprint: FrozenDict[str]) -> str:
+    from epitaxy.record import canonical, digest_text
+
+    return digest_text(canonical(fingerprint))
+
+
+assert set(EPS) <= set(ITEM_BYTES)
+
+
+def judge(candidate: Candidate, problem: Any, machine: Any = "local", plan: str = "full") -> Verdict:
+    """One verdict, with everything set up and taken down: `epitaxy.judge(candidate, problem)`."""
+    where = plugins("machines").get(machine) if isinstance(machine, str) else machine
+    known = problem if isinstance(problem, Problem) else load(problem)
+    with contextlib.closing(Judge(known, where)) as it:
+        return it.judge(candidate, plan)
+
+
+make_callable(__name__, judge)

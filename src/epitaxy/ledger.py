@@ -1,0 +1,241 @@
+"""Ledger: the append-only store of problems, candidates, verdicts and machines.
+
+One SQLite file in WAL mode. Sources are kept once by content; every record is read back against
+its digest, so that an edit shows. Two processes may write at once; a killed one loses at most
+what it was about to write.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from epitaxy.candidate import Candidate
+from epitaxy.errors import BadInput, LedgerError, UnknownName
+from epitaxy.problem import Problem
+from epitaxy.record import FrozenDict, Record, canonical, digest_text
+from epitaxy.verdict import Verdict
+
+SCHEMA = 1
+R = TypeVar("R", bound=Record)
+Judged = tuple[Candidate, Verdict]
+
+
+class Ledger:
+    """The store; a context manager. Raises LedgerError for whatever the file system refuses."""
+
+    def __init__(self, path: Path | str | None = None) -> None:
+        self.path = Path(path) if path else self.default_path()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
+            self._db.isolation_level = None
+            self._open()
+        except (sqlite3.Error, OSError) as error:
+            raise self._error(error) from None
+
+    @staticmethod
+    def default_path() -> Path:
+        """`$EPITAXY_HOME/ledger.sqlite`, or that under ~/.cache/epitaxy."""
+        home = os.environ.get("EPITAXY_HOME") or "~/.cache/epitaxy"
+        return Path(home).expanduser() / "ledger.sqlite"
+
+    def _open(self) -> None:
+        version = self._db.execute("pragma user_version").fetchone()[0]
+        if version > SCHEMA:
+            raise LedgerError(f"{self.path} was written by a newer version", "upgrade epitaxy")
+        self._db.execute("pragma journal_mode = wal")
+        self._db.execute("pragma synchronous = normal")
+        self._db.execute("pragma foreign_keys = on")
+        if version < SCHEMA:
+            sql = (resources.files("epitaxy") / "ledger.sql").read_text(encoding="utf-8")
+            self._db.executescript(f"begin immediate;{sql}pragma user_version = {SCHEMA};commit;")
+
+    def _error(self, error: Exception) -> LedgerError:
+        text = str(error)
+        if "not a database" in text or "malformed" in text:
+            return LedgerError(f"{self.path} is not a ledger", "name another file with --ledger")
+        if "full" in text or "disk I/O" in text:
+            return LedgerError(f"the disk of {self.path} is full", "free space or use --ledger")
+        if "readonly" in text or "unable to open" in text or isinstance(error, OSError):
+            return LedgerError(f"cannot write to {self.path}", "use --ledger with a writable path")
+        return LedgerError(f"the ledger {self.path} failed: {text}", "name another with --ledger")
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def _write(self, statements: list[tuple[str, tuple[Any, ...]]]) -> None:
+        try:
+            self._db.execute("begin immediate")
+            for sql, values in statements:
+                self._db.execute(sql, values)
+            self._db.execute("commit")
+        except sqlite3.Error as error:
+            if self._db.in_transaction:
+                self._db.execute("rollback")
+            raise self._error(error) from None
+
+    def _rows(self, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._error(error) from None
+
+    # -- writing --------------------------------------------------------------------------------
+
+    def add_problem(self, problem: Problem) -> None:
+        """Store a problem; a known one is left alone."""
+        row = (problem.digest, problem.name, canonical(problem))
+        self._write([("insert or ignore into problems (digest, name, body) values (?, ?, ?)", row)])
+
+    def add_candidate(self, candidate: Candidate) -> None:
+        """Store a candidate, its sources once by content. Its problem must be known."""
+        body = candidate.to_dict()
+        kept = {name: digest_text(text) for name, text in candidate.files.items()}
+        body["files"] = kept
+        sources = [
+            ("insert or ignore into sources (digest, content) values (?, ?)", (kept[n], t.encode()))
+            for n, t in candidate.files.items()
+        ]
+        row = (candidate.digest, candidate.problem, canonical(body))
+        sql = "insert or ignore into candidates (digest, problem, body) values (?, ?, ?)"
+        self._write([*sources, (sql, row)])
+
+    def add_machine(self, fingerprint: Mapping[str, str]) -> str:
+        """Store a machine's fingerprint; its digest."""
+        body = canonical(FrozenDict[str](fingerprint))
+        digest = digest_text(body)
+        self._write([("insert or ignore into machines (digest, body) values (?, ?)", (digest, body))])
+        return digest
+
+    def add_verdict(self, verdict: Verdict) -> None:
+        """Store a verdict. Its candidate must be known."""
+        row = (verdict.digest, verdict.candidate, verdict.problem, verdict.machine, verdict.plan,
+               verdict.status, canonical(verdict))  # fmt: skip
+        sql = (
+            "insert or ignore into verdicts (digest, candidate, problem, machine, plan, status, body)"
+            " values (?, ?, ?, ?, ?, ?, ?)"
+        )
+        self._write([(sql, row)])
+
+    def add_event(self, problem: str, kind: str, unix_s: float, **body: Any) -> None:
+        """Store a dated remark about a study."""
+        row = (problem, kind, unix_s, canonical(body))
+        self._write([("insert into events (problem, kind, unix_s, body) values (?, ?, ?, ?)", row)])
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def candidate(self, id_prefix: str) -> Candidate:
+        """The candidate whose digest begins so. Raises UnknownName, BadInput, LedgerError."""
+        return self._candidate(*self._one("candidates", id_prefix))
+
+    def verdict(self, id_prefix: str) -> Verdict:
+        """The latest and fullest verdict on a candidate, or the verdict of that digest."""
+        sql = "select digest, body from verdicts where candidate like ? order by plan, number desc"
+        rows = self._rows(sql, (f"{_prefix(id_prefix)}%",))
+        digest, body = rows[0] if rows else self._one("verdicts", id_prefix)
+        return _checked(Verdict, digest, json.loads(body))
+
+    def problem(self, name: str) -> Problem:
+        """The problem of that name (the latest) or id prefix."""
+        rows = self._rows(
+            "select digest, body from problems where name = ? order by number desc", (name,)
+        )
+        digest, body = rows[0] if rows else self._one("problems", name)
+        return _checked(Problem, digest, json.loads(body))
+
+    def problems(self) -> list[Problem]:
+        """Every problem, oldest first."""
+        rows = self._rows("select digest, body from problems order by number")
+        return [_checked(Problem, d, json.loads(b)) for d, b in rows]
+
+    def candidates(self, problem: str) -> list[Candidate]:
+        """Every candidate for the problem of that digest, oldest first."""
+        rows = self._rows(
+            "select digest, body from candidates where problem = ? order by number", (problem,)
+        )
+        return [self._candidate(d, b) for d, b in rows]
+
+    def machine(self, digest: str) -> FrozenDict[str]:
+        """The fingerprint of a machine."""
+        return FrozenDict(json.loads(self._one("machines", digest)[1]))
+
+    def judged(self, problem: str, machine: str | None = None) -> list[Judged]:
+        """Candidates with their fullest, latest verdicts, oldest first. Machine faults are left out."""
+        rows = self._rows(
+            "select v.digest, v.body, c.digest, c.body from verdicts v join candidates c"
+            " on c.digest = v.candidate where v.problem = ? and v.machine = coalesce(?, v.machine)"
+            " and v.status != 'machine_fault' order by v.number",
+            (problem, machine),
+        )
+        latest: dict[str, tuple[Any, ...]] = {}
+        for row in rows:
+            plan = json.loads(row[1])["plan"]
+            if row[2] not in latest or plan == "full" or latest[row[2]][4] != "full":
+                latest[row[2]] = (*row, plan)
+        return [
+            (self._candidate(c, cb), _checked(Verdict, v, json.loads(vb)))
+            for v, vb, c, cb, _ in latest.values()
+        ]
+
+    def best(
+        self, problem: str, count: int = 1, machine: str | None = None, plan: str | None = None
+    ) -> list[Judged]:
+        """The accepted candidates with the greatest speed-up, full verdicts before screened ones."""
+        found = [
+            (c, v)
+            for c, v in self.judged(problem, machine)
+            if v.accepted and plan in (None, v.plan)
+        ]
+        return sorted(found, key=lambda p: (p[1].plan != "full", -(p[1].speedup or 0)))[:count]
+
+    def events(self, problem: str) -> list[tuple[str, float, Any]]:
+        """(kind, date, body) of a problem's events, oldest first."""
+        sql = "select kind, unix_s, body from events where problem = ? order by number"
+        return [(k, t, json.loads(b)) for k, t, b in self._rows(sql, (problem,))]
+
+    def _one(self, table: str, id_prefix: str) -> tuple[str, str]:
+        sql = f"select digest, body from {table} where digest like ? limit 2"
+        rows = self._rows(sql, (f"{_prefix(id_prefix)}%",))
+        if not rows:
+            known = [d[:12] for (d,) in self._rows(f"select digest from {table}")]
+            if table == "problems":
+                known += [n for (n,) in self._rows("select name from problems")]
+            raise UnknownName.of(table.removesuffix("s"), id_prefix, known[-200:])
+        if len(rows) > 1:
+            raise BadInput(f"id {id_prefix!r} is ambiguous", "type more characters of it")
+        return rows[0][0], rows[0][1]
+
+    def _candidate(self, digest: str, body: str) -> Candidate:
+        data = json.loads(body)
+        for name, source in data["files"].items():
+            rows = self._rows("select content from sources where digest = ?", (source,))
+            if not rows or digest_text(rows[0][0].decode()) != source:
+                raise LedgerError(f"source {name} of {digest[:12]} was edited or lost", "restore it")
+            data["files"][name] = rows[0][0].decode()
+        return _checked(Candidate, digest, data)
+
+
+def _prefix(text: str) -> str:
+    """Only hexadecimal digits reach a LIKE pattern."""
+    plain = text.strip().lower()
+    return plain if plain and all(c in "0123456789abcdef" for c in plain) else "-"
+
+
+def _checked(kind: type[R], digest: str, data: Any) -> R:
+    record = kind.from_dict(data)
+    if record.digest != digest:
+        raise LedgerError(f"{kind.__name__.lower()} {digest[:12]} was edited", "restore the ledger")
+    return record

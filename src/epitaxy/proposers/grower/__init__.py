@@ -1,0 +1,133 @@
+"""The grower: captures a module as tensor algebra and writes C++ for it, genome by genome."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from epitaxy.candidate import Candidate
+from epitaxy.errors import BadProblem
+from epitaxy.proposer import View
+from epitaxy.record import digest_text
+from epitaxy.verdict import Verdict
+
+CROSSINGS = 24
+"""Crossings tried in a row without a new source before the search calls itself finished."""
+
+
+def plugin() -> Grower:
+    """A fresh grower."""
+    return Grower()
+
+
+class Grower:
+    """Genomes as candidates: a portfolio around a first guess, then local and crossing moves."""
+
+    name = "grower"
+
+    def __init__(self) -> None:
+        self._captured: dict[str, _Captured] = {}
+        self._reason = ""
+
+    def propose(self, view: View, count: int) -> Sequence[Candidate]:
+        """Up to `count` candidates with sources not seen before. Raises BadProblem on a module
+        of which nothing can be grown."""
+        captured = self._capture(view)
+        judged = [(c, v) for c, v in view.judged() if c.proposer == self.name]
+        known = {_body(c) for c, _ in judged} | {_body(c) for c in view.pending()}
+        found: list[Candidate] = []
+        for genome, intent, parents in captured.moves(view, judged):
+            candidate = captured.candidate(genome, intent, parents)
+            if candidate is None or _body(candidate) in known:
+                continue
+            known.add(_body(candidate))
+            found.append(candidate)
+            if len(found) == count:
+                return found
+        self._reason = "no move is left: every neighbour of the best has been judged"
+        return found
+
+    def learn(self, verdicts: Sequence[Verdict]) -> None:
+        """The ledger's view holds all that the grower learns from."""
+
+    def stop_reason(self) -> str:
+        """Why the last answer was short."""
+        return self._reason
+
+    def _capture(self, view: View) -> _Captured:
+        digest = view.problem.digest
+        if digest not in self._captured:
+            self._captured[digest] = _Captured(view)
+        return self._captured[digest]
+
+
+class _Captured:
+    """One problem captured: its program, the regions that can be written, their spaces."""
+
+    def __init__(self, view: View) -> None:
+        from epitaxy.problem import open_reference
+        from epitaxy.proposers.grower import space
+        from epitaxy.proposers.grower.growth import grow_program
+
+        self.problem = view.problem
+        self.reference: Any = open_reference(view.problem)
+        self.program = grow_program(self.reference)
+        self.regions = self.program.regions
+        if not self.regions:
+            left = ", ".join(self.program.program.left) or "nothing"
+            raise BadProblem(
+                f"nothing in {view.problem.name} can be grown yet", f"it stays with PyTorch: {left}"
+            )
+        self.start = space.start(self.regions, view.chip)
+        self.spaces = {r.name: space.space(r, view.chip) for r in self.regions}
+
+    def moves(self, view: View, judged: list[tuple[Candidate, Verdict]]) -> Any:
+        """Genomes worth trying next, with the intent and parents of each."""
+        from epitaxy.proposers.grower import space
+        from epitaxy.proposers.grower.genome import parse
+
+        for genome in space.portfolio(self.start, self.spaces):
+            yield genome, "first guess and its likely variants", ()
+        accepted = sorted(
+            ((v.time_s or 0.0, c) for c, v in judged if v.accepted), key=lambda pair: pair[0]
+        )
+        elite = [(parse(c.genome), c.id) for _, c in accepted[:4]]
+        if not elite:
+            return
+        rng = random.Random(f"{view.seed} {len(judged)}")
+        best, parent = elite[0]
+        near = space.neighbours(best, self.spaces, rng)
+        for i, genome in enumerate(near):
+            yield genome, "one decision away from the best", (parent,)
+            if i % 3 == 2 and len(elite) > 1:
+                other, second = rng.choice(elite[1:])
+                mixed = space.cross(best, other, self.spaces, rng)
+                yield mixed, "the best crossed with another", (parent, second)
+
+    def candidate(self, genome: Any, intent: str, parents: tuple[str, ...]) -> Candidate | None:
+        """The candidate of a genome; None when its kernel cannot be written."""
+        from epitaxy.proposers.grower.emit import Unsupported, emit_source
+
+        try:
+            source = emit_source(self.regions, genome)
+        except Unsupported:
+            return None
+        return Candidate(
+            problem=self.problem.digest,
+            toolchain="cpp",
+            files={"kernel.cpp": source, "forward.py": self.program.forward},  # type: ignore[arg-type]
+            entry="forward.py",
+            proposer=Grower.name,
+            intent=intent,
+            genome=str(genome),
+            parents=parents,
+            regions=tuple(f"{r.name}: {', '.join(r.source)}" for r in self.regions),
+            left=self.program.program.left,
+        )
+
+
+def _body(candidate: Candidate) -> str:
+    """What the compiler would see: equal bodies need not be judged twice."""
+    lines = candidate.files.get("kernel.cpp", "").splitlines()
+    return digest_text("\n".join(x for x in lines if not x.lstrip().startswith("//")))

@@ -1,0 +1,118 @@
+"""Where the search may go: the decisions that matter for a region, a first guess, and moves."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from epitaxy.chip import Chip
+from epitaxy.proposers.grower.algebra import Reduce, Region, Scan, walk
+from epitaxy.proposers.grower.genome import Choices, Genome
+from epitaxy.proposers.grower.rewrite import coalesce
+from epitaxy.proposers.grower.schedule import plan
+
+SMALL = 1 << 16
+
+
+def space(region: Region, chip: Chip) -> dict[str, tuple[int, ...]]:
+    """The values that each decision may take for `region` on `chip`."""
+    lanes = max(4, chip.vector_bytes // 4)
+    values = walk(tuple(s.value for s in region.stores))
+    reduces = any(isinstance(v, Reduce) for v in values)
+    scans = any(isinstance(v, Scan) for v in values)
+    large = max((s.numel for s in (*region.inputs, *region.outputs)), default=1)
+    options: dict[str, tuple[int, ...]] = {
+        "width": tuple(w for w in (lanes // 2, lanes, lanes * 2) if 4 <= w <= 16),
+        "unroll": (1, 2, 4, 8),
+        "threads": tuple(dict.fromkeys((0, 1, max(1, chip.cores // 2)))),
+        "lane": (0, 1),
+        "prefetch": (0, 16, 64),
+    }
+    if large > SMALL:
+        options["stream"] = (0, 1)
+        options["dynamic"] = (0, 1)
+        options["grain"] = (4096, 16384, 65536, 262144)
+    if reduces or scans:
+        options["tile"] = tuple(lanes * k for k in (1, 2, 4, 8, 16, 32, 128))
+        options["stash"] = (0, 1)
+        options["split"] = (0, *(chip.cores * k for k in (1, 2, 4, 8, 16)))
+    if reduces:
+        options["sum"] = (0, 1, 2)
+    return options
+
+
+def first_guess(region: Region, chip: Chip) -> Choices:
+    """A good start from the measured chip: enough tasks for the cores, streams past the caches."""
+    lanes = max(4, chip.vector_bytes // 4)
+    written = sum(s.bytes for s in region.outputs)
+    moved = written + sum(s.bytes for s in region.inputs)
+    caches = [level.bytes for level in chip.levels[:-1]]
+    last = caches[-1] if caches else 32 << 20
+    largest = max(s.numel for s in (*region.inputs, *region.outputs))
+    pieces = max(1, 4 * chip.cores)
+    guess = Choices(
+        width=lanes,
+        unroll=4,
+        stream=int(written > last // 2),
+        threads=1 if moved < SMALL else 0,
+        grain=max(2048, min(65536, 1 << int(math.log2(max(2, largest // pieces))))),
+        tile=8 * lanes,
+    )
+    schedule = plan(coalesce(region), guess)
+    heavy = max(schedule.kernels, key=lambda k: k.numel)
+    rows = math.prod(a.size for a in heavy.outer)
+    if heavy.inner and rows < 2 * chip.cores * (1 if heavy.numel < 1 << 20 else 2):
+        guess = replace(guess, split=pieces)
+    return guess
+
+
+def start(regions: Sequence[Region], chip: Chip) -> Genome:
+    """The first genome: every region's first guess."""
+    return Genome(tuple((r.name, first_guess(r, chip)) for r in regions))
+
+
+def portfolio(genome: Genome, spaces: dict[str, dict[str, tuple[int, ...]]]) -> Iterator[Genome]:
+    """The guess, then the variants that most often win, one decision away from it."""
+    yield genome
+    likely = (
+        ("split", None), ("stream", None), ("lane", None), ("tile", None), ("unroll", None),
+        ("dynamic", None), ("width", None), ("stash", None), ("grain", None), ("threads", None),
+    )  # fmt: skip
+    for decision, _ in likely:
+        for name, choices in genome.regions:
+            for value in _spread(spaces[name].get(decision, ()), getattr(choices, decision)):
+                yield genome.with_choice(name, **{decision: value})
+
+
+def _spread(options: tuple[int, ...], current: int) -> list[int]:
+    """Up to two other values of a decision: the ends furthest from the current one."""
+    others = [o for o in options if o != current]
+    if len(others) <= 2:
+        return others
+    return [others[len(others) // 2], others[-1] if current != others[-1] else others[0]]
+
+
+def neighbours(genome: Genome, spaces: dict[str, dict[str, tuple[int, ...]]], rng: random.Random) -> list[Genome]:
+    """Every genome one decision away, in random order."""
+    found = [
+        genome.with_choice(name, **{decision: value})
+        for name, choices in genome.regions
+        for decision, options in spaces[name].items()
+        for value in options
+        if value != getattr(choices, decision)
+    ]
+    rng.shuffle(found)
+    return found
+
+
+def cross(a: Genome, b: Genome, spaces: dict[str, dict[str, tuple[int, ...]]], rng: random.Random) -> Genome:
+    """Each decision from one of two parents, then one changed at random."""
+    regions = []
+    for (name, mine), (_, other) in zip(a.regions, b.regions, strict=True):
+        taken = {d: getattr(rng.choice((mine, other)), d) for d in spaces[name]}
+        decision = rng.choice(sorted(spaces[name]))
+        taken[decision] = rng.choice(spaces[name][decision])
+        regions.append((name, replace(mine, **taken)))
+    return Genome(tuple(regions))

@@ -1,0 +1,281 @@
+"""Study: ask / tell / optimize / best, within a budget, with everything in the ledger."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from epitaxy import problem as problems
+from epitaxy.candidate import Candidate
+from epitaxy.errors import BadInput
+from epitaxy.judge import Judge
+from epitaxy.ledger import Judged, Ledger
+from epitaxy.plugin import plugins
+from epitaxy.problem import Problem
+from epitaxy.record import Record, record
+from epitaxy.timing import now_s, unix_s
+from epitaxy.verdict import Verdict
+
+BATCH = 4
+"""Candidates built together; builds run between measurements, so that none disturbs a time."""
+FINALISTS = 3
+PATIENCE = 40
+"""Candidates judged without one that improves by MARGIN before the search gives up."""
+MARGIN = 1.01
+NEAR_LIMIT = 0.97
+FINAL_SHARE = 0.25
+
+
+@record
+class Budget(Record):
+    """What a study may spend: seconds of search, or judged candidates."""
+
+    seconds: float | None = None
+    candidates: int | None = None
+
+    def validate(self) -> None:
+        if (self.seconds is None) == (self.candidates is None):
+            raise BadInput("a budget is seconds or candidates", "set exactly one")
+        if not ((self.seconds or 0) > 0 or (self.candidates or 0) > 0):
+            raise BadInput("a budget must be more than 0", "try 2m, 90s or 200")
+
+    @classmethod
+    def parse(cls, text: str | float | Budget) -> Budget:
+        """ "90s", "2m", "1h" are times; "200" is judged candidates. Raises BadInput."""
+        if isinstance(text, Budget):
+            return text
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h)?\s*", str(text))
+        if not match:
+            raise BadInput(f"budget {text!r} is not understood", "try 2m, 90s or 200 (candidates)")
+        number, unit = float(match[1]), match[2]
+        if unit:
+            return cls(seconds=number * {"s": 1, "m": 60, "h": 3600}[unit])
+        if number != int(number):
+            raise BadInput(f"budget {text!r} is not a whole number of candidates", "try 200 or 90s")
+        return cls(candidates=int(number))
+
+
+@record
+class Progress(Record):
+    """Where a study stands; times in seconds, `left_s` None when the budget is no time."""
+
+    phase: str
+    best_time_s: float | None = None
+    speedup: float | None = None
+    of_limit: float | None = None
+    judged: int = 0
+    accepted: int = 0
+    refused: int = 0
+    failed: int = 0
+    elapsed_s: float = 0.0
+    left_s: float | None = None
+
+
+class View:
+    """What proposers see: the ledger's records of this problem on this machine."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self.problem = study.problem
+        self.seed = study.seed
+        self.toolchains = tuple(plugins("toolchains").names())
+
+    @property
+    def chip(self) -> Any:
+        """The machine's chip."""
+        return self._study.machine.chip()
+
+    def judged(self) -> Sequence[Judged]:
+        """Every candidate with its latest verdict, oldest first."""
+        return tuple(self._study.known.values())
+
+    def pending(self) -> Sequence[Candidate]:
+        """Asked for and not yet judged."""
+        return tuple(self._study.waiting.values())
+
+    def best(self, count: int = 1) -> Sequence[Judged]:
+        """The fastest accepted ones, fastest first."""
+        found = [(c, v) for c, v in self.judged() if v.accepted]
+        return sorted(found, key=lambda p: -(p[1].speedup or 0))[:count]
+
+
+class Study:
+    """One search for one problem on one machine; see `create_study`."""
+
+    def __init__(
+        self, problem: Problem, machine: Any, proposer: Any, ledger: Ledger, budget: Budget,
+        seed: int = 0, judge: Any = None,
+    ) -> None:  # fmt: skip
+        self.problem, self.machine, self.proposer = problem, machine, proposer
+        self.ledger, self.budget, self.seed = ledger, budget, seed
+        self.stop_reason = ""
+        self.waiting: dict[str, Candidate] = {}
+        self._judge = judge
+        self._callbacks: Sequence[Callable[[Progress], None]] = ()
+        self._start_s = 0.0
+        self._fresh = 0
+        ledger.add_problem(problem)
+        self.machine_digest = ledger.add_machine(machine.fingerprint())
+        self.known = {c.digest: (c, v) for c, v in ledger.judged(problem.digest, self.machine_digest)}
+
+    # -- ask and tell ---------------------------------------------------------------------------
+
+    def ask(self, count: int = 1) -> list[Candidate]:
+        """Up to `count` candidates that have not been judged here."""
+        new = [c for c in self.proposer.propose(self.view(), count) if c.digest not in self.known]
+        for candidate in new:
+            self.ledger.add_candidate(candidate)
+            self.waiting[candidate.digest] = candidate
+        return new
+
+    def tell(self, candidate: Candidate, verdict: Verdict) -> None:
+        """Record what became of a candidate."""
+        if verdict.candidate != candidate.digest:
+            raise BadInput("the verdict is on another candidate", "pass the pair that belongs together")
+        self.ledger.add_candidate(candidate)
+        self.ledger.add_verdict(verdict)
+        self.waiting.pop(candidate.digest, None)
+        if verdict.status != "machine_fault":
+            self.known[candidate.digest] = (candidate, verdict)
+        self.proposer.learn([verdict])
+
+    def view(self) -> View:
+        """What proposers see."""
+        return View(self)
+
+    @property
+    def judge(self) -> Any:
+        """The judge, made at first use."""
+        if self._judge is None:
+            self._judge = Judge(self.problem, self.machine, report=self._say)
+        return self._judge
+
+    @property
+    def best(self) -> Judged | None:
+        """The best fully judged candidate; without one, the best screened one."""
+        found = [p for p in self.known.values() if p[1].accepted]
+        ranked = sorted(found, key=lambda p: (p[1].plan != "full", -(p[1].speedup or 0)))
+        return ranked[0] if ranked else None
+
+    # -- the search -----------------------------------------------------------------------------
+
+    def optimize(self, callbacks: Sequence[Callable[[Progress], None]] = ()) -> None:
+        """Search until the budget is spent, no move is left, or the limit is near; says which in
+        `stop_reason`. Baselines are prepared before the budget's clock starts."""
+        self._callbacks = callbacks
+        self._start_s = now_s()
+        try:
+            self._say("preparing baselines")
+            self.judge.baselines()
+            self._start_s = now_s()
+            self._search()
+            self._final()
+        except KeyboardInterrupt:
+            self.stop_reason = "interrupted"
+            raise
+        finally:
+            self.ledger.add_event(self.problem.digest, "stopped", unix_s(), reason=self.stop_reason)
+            if hasattr(self.judge, "close"):
+                self.judge.close()
+
+    def _search(self) -> None:
+        stale, top = 0, self._top()
+        with ThreadPoolExecutor(max_workers=BATCH) as pool:
+            while not self._spent():
+                self._say("building")
+                batch = self.ask(BATCH)
+                if not batch:
+                    self.stop_reason = self.proposer.stop_reason() or "the proposer has no more"
+                    return
+                builds: list[Future[Any]] = [pool.submit(self._build, c) for c in batch]
+                for future in builds:
+                    future.result()
+                for candidate in batch:
+                    if self._spent():
+                        return
+                    verdict = self._judged(candidate, "screen")
+                    improved = (verdict.speedup or 0) > top * MARGIN
+                    top = max(top, verdict.speedup or 0)
+                    stale = 0 if improved else stale + 1
+                    if (verdict.of_limit or 0) >= NEAR_LIMIT and verdict.accepted:
+                        self.stop_reason = f"at {verdict.of_limit:.0%} of the measured limit"
+                        return
+                    if stale >= PATIENCE:
+                        self.stop_reason = f"{PATIENCE} candidates in a row were no faster"
+                        return
+        self.stop_reason = self.stop_reason or "the budget is spent"
+
+    def _build(self, candidate: Candidate) -> None:
+        if hasattr(self.judge, "build"):
+            self.judge.build(candidate)
+
+    def _judged(self, candidate: Candidate, plan: str) -> Verdict:
+        self._say("measuring" if plan == "screen" else "final judging")
+        verdict: Verdict = self.judge.judge(candidate, plan)
+        self._fresh += 1
+        self.tell(candidate, verdict)
+        self._say("measuring" if plan == "screen" else "final judging")
+        return verdict
+
+    def _final(self) -> None:
+        """Judge the best few in full, against every baseline."""
+        for candidate, verdict in self.view().best(FINALISTS):
+            if verdict.plan != "full":
+                self._judged(candidate, "full")
+
+    def _top(self) -> float:
+        best = self.view().best(1)
+        return (best[0][1].speedup or 0.0) if best else 0.0
+
+    def _spent(self) -> bool:
+        if self.budget.candidates is not None:
+            spent = self._fresh >= self.budget.candidates
+        else:
+            assert self.budget.seconds is not None
+            spent = now_s() - self._start_s > self.budget.seconds * (1 - FINAL_SHARE)
+        if spent:
+            self.stop_reason = "the budget is spent"
+        return spent
+
+    def _say(self, phase: str) -> None:
+        verdicts = [v for _, v in self.known.values()]
+        best = self.best
+        elapsed = now_s() - self._start_s
+        progress = Progress(
+            phase=phase,
+            best_time_s=best[1].time_s if best else None,
+            speedup=best[1].speedup if best else None,
+            of_limit=best[1].of_limit if best else None,
+            judged=len(verdicts),
+            accepted=sum(v.accepted for v in verdicts),
+            refused=sum(v.status in ("refused", "incorrect") for v in verdicts),
+            failed=sum(v.status in ("build_failed", "crashed", "timeout") for v in verdicts),
+            elapsed_s=elapsed,
+            left_s=max(0.0, self.budget.seconds - elapsed) if self.budget.seconds else None,
+        )
+        for callback in self._callbacks:
+            callback(progress)
+
+
+def create_study(
+    problem: Any, *, machine: Any = "local", proposer: Any = "grower",
+    ledger: Ledger | Path | str | None = None, budget: str | Budget = "2m", seed: int = 0,
+    trust: bool = False,
+) -> Study:  # fmt: skip
+    """A study for a Problem, or for anything that `epitaxy.problem.load` takes.
+
+    `machine` and `proposer` are names or objects; `budget` is "90s", "2m" or "200" (judged
+    candidates). What the ledger already holds for this problem and machine is not judged again.
+    `trust` runs candidates unconfined. Raises BadInput and BadEnvironment.
+    """
+    spend = Budget.parse(budget)
+    where = plugins("machines").get(machine) if isinstance(machine, str) else machine
+    if trust:
+        where.trust = True
+    what = plugins("proposers").get(proposer) if isinstance(proposer, str) else proposer
+    store = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
+    known = problem if isinstance(problem, Problem) else problems.load(problem)
+    return Study(known, where, what, store, spend, seed)
