@@ -15,7 +15,8 @@ from epitaxy.errors import BadInput, MachineFault, UnknownName
 from epitaxy.machine import Job, WorkerFailure
 from epitaxy.machines._worker import Limits
 from epitaxy.machines.local import LocalMachine
-from epitaxy.problem import Problem, TensorSpec
+from epitaxy.plugin import plugins
+from epitaxy.problem import Problem, TensorSpec, open_reference
 
 REFERENCE = """
 import torch
@@ -67,11 +68,14 @@ def fill(worker, value: torch.Tensor | None = None) -> torch.Tensor:
 
 
 def failure_of(machine: LocalMachine, job: Job) -> WorkerFailure:
-    with machine.start(job) as worker, pytest.raises(WorkerFailure) as caught:
-        fill(worker)
-        worker.burst([0])
-        worker.outputs()
-    return caught.value
+    with machine.start(job) as worker:
+        try:
+            fill(worker)
+            worker.burst([0])
+            worker.outputs()
+        except WorkerFailure as failure:
+            return failure
+    pytest.fail("the broken candidate was accepted")
 
 
 def test_an_honest_candidate_gives_the_right_outputs(machine, candidate):
@@ -324,3 +328,21 @@ def test_the_fingerprint_names_what_matters(machine):
     found = machine.fingerprint()
     assert {"cpu", "cores", "kernel", "torch", "compiler", "tunables", "realtime"} <= set(found)
     assert all(found.values())
+
+
+def test_a_built_kernel_runs_confined_beside_its_reference(machine, tmp_path):
+    from product_case import PROBLEM
+    from product_case import candidate as grown
+
+    built = plugins("toolchains").get("cpp").build(grown(), PROBLEM, tmp_path)
+    reference = open_reference(PROBLEM)
+    x = reference.inputs(3)
+    found = []
+    for job in (Job(problem=PROBLEM, folder=built.folder), Job(problem=PROBLEM, baseline="eager")):
+        with machine.start(job) as worker:
+            worker.prepare(reference.init_arguments(), reference.state())
+            worker.write(0, x)
+            worker.burst([0])
+            found.append(worker.outputs()[0])
+    assert torch.allclose(found[0], found[1], atol=1e-6)
+    assert torch.equal(found[1], reference.run(x)[0])

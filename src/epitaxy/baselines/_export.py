@@ -46,3 +46,16 @@ def tensors_only(model: Any, example_inputs: Sequence[Any]) -> tuple[Any, tuple[
             return tuple(flatten(self.inner(*arguments)))
 
     return Bound().eval(), tuple(example[i] for i in which)
+
+
+def to_onnx(bound: Any, example: tuple[Any, ...]) -> bytes:
+    """The module as an ONNX file. Raises RuntimeError saying why it cannot be exported."""
+    import torch
+
+    try:
+        program = torch.onnx.export(bound, example, dynamo=True, verbose=False)
+        if program is None:
+            raise RuntimeError("the exporter returned nothing")
+        return bytes(program.model_proto.SerializeToString())
+    except Exception as error:
+        raise RuntimeError(f"no export to ONNX: {error}") from error

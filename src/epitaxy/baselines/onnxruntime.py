@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from epitaxy.baselines._export import available, tensors_only
+from epitaxy.baselines._export import available, tensors_only, to_onnx
 from epitaxy.toolchain import Availability
 
 
@@ -25,13 +25,7 @@ class OnnxRuntime:
         import torch
 
         bound, example = tensors_only(model, example_inputs)
-        try:
-            program = torch.onnx.export(bound, example, dynamo=True, verbose=False)
-            if program is None:
-                raise RuntimeError("the exporter returned nothing")
-            content = program.model_proto.SerializeToString()
-        except Exception as error:
-            raise RuntimeError(f"no export to ONNX: {error}") from error
+        content = to_onnx(bound, example)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL

@@ -1,11 +1,11 @@
-"""Baseline: OpenVINO on the traced model."""
+"""Baseline: OpenVINO on the converted model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from epitaxy.baselines._export import available, tensors_only
+from epitaxy.baselines._export import available, tensors_only, to_onnx
 from epitaxy.toolchain import Availability
 
 
@@ -25,11 +25,7 @@ class OpenVino:
         import torch
 
         bound, example = tensors_only(model, example_inputs)
-        try:
-            shapes = [tuple(x.shape) for x in example]
-            converted = openvino.convert_model(bound, example_input=example, input=shapes)
-        except Exception as error:
-            raise RuntimeError(f"no conversion to OpenVINO: {error}") from error
+        converted = _convert(bound, example)
         settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
         # Its default is bfloat16 where the processor has it: another computation.
         settings["INFERENCE_PRECISION_HINT"] = "f32"
@@ -49,6 +45,28 @@ class OpenVino:
             return tuple(outputs)
 
         return call
+
+
+def _convert(bound: Any, example: tuple[Any, ...]) -> Any:
+    """OpenVINO's model, by the first of its ways in that works; RuntimeError names them all."""
+    import openvino
+    import torch
+
+    ways: dict[str, Callable[[], Any]] = {
+        "trace": lambda: openvino.convert_model(
+            bound, example_input=example, input=[tuple(x.shape) for x in example]
+        ),
+        "torch.export": lambda: openvino.convert_model(torch.export.export(bound, example)),
+        "ONNX": lambda: openvino.Core().read_model(to_onnx(bound, example)),
+    }
+    reasons = []
+    for name, way in ways.items():
+        try:
+            return way()
+        except Exception as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            reasons.append(f"{name}: {lines[-1] if lines else type(error).__name__}")
+    raise RuntimeError(f"no conversion to OpenVINO: {'; '.join(reasons)}")
 
 
 def plugin() -> OpenVino:
