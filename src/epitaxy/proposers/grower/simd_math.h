@@ -165,7 +165,7 @@ template <class V> EPX quadrant<V> reduce_half_pi(V x) {
     V n = t - round_magic;
     V r = fma(n, splat<V>(-1.5707963e+00f), x);  // parts rounded down: all of one sign, so -0 survives
     r = fma(n, splat<V>(-7.5497894e-08f), r);
-    return {fma(n, splat<V>(-5.3903025e-15f), r), bits(t)};
+    return {fma(n, splat<V>(-5.39030253e-15f), r), bits(t)};
 }
 template <class V> EPX V sin_poly(V r, V s) {
     return fma(r * s, horner(s, -0.166666552f, 0.0083321901f, -0.000195183937f), r);
