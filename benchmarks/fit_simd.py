@@ -63,8 +63,9 @@ def main() -> None:
     ln2 = float(mp.log(2))
     one = mp.mpf(1)
     # exp(r) = 1 + r p(r); exp2(r) = 1 + r p(r)
-    for d in (5, 6):
-        fit(f"exp, degree {d}", lambda x: mp.expm1(x) / x, (0, ln2), list(range(d)), lambda x: x / mp.exp(x))
+    fit("exp", lambda x: mp.expm1(x) / x, (0, ln2), list(range(6)), lambda x: x / mp.exp(x))
+    fit("exp, degree 5, |r| <= ln(2)/2", lambda x: mp.expm1(x) / x, (-ln2 / 2, ln2 / 2), list(range(5)),
+        lambda x: x / mp.exp(x))
     fit("exp2", lambda x: mp.expm1(x * mp.log(2)) / x, (0, 1), list(range(6)), lambda x: x / mp.mpf(2) ** x)
     # expm1(r) = r + r^2 p(r)
     fit("expm1", lambda x: (mp.expm1(x) - x) / x**2, (-ln2 / 2, ln2 / 2), list(range(5)),

@@ -21,7 +21,7 @@ from epitaxy.verdict import Verdict
 
 BATCH = 4
 """Candidates built together; builds run between measurements, so that none disturbs a time."""
-FINALISTS = 3
+FINALISTS = 2
 PATIENCE = 40
 """Candidates judged without one that improves by MARGIN before the search gives up."""
 MARGIN = 1.01

@@ -46,7 +46,7 @@ class Plan(Record):
 
 PLANS: Mapping[str, Plan] = {
     "screen": Plan(name="screen", rounds=15, processes=1, cases=2, rechecks=1, limit_s=1.5),
-    "full": Plan(name="full", rounds=24, processes=3, cases=0, rechecks=2, limit_s=12.0),
+    "full": Plan(name="full", rounds=20, processes=3, cases=0, rechecks=2, limit_s=6.0),
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import threading
 from pathlib import Path
 
 from epitaxy.candidate import Candidate
@@ -68,7 +69,17 @@ def kernel_name(candidate: Candidate) -> str:
     return f"kernel-{kernel_digest(candidate)}.so"
 
 
+_PARSING = threading.Lock()
+"""CPython 3.11's parser keeps its recursion depth in one place for all threads."""
+
+
 def bundle(candidate: Candidate, problem: Problem) -> str:
+    """See `_bundle`; one at a time, because the parser is not safe among threads."""
+    with _PARSING:
+        return _bundle(candidate, problem)
+
+
+def _bundle(candidate: Candidate, problem: Problem) -> str:
     """The text of `model_new.py`.
 
     Loader, the reference's source verbatim (lines that only the tuner needs become comments),

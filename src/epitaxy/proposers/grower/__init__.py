@@ -90,7 +90,7 @@ class _Captured:
         for genome in space.portfolio(self.start, self.spaces):
             yield genome, "first guess and its likely variants", ()
         accepted = sorted(
-            ((v.time_s or 0.0, c) for c, v in judged if v.accepted), key=lambda pair: pair[0]
+            ((-(v.speedup or 0.0), c) for c, v in judged if v.accepted), key=lambda pair: pair[0]
         )
         elite = [(parse(c.genome), c.id) for _, c in accepted[:4]]
         if not elite:
