@@ -26,6 +26,8 @@ PATIENCE = 40
 """Candidates judged without one that improves by MARGIN before the search gives up."""
 MARGIN = 1.01
 NEAR_LIMIT = 0.97
+NEAR_ENOUGH = 5
+"""Candidates so close to the limit before the search ends: one alone may be a quiet moment."""
 FINAL_SHARE = 0.25
 
 
@@ -182,7 +184,7 @@ class Study:
                 self.judge.close()
 
     def _search(self) -> None:
-        stale, top = 0, self._top()
+        stale, near, top = 0, 0, self._top()
         with ThreadPoolExecutor(max_workers=BATCH) as pool:
             while not self._spent():
                 self._say("building")
@@ -200,8 +202,9 @@ class Study:
                     improved = (verdict.speedup or 0) > top * MARGIN
                     top = max(top, verdict.speedup or 0)
                     stale = 0 if improved else stale + 1
-                    if (verdict.of_limit or 0) >= NEAR_LIMIT and verdict.accepted:
-                        self.stop_reason = f"at {verdict.of_limit:.0%} of the measured limit"
+                    near += (verdict.of_limit or 0) >= NEAR_LIMIT
+                    if near >= NEAR_ENOUGH:
+                        self.stop_reason = f"{near} candidates within 3 % of the measured limit"
                         return
                     if stale >= PATIENCE:
                         self.stop_reason = f"{PATIENCE} candidates in a row were no faster"
