@@ -105,7 +105,23 @@ def _group_norm(
     return out, mean.view(batch, groups), scale.view(batch, groups)
 
 
+def _own_statistics(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, training: bool,
+    momentum: float, eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Batch or instance normalisation with the statistics of the input itself."""
+    dims = [0, *range(2, x.dim())]
+    var, mean = torch.var_mean(x, dim=dims, correction=0, keepdim=True)
+    shape = [1, -1] + [1] * (x.dim() - 2)
+    scale = torch.rsqrt(var + eps)
+    out = (x - mean) * scale
+    out = out if weight is None else out * weight.view(shape)
+    out = out if bias is None else out + bias.view(shape)
+    return out, mean.view(-1), scale.view(-1)
+
+
 _OWN = {
+    torch.ops.aten._native_batch_norm_legit.no_stats: _own_statistics,
     torch.ops.aten._native_batch_norm_legit_no_training.default: _batch_norm,
     torch.ops.aten.native_group_norm.default: _group_norm,
 }

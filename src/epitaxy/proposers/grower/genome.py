@@ -23,8 +23,6 @@ DECISIONS: dict[str, str] = {
     "lane": "0: vectorise along the most contiguous axis, 1: along the next best",
     "sum": "0: plain partial sums, 1: sums in blocks, 2: compensated sums",
     "dynamic": "1: threads take pieces as they get free, 0: a fixed share each",
-    "online": "1: block-wise single pass for max-then-sum-of-exp, 0: separate passes",
-    "separable": "1: pool one axis after the other, 0: whole window at once",
     "prefetch": "vectors to fetch ahead of the one in use, 0: leave it to the hardware",
 }
 
@@ -44,8 +42,6 @@ class Choices:
     lane: int = 0
     sum: int = 1
     dynamic: int = 0
-    online: int = 0
-    separable: int = 1
     prefetch: int = 0
 
     def __str__(self) -> str:

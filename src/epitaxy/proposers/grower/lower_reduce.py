@@ -120,10 +120,11 @@ def _deviation(low: Lowering, node: Node, index: Index, correction: float) -> tu
 @op("reduce", "aten.var", "aten.std", "aten.var_mean", "aten.std_mean")
 def lower_var(low: Lowering, node: Node, index: Index, which: int) -> Value:
     """Variance and standard deviation, with the mean as second result."""
-    correction = node.kwargs.get("correction", 1)
-    if isinstance(node.args[-1], bool):
-        correction = int(node.args[-1])
-    value: Any = correction
+    value: Any = node.kwargs.get("correction", 1)
+    overload = str(node.target).rsplit(".", 1)[-1]
+    position = {"default": 1, "dim": 2}.get(overload, len(node.args))
+    if len(node.args) > position:  # var(x, unbiased), var.dim(x, dims, unbiased, keepdim)
+        value = int(bool(node.args[position]))
     results = _deviation(low, node, index, 1 if value is None else value)
     if which == 0 and "std" in str(node.target):
         return low.build.map("sqrt", results[0])
