@@ -10,10 +10,12 @@ from typing import Any
 
 from epitaxy.cli import DONE, INTERRUPTED, NOTHING_ACCEPTED
 from epitaxy.commands.output import emit, note, stdout, writable_folder, write_text
+from epitaxy.candidate import Candidate
 from epitaxy.errors import BadInput
 from epitaxy.problem import Problem, load
 from epitaxy.progress import Display, milliseconds
 from epitaxy.report import Run, html, summary_table, verdict_json
+from epitaxy.toolchain import Build
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +123,16 @@ def measure_chip(machine: Any, display: Display) -> None:
     probe(progress=display.step, budget_s=30)
 
 
+def built(candidate: Candidate, problem: Problem) -> Build | None:
+    """The candidate's library, which the toolchain still holds; None when it cannot be had."""
+    from epitaxy.ledger import Ledger
+    from epitaxy.plugin import plugins
+
+    folder = Ledger.default_path().parent / "build"
+    build: Build = plugins("toolchains").get(candidate.toolchain).build(candidate, problem, folder)
+    return build if build.ok else None
+
+
 def kept(run: Run) -> str:
     """What an interrupted user wants to know."""
     best = f"; best {milliseconds(run.best[1].time_s)} ({run.best[0].id})" if run.best else ""
@@ -138,6 +150,7 @@ def leave(run: Run, folder: Path) -> dict[str, Path]:
         from epitaxy.product import export
 
         candidate, verdict = run.best
-        export(candidate, verdict, run.problem, folder / "export")
+        build = built(candidate, run.problem)
+        export(candidate, verdict, run.problem, folder / "export", build)
         paths["export"] = folder / "export" / "model_new.py"
     return paths

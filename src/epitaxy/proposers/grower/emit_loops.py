@@ -212,9 +212,9 @@ class RowWriter(_Loops):
             raise Unsupported("position of the largest integer")
         largest = "true" if reduce.kind == "argmax" else "false"
         self.before.append(f"V {r}_best[{U}]; epx::fill({r}_best, {initial(reduce)});")
-        self.before.append(f"VI {r}_at[{U}]; epx::fill({r}_at, epx::splat<VI>(-1));")
+        self.before.append(f"VI {r}_at[{U}]; epx::fill({r}_at, epx::splat<VI>(0));")
         body.lines += [
-            f"const VI {r}_m = epx::keep({self.tail}, epx::better<{largest}>({x}, {r}_best[u], {r}_at[u]), epx::splat<VI>(0), n);",
+            f"const VI {r}_m = epx::keep({self.tail}, epx::better<{largest}>({x}, {r}_best[u]), epx::splat<VI>(0), n);",
             f"{r}_best[u] = epx::select({r}_m, {x}, {r}_best[u]);",
             f"{r}_at[u] = epx::select({r}_m, epx::iota<VI>() + int32_t({self.flat_position(reduce)}), {r}_at[u]);",
         ]
@@ -314,9 +314,9 @@ class ColumnWriter(_Loops):
                 raise Unsupported("position of the largest integer")
             largest = "true" if reduce.kind == "argmax" else "false"
             self.before.append(f"V {r}_best[TC]; epx::fill({r}_best, {initial(reduce)});")
-            self.before.append(f"VI {r}_at[TC]; epx::fill({r}_at, epx::splat<VI>(-1));")
+            self.before.append(f"VI {r}_at[TC]; epx::fill({r}_at, epx::splat<VI>(0));")
             body.lines += [
-                f"const VI {r}_m = epx::better<{largest}>({x}, {r}_best[c], {r}_at[c]);",
+                f"const VI {r}_m = epx::better<{largest}>({x}, {r}_best[c]);",
                 f"{r}_best[c] = epx::select({r}_m, {x}, {r}_best[c]);",
                 f"{r}_at[c] = epx::select({r}_m, epx::splat_int<VI>({self.flat_position(reduce)}), {r}_at[c]);",
             ]

@@ -146,13 +146,13 @@ inline int64_t position(const V (&best)[U], const I (&at)[U]) {
       const int64_t q = lane(at[u], k);
       const bool nan = x != x, bnan = b != b;
       const bool better = nan ? !bnan : !bnan && (LARGEST ? x > b : x < b);
-      if (q >= 0 && (p < 0 || better || ((x == b || (nan && bnan)) && q < p))) b = x, p = q;
+      if (better || ((x == b || (nan && bnan)) && q < p)) b = x, p = q;
     }
   return p;
 }
-template <bool LARGEST, class V, class I> EPX_BODY inline I better(V x, V best, I at) {
-  const I ahead = LARGEST ? I(x > best) : I(x < best);
-  return I(at < 0) | ahead | (I(x != x) & I(best == best));
+// Where x replaces best: it is ahead, or NaN while best is not. (Not x <= best: either is NaN.)
+template <bool LARGEST, class V> EPX_BODY inline auto better(V x, V best) {
+  return (LARGEST ? ~(x <= best) : ~(x >= best)) & (best == best);
 }
 template <class I> EPX_BODY inline I splat_int(int64_t x) { return splat<I>(int32_t(x)); }
 template <class I> EPX_BODY inline I splat_mask(bool x) { return splat<I>(-int32_t(x)); }

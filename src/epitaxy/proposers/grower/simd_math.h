@@ -23,22 +23,27 @@ template <class V> EPX V pow2_biased(V t) {  // 2^n from t = round_magic + 127 +
     return bits_as<V>(bits(t) << 23);
 }
 // exp(x) 2^shift for x already in [-87.8 - shift ln 2, 88.9 - shift ln 2] or NaN.
-template <int degree = 6, int shift = 0, class V> EPX V exp_core(V x) {
+template <int shift = 0, class V> EPX V exp_core(V x) {
     V t = fma(x, splat<V>(log2e), -0.5f) + (round_magic + 127 + shift);
     V n = t - (round_magic + 127 + shift);
     V r = fma(n, splat<V>(-ln2_lo), fma(n, splat<V>(-ln2_hi), x));
-    if constexpr (degree == 5)  // error 8.2e-8 of the result
-        return horner(r, 1.0f, 1.00000596f, 0.499870837f, 0.167554885f, 0.0390627049f, 0.0116693191f) *
-               pow2_biased(t);
-    else  // error 2.1e-9
-        return horner(r, 1.0f, 0.999999821f, 0.500005543f, 0.166611731f, 0.0419108272f,
-                      0.00779733947f, 0.00194643356f) * pow2_biased(t);
+    V p = horner(r, 1.0f, 0.999999821f, 0.500005543f, 0.166611731f, 0.0419108272f, 0.00779733947f,
+                 0.00194643356f);
+    return p * pow2_biased(t);
 }
 template <class V> EPX V exp(V x) {
     EPX_DOUBLE(exp) return exp_core(max_fast(splat<V>(-87.8f), min_fast(splat<V>(88.9f), x)));
 }
-template <class V> EPX V exp_fast(V x) {  // for x <= 88 (softmax): no overflow guard, degree 5
-    EPX_DOUBLE(exp) return exp_core<5>(max_fast(splat<V>(-87.8f), x));
+// For x <= 88 (softmax): no overflow guard, n to the nearest, one degree less (error 9.2e-8).
+template <class V> EPX V exp_fast(V x) {
+    EPX_DOUBLE(exp) {
+        x = max_fast(splat<V>(-87.8f), x);
+        V t = fma(x, splat<V>(log2e), round_magic + 127);
+        V n = t - (round_magic + 127);
+        V r = fma(n, splat<V>(-ln2_lo), fma(n, splat<V>(-ln2_hi), x));
+        return horner(r, 1.0f, 0.999999702f, 0.499991506f, 0.166676506f, 0.0418978259f,
+                      0.00828942563f) * pow2_biased(t);
+    }
 }
 template <class V> EPX V exp2(V x) {
     EPX_DOUBLE(exp2) {
@@ -60,7 +65,7 @@ template <class V> EPX V expm1(V x) {
                                 0.00138695876f), r);
         V h = pow2_biased(t);  // 2^(n-1)
         V y = fma(h, p, h - 0.5f);
-        return select(abs(x) < 1e-4f, fma(x * 0.5f, x, x), y + y);  // keeps -0 and subnormals
+        return select(abs(x) < 1e-4f, x * fma(x, splat<V>(0.5f), 1.0f), y + y);  // keeps -0 and subnormals
     }
 }
 template <class V> EPX V sigmoid(V x) { return elem<V>(1) / (elem<V>(1) + exp(-x)); }
@@ -73,11 +78,11 @@ template <class V> EPX V tanh(V x) {
                                     -0.00571549917f), x);
         V e = exp_core(min_fast(splat<V>(20.0f), a + a));
         V big = 1.0f - 2.0f / (e + 1.0f);
-        return select(a < 0.625f, small, copysign(big, x));
+        return copysign(select(a < 0.625f, small, big), x);
     }
 }
 // From exp(|x|)/2, which does not overflow before the result does.
-template <class V> EPX V half_exp_abs(V x) { return exp_core<6, -1>(min_fast(splat<V>(89.6f), abs(x))); }
+template <class V> EPX V half_exp_abs(V x) { return exp_core<-1>(min_fast(splat<V>(89.6f), abs(x))); }
 template <class V> EPX V sinh(V x) {
     EPX_DOUBLE(sinh) {
         V s = x * x, h = half_exp_abs(x);
@@ -96,7 +101,7 @@ template <class V> EPX V erf(V x) {
                                  -0.00079978531f, 7.80690316e-05f), x);
         V q = a * horner(a, -1.12866902f, -0.635068357f, -0.106373429f, 0.0238791704f,
                              -0.0036976079f, 0.000336317753f, -1.25769457e-05f);
-        V big = 1.0f - exp_core<5>(q);
+        V big = 1.0f - exp_core(q);
         return select(a < 1.0f, small, copysign(big, x));
     }
 }
@@ -159,13 +164,18 @@ template <class V> EPX V log1p(V x) {
 
 // ---- trigonometry -----------------------------------------------------------------------------------
 // x = n pi/2 + r by Cody-Waite in three parts, good to |x| = 1e5; lanes beyond go to libm.
-template <class V> struct quadrant { V r; ints<V> n; };
+// sin(-0) and tan(-0) are +0.
+// The angle is near + rest without their sum's rounding, or r with it.
+template <class V> struct quadrant { V r, near, rest; ints<V> n; };
 template <class V> EPX quadrant<V> reduce_half_pi(V x) {
     V t = fma(x, splat<V>(0.636619772f), round_magic);
     V n = t - round_magic;
-    V r = fma(n, splat<V>(-1.5707963e+00f), x);  // parts rounded down: all of one sign, so -0 survives
-    r = fma(n, splat<V>(-7.5497894e-08f), r);
-    return {fma(n, splat<V>(-5.39030253e-15f), r), bits(t)};
+    V first = fma(n, splat<V>(-1.57079625f), x);  // exact
+    V near = fma(n, splat<V>(-7.54978942e-8f), first);
+    V rest = fma(n, splat<V>(-7.54978942e-8f), first - near);  // its error; exact but near zero,
+    rest = select(abs(near) > 0.01f, rest, 0.0f);              // where it is not needed
+    rest = fma(n, splat<V>(-5.39030253e-15f), rest);
+    return {fma(n, splat<V>(-5.39030253e-15f), near), near, rest, bits(t)};
 }
 template <class V> EPX V sin_poly(V r, V s) {
     return fma(r * s, horner(s, -0.166666552f, 0.0083321901f, -0.000195183937f), r);
@@ -180,7 +190,7 @@ template <class V, class F> EPX V patch(V y, V x, float limit, F f) {  // y = f(
     return y;
 }
 template <int quarter, class V> EPX V sin_cos(V x) {  // sin(x + quarter pi/2)
-    auto [r, n] = reduce_half_pi(x);
+    auto [r, near, rest, n] = reduce_half_pi(x);
     V s = r * r;
     auto k = n + quarter;
     V y = select((k & 1) != 0, cos_poly(s), sin_poly(r, s));
@@ -194,10 +204,11 @@ template <class V> EPX V cos(V x) {
 }
 template <class V> EPX V tan(V x) {
     EPX_DOUBLE(tan) {
-        auto [r, n] = reduce_half_pi(x);
+        auto [sum, r, rest, n] = reduce_half_pi(x);
         V s = r * r;
-        V t = fma(r * s, horner(s, 0.333331347f, 0.133393168f, 0.0533721372f, 0.0245595332f,
-                                0.00292556686f, 0.00949405506f), r);
+        rest = fma(rest, s, rest);  // the derivative, 1 + tan^2, near enough
+        V t = r + fma(r * s, horner(s, 0.333331347f, 0.133393168f, 0.0533721372f, 0.0245595332f,
+                                0.00292556686f, 0.00949405506f), rest);
         return patch(select((n & 1) != 0, -1.0f / t, t), x, 1e5f, [](float v) { return std::tan(v); });
     }
 }

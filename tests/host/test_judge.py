@@ -1,0 +1,121 @@
+"""The judge on real processes: honest code is accepted, every kind of bad code gets its status."""
+
+import pytest
+
+from epitaxy.candidate import Candidate
+from epitaxy.judge import Judge
+from epitaxy.machines.local import LocalMachine
+from epitaxy.problem import load
+
+SOURCE = """
+import torch
+import torch.nn as nn
+class Model(nn.Module):
+    def forward(self, x):
+        return torch.relu(x) + 0.5 * x
+def get_inputs():
+    return [torch.randn(64, 4096)]
+def get_init_inputs():
+    return []
+"""
+KERNEL = """
+#include <cstdint>
+extern "C" void region0(const void* const* in, void* const* out) {
+  const float* x = static_cast<const float*>(in[0]);
+  float* y = static_cast<float*>(out[0]);
+#pragma omp parallel for
+  for (int64_t i = 0; i < 64 * 4096; ++i) BODY
+}
+"""
+HONEST = "y[i] = (x[i] > 0 ? x[i] : 0.0f) + 0.5f * x[i];"
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("judge")
+    (folder / "p.py").write_text(SOURCE)
+    machine = LocalMachine(home=folder)
+    with pytest.MonkeyPatch.context() as patch:
+        from epitaxy.chip import Chip, Level
+
+        chip = Chip(
+            id="c", name="c", vendor="v", kind="cpu", measured=True,
+            peak_flops_per_s={"float32": 1e12},
+            levels=(Level(name="DRAM", bytes=0, read_bytes_per_s=1e12, write_bytes_per_s=1e12),),
+        )  # fmt: skip
+        patch.setattr(machine, "chip", lambda: chip)
+        it = Judge(load(folder / "p.py"), machine, baselines=["eager"])
+        yield it
+        it.close()
+        machine.close()
+
+
+@pytest.fixture(scope="module")
+def forward(judge):
+    """The forward file that the grower writes for this very problem."""
+    from epitaxy.proposers.grower.growth import grow_program
+
+    return grow_program(judge.reference).forward
+
+
+def candidate(judge, forward, body=HONEST, kernel=KERNEL):
+    return Candidate(
+        problem=judge.problem.digest,
+        toolchain="cpp",
+        files={"kernel.cpp": kernel.replace("BODY", body), "forward.py": forward},
+        entry="forward.py",
+        proposer="test",
+    )
+
+
+def test_honest_code_is_accepted_with_all_its_evidence(judge, forward):
+    verdict = judge.judge(candidate(judge, forward), "screen")
+    assert verdict.status == "accepted", verdict.reason
+    assert {"candidate", "eager"} <= set(verdict.samples)
+    assert verdict.comparisons[0].baseline == "eager"
+    assert verdict.floor.time_s > 0
+    assert len(verdict.errors) >= 3
+
+
+def test_the_full_plan_uses_fresh_processes_and_a_control(judge, forward):
+    verdict = judge.judge(candidate(judge, forward), "full")
+    assert verdict.status == "accepted", verdict.reason
+    assert 0.2 < verdict.metrics["control_ratio"] < 5
+    assert len({row.distribution for row in verdict.errors}) >= 7
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        ("y[i] = x[i];", "incorrect", "error"),
+        ("y[i] = 0.0f;", "incorrect", "error"),
+        ("{ if (i < 1000) y[i] = x[i]; }", "incorrect", "error"),
+        ("y[i] = (x[i] > 0 ? x[i] : 0.0f) + 0.5001f * x[i];", "incorrect", "error"),
+        (HONEST + " { const_cast<float*>(x)[0] = 1.0f; }", "refused", "writes to its inputs"),
+        ("*(volatile int*)0 = 1;", "crashed", "SIGSEGV"),
+        ("y[i] = nothing;", "build_failed", "nothing"),
+        ('system("id");', "refused", "calls system"),
+    ],
+)
+def test_bad_code_gets_its_status_and_a_reason(judge, forward, body, status, says):
+    verdict = judge.judge(candidate(judge, forward, body), "screen")
+    assert (verdict.status, says in verdict.reason) == (status, True), verdict.reason
+    assert verdict.time_s is None
+    assert not verdict.samples
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["import os", "import ctypes", "eval('1')", "open('/etc/passwd')", "().__class__.__bases__"],
+)
+def test_forward_may_only_compute(judge, forward, line):
+    verdict = judge.judge(candidate(judge, f"{forward}\n{line}\n"), "screen")
+    assert verdict.status == "refused"
+    assert "sources" in verdict.reason
+
+
+def test_a_candidate_for_another_problem_is_the_callers_mistake(judge, forward):
+    from epitaxy.errors import BadInput
+
+    with pytest.raises(BadInput, match="another problem"):
+        judge.judge(candidate(judge, forward).replace(problem="0" * 64), "screen")

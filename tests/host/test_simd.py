@@ -1,0 +1,424 @@
+"""The vector header against float64: accuracy in ulps, special values, tails, conversions."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import mmap
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import epitaxy.proposers
+
+HEADERS = Path(epitaxy.proposers.__file__).parent / "grower"
+FLAGS = "-O3 -march=native -std=c++17 -fopenmp -fno-math-errno -ffp-contract=fast -Wno-psabi"
+LANES = (1, 4, 8, 16)
+TINY = 2.0**-126
+F32 = np.float32
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ here")
+
+
+@pytest.fixture(scope="session")
+def lib(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """The probe, compiled with warnings as errors."""
+    out = tmp_path_factory.mktemp("simd") / "simd_probe.so"
+    source = Path(__file__).with_name("simd_probe.cpp")
+    command = ["g++", *FLAGS.split(), "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    done = subprocess.run(
+        [*command, f"-I{HEADERS}", str(source), "-o", str(out)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return ctypes.CDLL(str(out))
+
+
+def pointer(a: np.ndarray) -> ctypes.c_void_p:
+    """The address of an array's first element."""
+    return ctypes.c_void_p(a.ctypes.data)
+
+
+def run(lib: ctypes.CDLL, name: str, *arrays: np.ndarray, out: type = np.float32) -> np.ndarray:
+    """name(arrays..., y, n) with y as long as the arrays."""
+    y = np.full(arrays[0].size, 77, out)
+    getattr(lib, name)(*map(pointer, arrays), pointer(y), ctypes.c_int64(y.size))
+    return y
+
+
+def spread(lo: float = -np.inf, hi: float = np.inf, n: int = 1 << 15) -> np.ndarray:
+    """Random floats by bit pattern, a dense ramp and special values, all within [lo, hi]; a
+    multiple of 16 long."""
+    rng = np.random.default_rng(7)
+    any_bits = rng.integers(0, 2**32, n, dtype=np.uint32).view(F32)
+    moderate = rng.normal(0, 1, n) * 10.0 ** rng.integers(-6, 3, n)
+    ramp = np.linspace(max(lo, -130), min(hi, 130), n)
+    edges = [
+        0,
+        1,
+        0.5,
+        2,
+        3,
+        4,
+        0.625,
+        10,
+        88.0,
+        88.37,
+        88.7228,
+        88.73,
+        89.4159,
+        89.5,
+        126.0,
+        127.999,
+    ]
+    edges += [
+        87.33,
+        87.34,
+        103.9,
+        104.1,
+        128.0,
+        149.5,
+        1e5,
+        99999.9,
+        math.pi / 2,
+        math.pi,
+        math.pi / 4,
+    ]
+    edges += [
+        1e-45,
+        1e-40,
+        1.1754942e-38,
+        1.1754944e-38,
+        3.4028235e38,
+        2.0**-24,
+        1e-5,
+        1e-4,
+        0.70710677,
+    ]
+    edges += [0.99999994, 1.0000001, 1.4142135, 1.4142137, 2.0**24, 2.0**31, 2.0**64]
+    ends = np.array([*edges, *(-e for e in edges), -0.0, np.inf, -np.inf], F32)
+    turns = np.arange(-64000, 64000, 17) * (math.pi / 2)
+    far = np.concatenate([rng.uniform(-1.1e5, 1.1e5, n), turns])
+    with np.errstate(invalid="ignore"):  # signalling NaNs among the random bits
+        x = np.concatenate([any_bits, moderate, ramp, far, ends]).astype(F32)
+    x = x[(x >= lo) & (x <= hi)]
+    x = np.concatenate([x, np.full(16 - x.size % 16, np.nan, F32)])
+    return np.ascontiguousarray(x)
+
+
+def ulps(got: np.ndarray, want: np.ndarray, flush: bool = False) -> np.ndarray:
+    """|got - want| in ulps of float32 at want (float64); inf where they differ in kind. With
+    `flush`, zero is right wherever |want| < 2^-126 (1e-5 allowed at the edge)."""
+    with np.errstate(all="ignore"):
+        near = want.astype(F32)
+        exponent = np.floor(np.log2(np.maximum(np.abs(want), TINY)))
+        error = np.abs(got.astype(np.float64) - want) / 2.0 ** (exponent - 23)
+        special = ~np.isfinite(near) | ~np.isfinite(got)
+        same = (got == near) | (np.isnan(got) & np.isnan(near))
+        # one ulp from the overflow threshold either side may be taken
+        edge = (np.abs(np.abs(want) - 2.0**128) < 2.0**106) & (np.abs(got) > 3.4e38)
+    error = np.where(special, np.where(same | edge, 0.0, np.inf), error)
+    if flush:
+        error = np.where((got == 0) & (np.abs(want) < TINY * (1 + 1e-5)), 0.0, error)
+    return error
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """In float64, without overflow on either side."""
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1 / (1 + e), e / (1 + e))
+
+
+erf = np.vectorize(math.erf, otypes=[np.float64])
+
+# name: (reference in float64, bound in ulps, domain, whether results below 2^-126 may be zero)
+UNARY: dict[str, tuple[Callable[[np.ndarray], np.ndarray], float, tuple[float, float], bool]] = {
+    "exp": (np.exp, 1.5, (-np.inf, np.inf), True),
+    "exp_fast": (np.exp, 2.0, (-np.inf, 88.0), True),
+    "exp2": (np.exp2, 1.5, (-np.inf, np.inf), True),
+    "expm1": (np.expm1, 2.0, (-np.inf, np.inf), False),
+    "log": (np.log, 1.5, (-np.inf, np.inf), False),
+    "log2": (np.log2, 1.5, (-np.inf, np.inf), False),
+    "log10": (np.log10, 1.5, (-np.inf, np.inf), False),
+    "log1p": (np.log1p, 1.5, (-np.inf, np.inf), False),
+    "sin": (np.sin, 1.5, (-np.inf, np.inf), False),
+    "cos": (np.cos, 1.5, (-np.inf, np.inf), False),
+    "tan": (np.tan, 2.25, (-np.inf, np.inf), False),
+    "tanh": (np.tanh, 2.0, (-np.inf, np.inf), False),
+    "sigmoid": (sigmoid, 2.5, (-np.inf, np.inf), True),
+    "erf": (erf, 1.5, (-np.inf, np.inf), False),
+    "atan": (np.arctan, 2.0, (-np.inf, np.inf), False),
+    "sinh": (np.sinh, 2.0, (-np.inf, np.inf), False),
+    "cosh": (np.cosh, 2.0, (-np.inf, np.inf), False),
+    "sqrt": (np.sqrt, 0.5, (-np.inf, np.inf), False),
+    "rsqrt": (lambda x: 1 / np.sqrt(x), 1.5, (-np.inf, np.inf), False),
+    "reciprocal": (lambda x: 1 / x, 0.5, (-np.inf, np.inf), False),
+    "floor": (np.floor, 0, (-np.inf, np.inf), False),
+    "ceil": (np.ceil, 0, (-np.inf, np.inf), False),
+    "trunc": (np.trunc, 0, (-np.inf, np.inf), False),
+    "round": (np.round, 0, (-np.inf, np.inf), False),
+    "abs": (np.abs, 0, (-np.inf, np.inf), False),
+    "neg": (np.negative, 0, (-np.inf, np.inf), False),
+    "sign": (lambda x: np.where(np.isnan(x), 0, np.sign(x)), 0, (-np.inf, np.inf), False),
+}
+ODD = ("expm1", "log1p", "tanh", "erf", "atan", "sinh", "sqrt", "floor", "trunc")
+
+
+@pytest.mark.parametrize("name", UNARY)
+def test_unary_within_its_bound(lib: ctypes.CDLL, name: str) -> None:
+    fn, bound, (lo, hi), flush = UNARY[name]
+    x = spread(lo, hi)
+    with np.errstate(all="ignore"):
+        want = fn(x.astype(np.float64))
+    for lanes in LANES:
+        error = ulps(run(lib, f"{name}_{lanes}", x), want, flush)
+        worst = int(np.argmax(error))
+        assert error[worst] <= bound, f"lanes {lanes}: {error[worst]:.2f} ulp at {x[worst]!r}"
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_negative_zero_is_kept(lib: ctypes.CDLL, name: str) -> None:
+    for lanes in LANES:
+        y = run(lib, f"{name}_{lanes}", np.full(16, -0.0, F32))
+        assert np.all(y == 0)
+        assert np.all(np.signbit(y)), lanes
+
+
+def pairs() -> tuple[np.ndarray, np.ndarray]:
+    """Every pair of specials, then random pairs of like and unlike size."""
+    rng = np.random.default_rng(3)
+    s = [0.0, 1, 2, 3, 0.5, 1.5, 7, 1e-40, 1e30, 3e38, np.inf]
+    special = np.array([*s, *(-v for v in s), np.nan, 16777217], F32)
+    a, b = (g.ravel() for g in np.meshgrid(special, special))
+    n = 1 << 15
+    ra = (rng.normal(0, 1, n) * 10.0 ** rng.integers(-3, 5, n)).astype(F32)
+    rb = (rng.normal(0, 1, n) * 10.0 ** rng.integers(-2, 3, n)).astype(F32)
+    ints = rng.integers(-40, 40, (2, n)).astype(F32)
+    near_one = (1 + rng.normal(0, 1e-3, n)).astype(F32)
+    a = np.concatenate([a, ra, ints[0], np.abs(ra), near_one])
+    b = np.concatenate([b, rb, ints[1], rb, rb * F32(1000)])
+    keep = a.size // 16 * 16
+    return np.ascontiguousarray(a[:keep]), np.ascontiguousarray(b[:keep])
+
+
+def floor_divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """PyTorch's, in float32."""
+    torch = pytest.importorskip("torch")
+    out = torch.floor_divide(torch.from_numpy(a.astype(F32)), torch.from_numpy(b.astype(F32)))
+    return out.numpy().astype(np.float64)
+
+
+def remainder(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """PyTorch's scalar rule in float32 (its vector path gives NaN where a / b overflows)."""
+    r, d = np.fmod(a, b).astype(F32), b.astype(F32)
+    return np.where((r != 0) & ((r < 0) != (d < 0)), r + d, r).astype(np.float64)
+
+
+BINARY: dict[str, tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], float]] = {
+    "pow": (np.power, 1.0),
+    "fmod": (np.fmod, 0),
+    "remainder": (remainder, 0),
+    "floordiv": (floor_divide, 0),
+    "maximum": (np.maximum, 0),
+    "minimum": (np.minimum, 0),
+    "max_fast": (lambda a, b: np.where(a > b, a, b), 0),
+    "min_fast": (lambda a, b: np.where(a < b, a, b), 0),
+    "copysign": (np.copysign, 0),
+}
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_binary_within_its_bound(lib: ctypes.CDLL, name: str) -> None:
+    fn, bound = BINARY[name]
+    a, b = pairs()
+    with np.errstate(all="ignore"):
+        want = fn(a.astype(np.float64), b.astype(np.float64))
+    for lanes in LANES:
+        error = ulps(run(lib, f"{name}_{lanes}", a, b), want)
+        worst = int(np.argmax(error))
+        text = f"lanes {lanes}: {error[worst]:.2f} ulp at {a[worst]!r}, {b[worst]!r}"
+        assert error[worst] <= bound, text
+
+
+@pytest.mark.parametrize("lanes", LANES)
+def test_folds_and_scans(lib: ctypes.CDLL, lanes: int) -> None:
+    rng = np.random.default_rng(5)
+    x = rng.uniform(0.5, 1.5, 64 * 16).astype(F32) * rng.choice([-1, 1], 64 * 16).astype(F32)
+    groups = x.reshape(-1, lanes).astype(np.float64)
+    folds = {"hsum": groups.sum(1), "hprod": groups.prod(1), "hmax": groups.max(1)}
+    folds["hmin"] = groups.min(1)
+    for name, want in folds.items():
+        got = run(lib, f"{name}_{lanes}", x)[: len(want)]
+        np.testing.assert_allclose(got, want, rtol=3e-6, atol=3e-6, err_msg=name)
+    shape = {"scan_add": np.cumsum(groups, 1), "scan_mul": np.cumprod(groups, 1)}
+    shape["scan_max"] = np.maximum.accumulate(groups, 1)
+    shape["scan_min"] = np.minimum.accumulate(groups, 1)
+    shape["reverse"] = groups[:, ::-1]
+    shape["last"] = np.repeat(groups[:, -1:], lanes, 1)
+    for name, want in shape.items():
+        got = run(lib, f"{name}_{lanes}", x).reshape(-1, lanes)
+        np.testing.assert_allclose(got, want, rtol=3e-6, atol=3e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("lanes", LANES)
+def test_nan_wins_wherever_it_stands(lib: ctypes.CDLL, lanes: int) -> None:
+    for place in range(lanes):
+        x = np.ones(16, F32)
+        x[place] = np.nan
+        assert np.isnan(run(lib, f"hmax_{lanes}", x)[0])
+        assert np.isnan(run(lib, f"hmin_{lanes}", x)[0])
+        for name in ("scan_max", "scan_min"):
+            got = run(lib, f"{name}_{lanes}", x)[:lanes]
+            assert np.array_equal(np.isnan(got), np.arange(lanes) >= place), (name, place)
+        classes = run(lib, f"classes_{lanes}", x, out=np.int32)[:lanes]
+        assert np.array_equal(classes, 4 + np.isnan(x[:lanes]))
+    x = np.array([np.inf, -np.inf] * 8, F32)
+    assert np.all(run(lib, f"classes_{lanes}", x, out=np.int32) == 8 + 2)
+
+
+@pytest.mark.parametrize("lanes", LANES)
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [("copy_tail", np.float32), ("bf16_tail", np.uint16), ("int64_tail", np.int64)],
+)
+def test_tails_touch_only_their_elements(
+    lib: ctypes.CDLL, name: str, dtype: type, lanes: int
+) -> None:
+    page = mmap.PAGESIZE
+    libc = ctypes.CDLL(None, use_errno=True)
+    ends = []
+    for _ in range(2):  # a page to use and, after it, a page that may not be touched
+        area = mmap.mmap(-1, 2 * page)
+        base = ctypes.addressof(ctypes.c_char.from_buffer(area))
+        assert libc.mprotect(ctypes.c_void_p(base + page), ctypes.c_size_t(page), 0) == 0
+        ends.append((area, np.frombuffer(area, dtype, page // np.dtype(dtype).itemsize)))
+    source, sink = ends[0][1], ends[1][1]
+    for n in range(lanes + 1):
+        x, y = source[source.size - n :], sink[sink.size - n :]
+        source[:] = np.arange(source.size) % 1000 + 1
+        sink[:] = 9
+        address = [
+            ctypes.c_void_p(a.ctypes.data + (a.size - n) * a.itemsize) for a in (source, sink)
+        ]
+        getattr(lib, f"{name}_{lanes}")(*address, ctypes.c_int32(n))
+        assert np.array_equal(x, y), n
+        assert np.all(sink[: sink.size - n] == 9), n
+
+
+@pytest.mark.parametrize("lanes", LANES)
+def test_missing_lanes_read_the_fill(lib: ctypes.CDLL, lanes: int) -> None:
+    x = np.arange(1, 17, dtype=F32)
+    for n in range(-1, lanes + 2):
+        y = np.zeros(16, F32)
+        getattr(lib, f"load_tail_{lanes}")(pointer(x), pointer(y), ctypes.c_int32(n))
+        want = np.where(np.arange(lanes) < n, x[:lanes], 7)
+        assert np.array_equal(y[:lanes], want), n
+
+
+def bf16_of(x: np.ndarray) -> np.ndarray:
+    """PyTorch's conversion, as bits."""
+    torch = pytest.importorskip("torch")
+    return torch.from_numpy(x).to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
+
+
+@pytest.mark.parametrize("lanes", LANES)
+def test_half_formats_round_as_elsewhere(lib: ctypes.CDLL, lanes: int) -> None:
+    x = spread()
+    not_nan = ~np.isnan(x)
+    got = run(lib, f"float_to_bf16_{lanes}", x, out=np.uint16)
+    assert np.array_equal(got[not_nan], bf16_of(x)[not_nan])
+    assert np.all(np.isnan((got[~not_nan].astype(np.uint32) << 16).view(F32)))
+    with np.errstate(all="ignore"):
+        half = x.astype(np.float16)
+    got = run(lib, f"float_to_f16_{lanes}", x, out=np.uint16)
+    assert np.array_equal(got[not_nan], half.view(np.uint16)[not_nan])
+    assert np.all(np.isnan(got[~not_nan].view(np.float16)))
+    every = np.arange(65536, dtype=np.uint16)
+    wide = (every.astype(np.uint32) << 16).view(F32)
+    np.testing.assert_array_equal(run(lib, f"bf16_to_float_{lanes}", every), wide)
+    np.testing.assert_array_equal(
+        run(lib, f"f16_to_float_{lanes}", every), every.view(np.float16).astype(F32)
+    )
+
+
+CONVERSIONS = ("uint8_to_float", "int8_to_float", "bool_to_int", "float_to_bool", "int64_to_int32",
+               "int32_to_int64", "int64_to_float", "float_to_int64", "int32_to_float",
+               "float_to_int32", "float_to_double", "double_to_float")  # fmt: skip
+DTYPES = {"float": np.float32, "double": np.float64, "int": np.int32, "bool": np.bool_}
+
+
+@pytest.mark.parametrize("name", CONVERSIONS)
+def test_conversions(lib: ctypes.CDLL, name: str) -> None:
+    source, target = (np.dtype(DTYPES.get(t, t)) for t in name.split("_to_"))
+    rng = np.random.default_rng(2)
+    top = 255 if source == np.uint8 else 120 if source.itemsize == 1 else 16_000_000
+    if source == np.bool_:
+        x = rng.integers(0, 2, 256).astype(np.bool_)
+    else:
+        x = rng.integers(0 if source == np.uint8 else -top, top + 1, 256).astype(source)
+        x[::5] = 0
+        if source.kind == "f":
+            x = x / source.type(7)
+    for lanes in LANES:
+        got = run(lib, f"{name}_{lanes}", x, out=target.type)
+        np.testing.assert_array_equal(got, x.astype(target), err_msg=str(lanes))
+
+
+@pytest.mark.parametrize("lanes", LANES)
+def test_streams_gathers_strides_integers(lib: ctypes.CDLL, lanes: int) -> None:
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=512).astype(F32)
+    room = np.zeros(512 + 16, F32)
+    y = room[(-room.ctypes.data % 64) // 4 :][:512]
+    getattr(lib, f"streamed_{lanes}")(pointer(x), pointer(y), ctypes.c_int64(512))
+    assert np.array_equal(x, y)
+    at = rng.integers(0, 512, 512)
+    got = run(lib, f"gathered_{lanes}", x, at)
+    assert np.array_equal(got, x[at])
+    got = np.zeros(160, F32)
+    fn = getattr(lib, f"strided_{lanes}")
+    fn(pointer(x), ctypes.c_int64(3), pointer(got), ctypes.c_int64(160))
+    assert np.array_equal(got, x[: 160 * 3 : 3])
+    a = rng.integers(-50, 50, 512).astype(np.int32)
+    b = rng.choice(np.array([-7, -3, -1, 1, 2, 5], np.int32), 512)
+    ints = np.zeros((7, 512), np.int32)
+    getattr(lib, f"int_ops_{lanes}")(pointer(a), pointer(b), pointer(ints), ctypes.c_int64(512))
+    sums = np.cumsum(a.reshape(-1, lanes), 1).ravel()
+    want = [a % b, a // b, np.maximum(a, b), np.abs(a), np.sign(a), np.fmod(a, b), sums]
+    np.testing.assert_array_equal(ints, np.stack(want))
+
+
+@pytest.mark.parametrize("name", ["exp", "log", "tanh", "sqrt", "floor"])
+def test_double_lanes(lib: ctypes.CDLL, name: str) -> None:
+    x = np.random.default_rng(1).uniform(0.01, 9, 64)
+    got = run(lib, f"double_{name}", x, out=np.float64)
+    np.testing.assert_allclose(got, getattr(np, name)(x), rtol=4e-16)
+    got = run(lib, "double_scan_add", x, out=np.float64)
+    np.testing.assert_allclose(got, np.cumsum(x.reshape(-1, 8), 1).ravel(), rtol=1e-14)
+    got = run(lib, "double_reverse", x, out=np.float64)
+    np.testing.assert_array_equal(got, x.reshape(-1, 8)[:, ::-1].ravel())
+
+
+def report(lib: ctypes.CDLL) -> None:
+    """Print the largest error (ulps) and the time (ns an element) of each function."""
+    quiet = np.random.default_rng(0).uniform(0.1, 8, 1 << 15).astype(F32)
+    for name, (fn, bound, (lo, hi), flush) in UNARY.items():
+        x = spread(lo, hi, 1 << 20)
+        with np.errstate(all="ignore"):
+            want = fn(x.astype(np.float64))
+        row = f"{name:10s} bound {bound}"
+        for lanes in LANES:
+            worst = ulps(run(lib, f"{name}_{lanes}", x), want, flush)
+            y = np.empty_like(quiet)
+            call = getattr(lib, f"{name}_{lanes}")
+            best = math.inf
+            for _ in range(50):
+                start = time.perf_counter()
+                call(pointer(quiet), pointer(y), ctypes.c_int64(1 << 15))
+                best = min(best, time.perf_counter() - start)
+            at = x[int(np.argmax(worst))]
+            row += f" | {lanes}: {worst.max():.2f} ulp at {at:.9g}, {best / (1 << 15) * 1e9:.2f} ns"
+        print(row)
