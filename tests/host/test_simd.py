@@ -7,9 +7,9 @@ import math
 import mmap
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,10 +24,9 @@ F32 = np.float32
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ here")
 
 
-@pytest.fixture(scope="session")
-def lib(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+def build(folder: Path) -> ctypes.CDLL:
     """The probe, compiled with warnings as errors."""
-    out = tmp_path_factory.mktemp("simd") / "simd_probe.so"
+    out = folder / "simd_probe.so"
     source = Path(__file__).with_name("simd_probe.cpp")
     command = ["g++", *FLAGS.split(), "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
     done = subprocess.run(
@@ -35,6 +34,12 @@ def lib(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     )
     assert done.returncode == 0, done.stderr
     return ctypes.CDLL(str(out))
+
+
+@pytest.fixture(scope="session")
+def lib(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """The probe, built once."""
+    return build(tmp_path_factory.mktemp("simd"))
 
 
 def pointer(a: np.ndarray) -> ctypes.c_void_p:
@@ -204,7 +209,7 @@ def pairs() -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(a[:keep]), np.ascontiguousarray(b[:keep])
 
 
-def floor_divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def floor_divide(a: np.ndarray, b: np.ndarray) -> Any:
     """PyTorch's, in float32."""
     torch = pytest.importorskip("torch")
     out = torch.floor_divide(torch.from_numpy(a.astype(F32)), torch.from_numpy(b.astype(F32)))
@@ -289,7 +294,7 @@ def test_tails_touch_only_their_elements(
 ) -> None:
     page = mmap.PAGESIZE
     libc = ctypes.CDLL(None, use_errno=True)
-    ends = []
+    ends: list[tuple[mmap.mmap, np.ndarray]] = []
     for _ in range(2):  # a page to use and, after it, a page that may not be touched
         area = mmap.mmap(-1, 2 * page)
         base = ctypes.addressof(ctypes.c_char.from_buffer(area))
@@ -318,7 +323,7 @@ def test_missing_lanes_read_the_fill(lib: ctypes.CDLL, lanes: int) -> None:
         assert np.array_equal(y[:lanes], want), n
 
 
-def bf16_of(x: np.ndarray) -> np.ndarray:
+def bf16_of(x: np.ndarray) -> Any:
     """PyTorch's conversion, as bits."""
     torch = pytest.importorskip("torch")
     return torch.from_numpy(x).to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
@@ -400,25 +405,3 @@ def test_double_lanes(lib: ctypes.CDLL, name: str) -> None:
     np.testing.assert_allclose(got, np.cumsum(x.reshape(-1, 8), 1).ravel(), rtol=1e-14)
     got = run(lib, "double_reverse", x, out=np.float64)
     np.testing.assert_array_equal(got, x.reshape(-1, 8)[:, ::-1].ravel())
-
-
-def report(lib: ctypes.CDLL) -> None:
-    """Print the largest error (ulps) and the time (ns an element) of each function."""
-    quiet = np.random.default_rng(0).uniform(0.1, 8, 1 << 15).astype(F32)
-    for name, (fn, bound, (lo, hi), flush) in UNARY.items():
-        x = spread(lo, hi, 1 << 20)
-        with np.errstate(all="ignore"):
-            want = fn(x.astype(np.float64))
-        row = f"{name:10s} bound {bound}"
-        for lanes in LANES:
-            worst = ulps(run(lib, f"{name}_{lanes}", x), want, flush)
-            y = np.empty_like(quiet)
-            call = getattr(lib, f"{name}_{lanes}")
-            best = math.inf
-            for _ in range(50):
-                start = time.perf_counter()
-                call(pointer(quiet), pointer(y), ctypes.c_int64(1 << 15))
-                best = min(best, time.perf_counter() - start)
-            at = x[int(np.argmax(worst))]
-            row += f" | {lanes}: {worst.max():.2f} ulp at {at:.9g}, {best / (1 << 15) * 1e9:.2f} ns"
-        print(row)

@@ -384,7 +384,9 @@ template <class V> EPX V fma(V a, V b, V c) {  // one rounding wherever the chip
 #endif
     else return a * b + c;
 }
-template <class V, class = std::enable_if_t<!is_scalar<V>>> EPX V fma(V a, V b, elem<V> c) { return fma(a, b, splat<V>(c)); }
+template <class V, class = std::enable_if_t<!is_scalar<V>>> EPX V fma(V a, V b, elem<V> c) {
+    return fma(a, b, splat<V>(c));
+}
 template <class V> EPX V neg(V x) { return -x; }
 template <class V> EPX V abs(V x) {
     if constexpr (is_float<V>) return bits_as<V>(bits(x) & std::numeric_limits<elem<ints<V>>>::max());
