@@ -7,6 +7,7 @@ in the metric named (relative to the function unless said otherwise).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import mpmath as mp
 import numpy as np
@@ -21,7 +22,8 @@ def minimax(
     scale = np.abs(basis).max(axis=0)
     a, b = (basis / scale) * weight[:, None], target * weight
     lawson = np.ones(len(b)) / len(b)
-    best, best_error = None, np.inf
+    best: Any = None
+    best_error = np.inf
     for _ in range(rounds):
         root = np.sqrt(lawson)
         c = np.linalg.lstsq(a * root[:, None], b * root, rcond=None)[0]
@@ -31,7 +33,7 @@ def minimax(
         lawson = lawson * error
         lawson /= lawson.sum()
     assert best is not None
-    return best
+    return np.asarray(best)
 
 
 def fit(
