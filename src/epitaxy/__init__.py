@@ -23,7 +23,7 @@ _HOMES = {
     "PluginError": "errors", "UnknownName": "errors",
 }  # fmt: skip
 
-__all__ = ["chip", "judge", "load_problem", "machine", "problem", *sorted(_HOMES)]  # noqa: PLE0604
+__all__ = ["chip", "judge", "load_problem", "machine", "problem", *sorted(_HOMES)]
 
 
 def __getattr__(name: str) -> Any:

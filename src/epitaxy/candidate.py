@@ -29,7 +29,11 @@ class Candidate(Record):
 
     def validate(self) -> None:
         if self.entry not in self.files:
-            raise BadCandidate(f"entry {self.entry!r} is not among the files", f"files: {', '.join(self.files)}")
+            raise BadCandidate(
+                f"entry {self.entry!r} is not among the files", f"files: {', '.join(self.files)}"
+            )
         for name in self.files:
             if name.startswith("/") or ".." in name.split("/") or not name:
-                raise BadCandidate(f"file name {name!r} leaves the candidate's folder", "use plain relative names")
+                raise BadCandidate(
+                    f"file name {name!r} leaves the candidate's folder", "use plain relative names"
+                )

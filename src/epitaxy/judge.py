@@ -33,7 +33,7 @@ TIMED_SLOTS = 2
 CASES_BYTES = 6 << 30
 
 
-class Refused(Exception):  # noqa: N818 - the end of a judgement, not an error
+class Refused(Exception):
     """A stage's refusal: the verdict's status and why."""
 
     def __init__(self, status: str, reason: str, finding: Finding | None = None) -> None:
@@ -240,7 +240,11 @@ class Judge:
 
     def _parties(self, chosen: Plan) -> dict[str, Any]:
         self.baselines()
-        return dict(self._workers) if chosen.processes > 1 else {self.strongest: self._workers[self.strongest]}
+        return (
+            dict(self._workers)
+            if chosen.processes > 1
+            else {self.strongest: self._workers[self.strongest]}
+        )
 
     def _correct(self, worker: Any, chosen: Plan, facts: dict[str, Any]) -> list[ErrorRow]:
         """Errors by distribution; refuses at the first that is over its limit."""
@@ -270,7 +274,9 @@ class Judge:
                     f"honest code gets {case.honest_error:.2g}, the limit is {row.limit:.2g}",
                 )
             after = worker.inputs(slot)
-            if not self.reference.same([x for x in after if x is not None], [x for x in case.inputs if hasattr(x, "dtype")]):
+            if not self.reference.same(
+                [x for x in after if x is not None], [x for x in case.inputs if hasattr(x, "dtype")]
+            ):
                 raise self._refusal("inputs", "it writes to its inputs", "write to fresh tensors")
         for slot in self._slots():
             worker.write(slot, self.case(slot).inputs)
@@ -307,7 +313,7 @@ class Judge:
         if below_physics(time_s, limit):
             raise self._refusal(
                 "physics",
-                f"{time_s * 1e6:.1f} us is faster than the floor of {limit.time_s * 1e6:.1f} us allows",
+                f"{time_s * 1e6:.1f} us is far below the floor of {limit.time_s * 1e6:.1f} us",
                 "it skips work, or the probe is stale: run epitaxy probe",
             )
         metrics = dict(facts.get("metrics", {}))
@@ -353,7 +359,9 @@ def _digest(fingerprint: FrozenDict[str]) -> str:
 assert set(EPS) <= set(ITEM_BYTES)
 
 
-def judge(candidate: Candidate, problem: Any, machine: Any = "local", plan: str = "full") -> Verdict:
+def judge(
+    candidate: Candidate, problem: Any, machine: Any = "local", plan: str = "full"
+) -> Verdict:
     """One verdict, with everything set up and taken down: `epitaxy.judge(candidate, problem)`."""
     where = plugins("machines").get(machine) if isinstance(machine, str) else machine
     known = problem if isinstance(problem, Problem) else load(problem)

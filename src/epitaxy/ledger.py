@@ -117,7 +117,9 @@ class Ledger:
         """Store a machine's fingerprint; its digest."""
         body = canonical(FrozenDict[str](fingerprint))
         digest = digest_text(body)
-        self._write([("insert or ignore into machines (digest, body) values (?, ?)", (digest, body))])
+        self._write(
+            [("insert or ignore into machines (digest, body) values (?, ?)", (digest, body))]
+        )
         return digest
 
     def add_verdict(self, verdict: Verdict) -> None:
@@ -125,8 +127,8 @@ class Ledger:
         row = (verdict.digest, verdict.candidate, verdict.problem, verdict.machine, verdict.plan,
                verdict.status, canonical(verdict))  # fmt: skip
         sql = (
-            "insert or ignore into verdicts (digest, candidate, problem, machine, plan, status, body)"
-            " values (?, ?, ?, ?, ?, ?, ?)"
+            "insert or ignore into verdicts"
+            " (digest, candidate, problem, machine, plan, status, body) values (?, ?, ?, ?, ?, ?, ?)"
         )
         self._write([(sql, row)])
 
@@ -173,7 +175,7 @@ class Ledger:
         return FrozenDict(json.loads(self._one("machines", digest)[1]))
 
     def judged(self, problem: str, machine: str | None = None) -> list[Judged]:
-        """Candidates with their fullest, latest verdicts, oldest first. Machine faults are left out."""
+        """Candidates with their fullest, latest verdicts, oldest first; no machine faults."""
         rows = self._rows(
             "select v.digest, v.body, c.digest, c.body from verdicts v join candidates c"
             " on c.digest = v.candidate where v.problem = ? and v.machine = coalesce(?, v.machine)"
@@ -193,7 +195,7 @@ class Ledger:
     def best(
         self, problem: str, count: int = 1, machine: str | None = None, plan: str | None = None
     ) -> list[Judged]:
-        """The accepted candidates with the greatest speed-up, full verdicts before screened ones."""
+        """The accepted ones with the greatest speed-up, full verdicts before screened ones."""
         found = [
             (c, v)
             for c, v in self.judged(problem, machine)
@@ -223,7 +225,9 @@ class Ledger:
         for name, source in data["files"].items():
             rows = self._rows("select content from sources where digest = ?", (source,))
             if not rows or digest_text(rows[0][0].decode()) != source:
-                raise LedgerError(f"source {name} of {digest[:12]} was edited or lost", "restore it")
+                raise LedgerError(
+                    f"source {name} of {digest[:12]} was edited or lost", "restore it"
+                )
             data["files"][name] = rows[0][0].decode()
         return _checked(Candidate, digest, data)
 

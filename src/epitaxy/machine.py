@@ -27,7 +27,7 @@ class Job(Record):
 
 
 class WorkerFailure(Exception):
-    """The code under test failed: `kind` is "crashed", "timeout" or "incorrect"; data for a verdict."""
+    """The code under test failed: `kind` is "crashed", "timeout" or "incorrect"."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)

@@ -50,7 +50,7 @@ class Plugins:
             raise
         except Exception as error:
             raise PluginError(
-                f"{_SINGULAR[self.folder]} {name!r} cannot be loaded: {type(error).__name__}: {error}",
+                f"{_SINGULAR[self.folder]} {name!r} cannot be loaded: {error!r}",
                 f"check {path}",
             ) from error
 
@@ -71,7 +71,7 @@ def _sources(folder: str) -> dict[str, str]:
     for point in importlib.metadata.entry_points(group=f"epitaxy.{folder}"):
         if point.name in found:
             raise PluginError(
-                f"two plugins are called {point.name!r} in {folder}: {found[point.name]} and {point.value}",
+                f"two {folder} are called {point.name!r}: {found[point.name]} and {point.value}",
                 "uninstall or rename one",
             )
         found[point.name] = point.value

@@ -24,9 +24,13 @@ class TensorSpec(Record):
 
     def validate(self) -> None:
         if self.dtype not in ITEM_BYTES:
-            raise BadProblem(f"unsupported dtype {self.dtype}", f"use one of {', '.join(ITEM_BYTES)}")
+            raise BadProblem(
+                f"unsupported dtype {self.dtype}", f"use one of {', '.join(ITEM_BYTES)}"
+            )
         if any(d < 1 for d in self.shape):
-            raise BadProblem(f"a tensor of shape {self.shape} is empty", "give every dimension at least 1")
+            raise BadProblem(
+                f"a tensor of shape {self.shape} is empty", "give every dimension at least 1"
+            )
 
     @property
     def numel(self) -> int:
@@ -93,7 +97,9 @@ class Problem(Record):
 
     def validate(self) -> None:
         if not self.outputs:
-            raise BadProblem(f"{self.name} returns no tensor", "return a tensor or a tuple of tensors")
+            raise BadProblem(
+                f"{self.name} returns no tensor", "return a tensor or a tuple of tensors"
+            )
 
     @property
     def working_set_bytes(self) -> int:

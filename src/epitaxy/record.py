@@ -115,11 +115,15 @@ class Record:
         hints = _hints(cls)
         unknown = sorted(set(data) - set(hints))
         if unknown:
-            raise BadInput(f"{cls.__name__} has no field {unknown[0]!r}", "was it written by a newer version?")
+            raise BadInput(
+                f"{cls.__name__} has no field {unknown[0]!r}", "was it written by a newer version?"
+            )
         try:
             return cls(**{k: _decode(v, hints[k]) for k, v in data.items()})
         except TypeError as error:
-            raise BadInput(f"cannot read a {cls.__name__}: {error}", "the data is incomplete") from None
+            raise BadInput(
+                f"cannot read a {cls.__name__}: {error}", "the data is incomplete"
+            ) from None
 
     @property
     def digest(self) -> str:

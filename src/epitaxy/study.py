@@ -121,7 +121,9 @@ class Study:
         self._fresh = 0
         ledger.add_problem(problem)
         self.machine_digest = ledger.add_machine(machine.fingerprint())
-        self.known = {c.digest: (c, v) for c, v in ledger.judged(problem.digest, self.machine_digest)}
+        self.known = {
+            c.digest: (c, v) for c, v in ledger.judged(problem.digest, self.machine_digest)
+        }
 
     # -- ask and tell ---------------------------------------------------------------------------
 
@@ -136,7 +138,9 @@ class Study:
     def tell(self, candidate: Candidate, verdict: Verdict) -> None:
         """Record what became of a candidate."""
         if verdict.candidate != candidate.digest:
-            raise BadInput("the verdict is on another candidate", "pass the pair that belongs together")
+            raise BadInput(
+                "the verdict is on another candidate", "pass the pair that belongs together"
+            )
         self.ledger.add_candidate(candidate)
         self.ledger.add_verdict(verdict)
         self.waiting.pop(candidate.digest, None)

@@ -74,7 +74,9 @@ class Comparison(Record):
             raise BadInput("an interval must contain its median", "check low <= speedup <= high")
         implied = "faster" if self.low > 1 else "slower" if self.high < 1 else "no evidence"
         if self.outcome != implied:
-            raise BadInput(f"outcome {self.outcome!r} contradicts its interval", f"it implies {implied!r}")
+            raise BadInput(
+                f"outcome {self.outcome!r} contradicts its interval", f"it implies {implied!r}"
+            )
 
 
 @record
@@ -123,7 +125,9 @@ class Verdict(Record):
         if self.status not in STATUSES:
             raise BadInput(f"unknown status {self.status!r}", f"use one of {', '.join(STATUSES)}")
         if (self.status == "accepted") != (self.time_s is not None):
-            raise BadInput("a verdict holds a time if and only if it is accepted", "drop one of the two")
+            raise BadInput(
+                "a verdict holds a time if and only if it is accepted", "drop one of the two"
+            )
         if self.status != "accepted" and (self.samples or self.comparisons):
             raise BadInput(f"a verdict that is {self.status} holds no samples", "drop them")
         if self.status == "accepted" and any(not row.ok for row in self.errors):

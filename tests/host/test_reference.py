@@ -10,7 +10,9 @@ from epitaxy.errors import BadInput, BadProblem
 from epitaxy.problem import load, open_reference
 
 HEAD = "import torch\nimport torch.nn as nn\n"
-INPUTS = "\ndef get_inputs():\n    return [torch.rand(4, 8)]\ndef get_init_inputs():\n    return []\n"
+INPUTS = (
+    "\ndef get_inputs():\n    return [torch.rand(4, 8)]\ndef get_init_inputs():\n    return []\n"
+)
 
 
 def write(tmp_path, body, inputs=INPUTS, name="p"):

@@ -7,7 +7,16 @@ from typing import Any
 
 import torch
 
-DISTRIBUTIONS = ("given", "normal", "large", "tiny", "shifted", "skewed", "cancellation", "constant_rows")
+DISTRIBUTIONS = (
+    "given",
+    "normal",
+    "large",
+    "tiny",
+    "shifted",
+    "skewed",
+    "cancellation",
+    "constant_rows",
+)
 
 
 def transform(given: Sequence[Any], distribution: str, seed: int) -> list[Any]:

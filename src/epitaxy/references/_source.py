@@ -45,7 +45,9 @@ def _module(module: str, entry: str) -> Found:
     try:
         found = importlib.import_module(module)
     except ImportError as error:
-        raise BadProblem(f"cannot import {module}: {error}", "install it or check the name") from None
+        raise BadProblem(
+            f"cannot import {module}: {error}", "install it or check the name"
+        ) from None
     if not hasattr(found, entry):
         raise BadProblem(f"{module} has no {entry!r}", "give package.module:Class")
     return entry, _text(found, module), entry, None
@@ -62,7 +64,9 @@ def _text(module: Any, name: str) -> str:
     try:
         return inspect.getsource(module)
     except (OSError, TypeError):
-        raise BadProblem(f"{name} has no Python source", "give a module written in Python") from None
+        raise BadProblem(
+            f"{name} has no Python source", "give a module written in Python"
+        ) from None
 
 
 def policy_beside(path: Path | None) -> Policy:
@@ -73,9 +77,13 @@ def policy_beside(path: Path | None) -> Policy:
     try:
         table = tomllib.loads(beside.read_text(encoding="utf-8"))["epitaxy"]
     except (tomllib.TOMLDecodeError, KeyError) as error:
-        raise BadProblem(f"{beside.name} cannot be read: {error}", "it needs an [epitaxy] table") from None
+        raise BadProblem(
+            f"{beside.name} cannot be read: {error}", "it needs an [epitaxy] table"
+        ) from None
     known = {"precision", "weights", "error_ratio", "libraries"}
     for key in table:
         if key not in known:
-            raise BadProblem(f"{beside.name}: unknown key {key!r}", f"known: {', '.join(sorted(known))}")
+            raise BadProblem(
+                f"{beside.name}: unknown key {key!r}", f"known: {', '.join(sorted(known))}"
+            )
     return Policy(**table)

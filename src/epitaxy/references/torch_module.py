@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,13 +12,12 @@ import torch
 
 from epitaxy.errors import BadProblem
 from epitaxy.problem import ITEM_BYTES, Policy, Problem, TensorSpec, Work
+from epitaxy.references._compare import errors as _errors
 from epitaxy.references._inputs import DISTRIBUTIONS, transform
 from epitaxy.references._source import find, policy_beside
 from epitaxy.worker.loading import INIT_SEED, flatten, load_entry
 
 CHECK_SEED = 20_011
-CHUNK = 1 << 19
-"""Elements compared at a time: the temporaries stay in the caches."""
 
 
 def plugin() -> TorchModules:
@@ -83,7 +81,9 @@ class TorchReference:
 
     def distributions(self) -> Sequence[str]:
         """Names that `inputs` accepts; "given", the file's own, is first."""
-        floats = any(s is not None and s.dtype.startswith(("float", "bf")) for s in self.problem.inputs)
+        floats = any(
+            s is not None and s.dtype.startswith(("float", "bf")) for s in self.problem.inputs
+        )
         return DISTRIBUTIONS if floats else DISTRIBUTIONS[:1]
 
     def inputs(self, seed: int, distribution: str = "given") -> list[Any]:
@@ -127,7 +127,9 @@ class TorchReference:
             return copy.deepcopy(self.model).double()
         return self.model
 
-    def compare(self, outputs: Sequence[Any], exact: Sequence[Any], honest: Sequence[Any]) -> tuple[float, float]:
+    def compare(
+        self, outputs: Sequence[Any], exact: Sequence[Any], honest: Sequence[Any]
+    ) -> tuple[float, float]:
         """Worst normalised error of `outputs` and of `honest` against `exact`.
 
         error = max |out - exact| / (|exact| + rms(exact)) over all elements of all outputs; inf
@@ -164,7 +166,9 @@ class _Live:
             raise
         except Exception as error:
             where = f"{type(error).__name__}: {error}"
-            raise BadProblem(f"{name} cannot be imported: {where}", "run the file with python first") from None
+            raise BadProblem(
+                f"{name} cannot be imported: {where}", "run the file with python first"
+            ) from None
         self.entry = entry or self._entry()
         target = self.module.get(self.entry, loaded)
         self.init = self._list("get_init_inputs", optional=True)
@@ -211,8 +215,12 @@ class _Live:
             made = make()
         except Exception as error:
             if "alloc" in str(error).lower() or isinstance(error, MemoryError):
-                raise BadProblem(f"{self.name}: its inputs need more memory than there is", "make them smaller") from None
-            raise BadProblem(f"{self.name}: {function}() raises {_line(error)}", "make it run") from None
+                raise BadProblem(
+                    f"{self.name}: its inputs need more memory than there is", "make them smaller"
+                ) from None
+            raise BadProblem(
+                f"{self.name}: {function}() raises {_line(error)}", "make it run"
+            ) from None
         if isinstance(made, dict):
             made = list(made.values())
         return list(made) if isinstance(made, list | tuple) else [made]
@@ -277,7 +285,10 @@ def _examine(live: _Live, given: list[Any], policy: Policy) -> list[Any]:
         _spec(x)
     need = 6 * sum(x.numel() * x.element_size() for x in tensors)
     if need > available_bytes():
-        raise BadProblem(f"{live.name}: judging needs about {need / 2**30:.0f} GiB of memory", "make its inputs smaller")
+        raise BadProblem(
+            f"{live.name}: judging needs about {need / 2**30:.0f} GiB of memory",
+            "make its inputs smaller",
+        )
     runs = []
     for _ in range(2):
         own = _cloned(given)
@@ -285,18 +296,26 @@ def _examine(live: _Live, given: list[Any], policy: Policy) -> list[Any]:
             with torch.no_grad():
                 result = live.callable(*own)
         except Exception as error:
-            raise BadProblem(f"{live.name}: the reference raises {_line(error)}", "make it run on get_inputs()") from None
+            raise BadProblem(
+                f"{live.name}: the reference raises {_line(error)}", "make it run on get_inputs()"
+            ) from None
         flat = flatten(result)
         if not flat or not all(isinstance(t, torch.Tensor) for t in flat):
             kinds = ", ".join(sorted({type(t).__name__ for t in flat})) or "nothing"
-            raise BadProblem(f"{live.name} returns {kinds}", "return a tensor or a tuple of tensors")
-        if not all(_same(x, y) for x, y in zip(own, given, strict=True) if isinstance(x, torch.Tensor)):
+            raise BadProblem(
+                f"{live.name} returns {kinds}", "return a tensor or a tuple of tensors"
+            )
+        if not all(
+            _same(x, y) for x, y in zip(own, given, strict=True) if isinstance(x, torch.Tensor)
+        ):
             raise BadProblem(f"{live.name} changes its own inputs", "work on a copy")
         runs.append([t.detach() for t in flat])
     for first, second in zip(*runs, strict=True):
         _spec(first)
         if first.is_floating_point() and bool(torch.isnan(first).any()):
-            raise BadProblem(f"{live.name} returns NaN on its own inputs", "give inputs in its domain")
+            raise BadProblem(
+                f"{live.name} returns NaN on its own inputs", "give inputs in its domain"
+            )
         if first.shape != second.shape or not _close(first, second):
             raise BadProblem(f"{live.name} is not deterministic", "remove randomness from forward")
     return runs[0]
@@ -313,49 +332,6 @@ def _spec(x: torch.Tensor) -> TensorSpec:
     if dtype not in ITEM_BYTES:
         raise BadProblem(f"unsupported dtype {dtype}", f"use one of {', '.join(ITEM_BYTES)}")
     return TensorSpec(shape=tuple(x.shape), dtype=dtype)
-
-
-def _errors(out: torch.Tensor, exact: torch.Tensor, honest: torch.Tensor) -> tuple[float, float]:
-    if out.shape != honest.shape or out.dtype != honest.dtype:
-        return math.inf, 0.0
-    if not honest.is_floating_point():
-        wrong = (out != exact.to(out.dtype)) & (out != honest)
-        return (math.inf if bool(wrong.any()) else 0.0), 0.0
-    ours = theirs = 0.0
-    floor = _rms(exact)
-    flat = [t.reshape(-1) for t in (out, exact, honest)]
-    for start in range(0, exact.numel(), CHUNK):
-        o, e, h = (t[start : start + CHUNK] for t in flat)
-        ours = max(ours, _worst(o, e, h, floor))
-        theirs = max(theirs, _worst(h, e, h, floor))
-    return ours, theirs
-
-
-def _rms(exact: torch.Tensor) -> float:
-    """Root mean square of the finite elements, in pieces: large temporaries cost page faults."""
-    total, count = 0.0, 0
-    for piece in exact.reshape(-1).split(CHUNK):
-        wide = piece.double()
-        finite = torch.isfinite(wide)
-        total += float(torch.where(finite, wide, 0.0).square().sum())
-        count += int(finite.sum())
-    return math.sqrt(total / count) if count else 0.0
-
-
-def _worst(out: torch.Tensor, exact: torch.Tensor, honest: torch.Tensor, floor: float) -> float:
-    """Largest normalised error of one piece; inf where special values disagree."""
-    exact = exact.double()
-    wide = out.double()
-    errors = (wide - exact).abs() / (exact.abs() + (floor + 1e-300))
-    usable = torch.isfinite(exact)
-    if bool(usable.all()):
-        worst = float(errors.max()) if errors.numel() else 0.0
-        return math.inf if math.isnan(worst) else worst
-    odd = ~usable & ~((wide == exact) | (torch.isnan(wide) & torch.isnan(exact)) | (out == honest))
-    kept = errors[usable]
-    if bool(odd.any()) or bool(torch.isnan(kept).any()):
-        return math.inf
-    return float(kept.max()) if kept.numel() else 0.0
 
 
 def _same(a: Any, b: Any) -> bool:

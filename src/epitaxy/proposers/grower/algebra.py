@@ -98,7 +98,9 @@ class Load(_Axes):
 
     @cached_property
     def _hash(self) -> int:
-        return hash(("load", self.buffer, self.index, self.dtype, self.indirect, self.guards, self.fill))
+        return hash(
+            ("load", self.buffer, self.index, self.dtype, self.indirect, self.guards, self.fill)
+        )
 
     __hash__ = _Axes.__hash__
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from epitaxy.proposers.grower.algebra import Affine, Axis, Guard, Value
 
 
-class Inexpressible(Exception):  # noqa: N818 - control flow, not an error
+class Inexpressible(Exception):
     """The index wanted of `node` has no affine form: store it first, or leave it."""
 
     def __init__(self, node: object = None) -> None:
@@ -21,7 +21,7 @@ class Inexpressible(Exception):  # noqa: N818 - control flow, not an error
         self.node = node
 
 
-class NeedSplit(Exception):  # noqa: N818 - control flow, not an error
+class NeedSplit(Exception):
     """`axis` must become two axes, the inner one of size `inner`."""
 
     def __init__(self, axis: Axis, inner: int) -> None:

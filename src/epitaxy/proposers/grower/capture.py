@@ -131,7 +131,9 @@ def _table() -> dict[Any, Any]:
     """Decompositions into operators that the lowerings know; those they know stay whole."""
     packets = [getattr(torch.ops.aten, name) for name in _MORE if hasattr(torch.ops.aten, name)]
     table = {**core_aten_decompositions(), **get_decompositions(packets), **_OWN}
-    return {o: f for o, f in table.items() if str(o) not in OPS and str(o).rsplit(".", 1)[0] not in OPS}
+    return {
+        o: f for o, f in table.items() if str(o) not in OPS and str(o).rsplit(".", 1)[0] not in OPS
+    }
 
 
 def _inputs(exported: Any) -> dict[Node, tuple[str, Any]]:

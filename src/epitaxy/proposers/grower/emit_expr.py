@@ -33,7 +33,7 @@ class Unsupported(Exception):
 
 
 def kind(dtype: str) -> str:
-    """"f", "i" or "b": how values of `dtype` are held in registers."""
+    """ "f", "i" or "b": how values of `dtype` are held in registers."""
     if dtype in FLOATS:
         return "f"
     if dtype in INTS:
@@ -64,7 +64,9 @@ class Expressions:
     arrays over the chunks of a tile, written before the inner loops.
     """
 
-    def __init__(self, buffers: dict[int, tuple[str, str]], lane: Axis | None, names: dict[Axis, str]) -> None:
+    def __init__(
+        self, buffers: dict[int, tuple[str, str]], lane: Axis | None, names: dict[Axis, str]
+    ) -> None:
         self.buffers = buffers
         self.lane = lane
         self.names = names
@@ -129,7 +131,13 @@ class Expressions:
         if self.is_vector(value):
             return name
         of = kind(value.dtype)
-        return f"epx::splat<V>({name})" if of == "f" else f"epx::splat_int<VI>({name})" if of == "i" else f"epx::splat_mask<VI>({name})"
+        return (
+            f"epx::splat<V>({name})"
+            if of == "f"
+            else f"epx::splat_int<VI>({name})"
+            if of == "i"
+            else f"epx::splat_mask<VI>({name})"
+        )
 
     def _array(self, value: Value) -> str:
         arrays, saved = self.arrays, self.scopes
@@ -168,9 +176,7 @@ class Expressions:
 
     def address(self, index: Affine) -> str:
         """An affine index as C++, at the current loop variables (lane 0 of the vector)."""
-        parts = [
-            self.names[a] if c == 1 else f"{self.names[a]} * {c}" for a, c in index.terms if c
-        ]
+        parts = [self.names[a] if c == 1 else f"{self.names[a]} * {c}" for a, c in index.terms if c]
         if index.offset or not parts:
             parts.append(str(index.offset))
         return " + ".join(parts)
@@ -243,7 +249,11 @@ class Expressions:
         if fn == "where":
             if vector and kinds[1] == "b":
                 return f"({args[0]} & {args[1]}) | (~{args[0]} & {args[2]})"
-            return f"epx::select({', '.join(args)})" if vector else f"{args[0]} ? {args[1]} : {args[2]}"
+            return (
+                f"epx::select({', '.join(args)})"
+                if vector
+                else f"{args[0]} ? {args[1]} : {args[2]}"
+            )
         if fn == "cast":
             return self._cast(kinds[0], kind(value.dtype), args[0], vector)
         if kinds[0] == "f":
@@ -261,13 +271,21 @@ class Expressions:
         if new == "b":
             return f"{arg} != 0"
         if old == "b":
-            return f"epx::select({arg}, epx::splat<V>(1.0f), epx::splat<V>(0.0f))" if new == "f" else f"-({arg})"
+            return (
+                f"epx::select({arg}, epx::splat<V>(1.0f), epx::splat<V>(0.0f))"
+                if new == "f"
+                else f"-({arg})"
+            )
         return f"epx::to_float<V>({arg})" if new == "f" else f"epx::to_int<VI>({arg})"
 
 
 def column_loop(body: list[str]) -> list[str]:
     """A loop over the chunks of a tile."""
-    return ["EPX_UNROLL for (int c = 0; c < chunks; ++c) {", *indent(["const int64_t j = j0 + c * N;", "const int n = lanes(c);", *body]), "}"]
+    return [
+        "EPX_UNROLL for (int c = 0; c < chunks; ++c) {",
+        *indent(["const int64_t j = j0 + c * N;", "const int n = lanes(c);", *body]),
+        "}",
+    ]
 
 
 def indent(lines: list[str]) -> list[str]:

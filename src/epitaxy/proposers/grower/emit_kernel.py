@@ -8,7 +8,17 @@ from __future__ import annotations
 
 import math
 
-from epitaxy.proposers.grower.algebra import Axis, Index, Load, Map, Reduce, Scan, Value, operands, walk
+from epitaxy.proposers.grower.algebra import (
+    Axis,
+    Index,
+    Load,
+    Map,
+    Reduce,
+    Scan,
+    Value,
+    operands,
+    walk,
+)
 from epitaxy.proposers.grower.emit_expr import (
     SCALAR,
     VECTOR,
@@ -126,7 +136,13 @@ def _ordered_axes(value: Value) -> tuple[Axis, ...]:
 class KernelWriter(Expressions):
     """What row and column kernels share: task loop, reductions' bookkeeping, stores."""
 
-    def __init__(self, kernel: Kernel, choices: Choices, buffers: dict[int, tuple[str, str]], lane: Axis | None) -> None:
+    def __init__(
+        self,
+        kernel: Kernel,
+        choices: Choices,
+        buffers: dict[int, tuple[str, str]],
+        lane: Axis | None,
+    ) -> None:
         axes = (*kernel.outer, *kernel.inner)
         names = {a: f"{a.name}_" for a in axes}
         super().__init__(buffers, lane, names)
@@ -174,7 +190,9 @@ class KernelWriter(Expressions):
             raise Unsupported("positions beyond 32 bits")
         return " + ".join(reversed(terms))
 
-    def task_loop(self, tasks: list[tuple[str, int]], body: list[str], scratch: list[str]) -> list[str]:
+    def task_loop(
+        self, tasks: list[tuple[str, int]], body: list[str], scratch: list[str]
+    ) -> list[str]:
         """Run `body` for every combination of the task variables, in parallel if it pays."""
         total = math.prod(n for _, n in tasks)
         decode, stride = [], total
@@ -182,7 +200,9 @@ class KernelWriter(Expressions):
             stride //= size
             if size > 1:
                 text = "t" if stride == 1 else f"t / {stride}"
-                decode.append(f"const int64_t {name} = {text}{f' % {size}' if stride * size < total else ''};")
+                decode.append(
+                    f"const int64_t {name} = {text}{f' % {size}' if stride * size < total else ''};"
+                )
             else:
                 decode.append(f"const int64_t {name} = 0;")
         loop = [f"for (int64_t t = 0; t < {total}; ++t) {{", *indent(decode + body), "}"]
@@ -239,7 +259,9 @@ def depends_on_lane_only(value: Value) -> bool:
     return isinstance(value, Index)
 
 
-def axis_loops(axes: list[Axis], names: dict[Axis, str], body: list[str], back: bool = False) -> list[str]:
+def axis_loops(
+    axes: list[Axis], names: dict[Axis, str], body: list[str], back: bool = False
+) -> list[str]:
     """Nested plain loops around `body`, descending when `back`."""
     for axis in reversed(axes):
         v = names[axis]

@@ -29,10 +29,19 @@ from epitaxy.proposers.grower.schedule import Kernel
 SMALL_WINDOW = 32
 """Points of a window that is walked inside the loop over lanes, not around it."""
 SCAN_FN = {"sum": "scan_add", "prod": "scan_mul", "max": "scan_max", "min": "scan_min"}
-HORIZONTAL = {"sum": "hsum", "prod": "hprod", "max": "hmax", "min": "hmin", "any": "any", "all": "all"}
+HORIZONTAL = {
+    "sum": "hsum",
+    "prod": "hprod",
+    "max": "hmax",
+    "min": "hmin",
+    "any": "any",
+    "all": "all",
+}
 
 
-def write_kernel(kernel: Kernel, choices: Choices, buffers: dict[int, tuple[str, str]]) -> list[str]:
+def write_kernel(
+    kernel: Kernel, choices: Choices, buffers: dict[int, tuple[str, str]]
+) -> list[str]:
     """The C++ block of one kernel."""
     lane = lane_axis(kernel, choices)
     if lane is not None and lane in kernel.outer and kernel.inner:
@@ -59,7 +68,9 @@ class _Loops(KernelWriter):
             body = self.scopes[-1]
             if first < self.current:
                 name = self.fresh("k")
-                body.lines.append(f"const V {name} = epx::get<V>({self.tail}, {buffer} + {self.stash_at}, n);")
+                body.lines.append(
+                    f"const V {name} = epx::get<V>({self.tail}, {buffer} + {self.stash_at}, n);"
+                )
                 body.memo[value] = name
                 return name
             name = super().use(value)
@@ -96,7 +107,10 @@ class _Loops(KernelWriter):
         size = math.prod(a.size for a in self.kernel.inner) * self.stash_rows()
         lines = []
         for _, buffer in self.stash.values():
-            lines += [f"epx::Scratch<float> {buffer}_({size});", f"float* const {buffer} = {buffer}_.data;"]
+            lines += [
+                f"epx::Scratch<float> {buffer}_({size});",
+                f"float* const {buffer} = {buffer}_.data;",
+            ]
         return lines
 
     def direction(self, scan: Scan) -> None:
@@ -114,7 +128,11 @@ class RowWriter(_Loops):
         self.begin()
         lane = self.lane
         inner = [a for a in self.kernel.inner if a != lane]
-        outer = [a for a in (*self.kernel.outer, *inner) if a != lane] if self._flat() else list(self.kernel.outer)
+        outer = (
+            [a for a in (*self.kernel.outer, *inner) if a != lane]
+            if self._flat()
+            else list(self.kernel.outer)
+        )
         if self._flat():
             inner = []
         if lane is not None:
@@ -127,7 +145,9 @@ class RowWriter(_Loops):
             pieces = -(-lane.size // self.choices.grain)
             tasks.append(("piece", pieces))
             row.lines.append(f"const int64_t low = piece * {self.choices.grain};")
-            row.lines.append(f"const int64_t high = std::min<int64_t>(low + {self.choices.grain}, {lane.size});")
+            row.lines.append(
+                f"const int64_t high = std::min<int64_t>(low + {self.choices.grain}, {lane.size});"
+            )
             low, high = "low", "high"
         for number in range(self.passes.count):
             self._pass(number, row, inner, (low, high))
@@ -348,11 +368,15 @@ class ColumnWriter(_Loops):
         arg = self.vector(value.arg)
         if value.kind in ("sum", "prod"):
             op, start = ("+", 0) if value.kind == "sum" else ("*", 1)
-            self.before.append(f"epx::vd<{self.N}> {c}[TC]; epx::fill({c}, epx::splat<epx::vd<{self.N}>>({start}));")
+            self.before.append(
+                f"epx::vd<{self.N}> {c}[TC]; epx::fill({c}, epx::splat<epx::vd<{self.N}>>({start}));"
+            )
             body.lines.append(f"{c}[c] = {c}[c] {op} epx::convert<epx::vd<{self.N}>>({arg});")
             body.lines.append(f"const V {out} = epx::convert<V>({c}[c]);")
         else:
-            fn, start_ = ("maximum", "-INFINITY") if value.kind == "max" else ("minimum", "INFINITY")
+            fn, start_ = (
+                ("maximum", "-INFINITY") if value.kind == "max" else ("minimum", "INFINITY")
+            )
             self.before.append(f"V {c}[TC]; epx::fill({c}, epx::splat<V>({start_}));")
             body.lines.append(f"const V {out} = {c}[c] = epx::{fn}({c}[c], {arg});")
         body.memo[value] = out

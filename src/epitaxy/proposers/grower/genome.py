@@ -62,11 +62,16 @@ class Genome:
         for name, choices in self.regions:
             if name == region:
                 return choices
-        raise BadInput(f"the genome says nothing of {region!r}", f"it has {', '.join(n for n, _ in self.regions)}")
+        raise BadInput(
+            f"the genome says nothing of {region!r}",
+            f"it has {', '.join(n for n, _ in self.regions)}",
+        )
 
     def with_choice(self, region: str, **changes: int) -> Genome:
         """A copy with some decisions of one region changed."""
-        return Genome(tuple((n, replace(c, **changes) if n == region else c) for n, c in self.regions))
+        return Genome(
+            tuple((n, replace(c, **changes) if n == region else c) for n, c in self.regions)
+        )
 
 
 _KNOWN = {f.name for f in fields(Choices)}
@@ -79,11 +84,16 @@ def parse(text: str) -> Genome:
         pairs = [item.partition("=") for item in body.split()]
         unknown = [k for k, _, _ in pairs if k not in _KNOWN]
         if unknown:
-            raise BadInput(f"unknown decision {unknown[0]!r} in a genome", f"known: {', '.join(sorted(_KNOWN))}")
+            raise BadInput(
+                f"unknown decision {unknown[0]!r} in a genome",
+                f"known: {', '.join(sorted(_KNOWN))}",
+            )
         try:
             regions.append((name, Choices(**{k: int(v) for k, _, v in pairs})))
         except ValueError:
-            raise BadInput(f"a decision of {name} is not a number: {body}", "write name=integer") from None
+            raise BadInput(
+                f"a decision of {name} is not a number: {body}", "write name=integer"
+            ) from None
     if not regions:
         raise BadInput(f"no region in genome {text[:40]!r}", "write region0(width=8 unroll=4 ...)")
     return Genome(tuple(regions))

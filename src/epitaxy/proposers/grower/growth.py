@@ -27,7 +27,9 @@ def grow_program(reference: Any) -> Growth:
     inputs = reference.inputs(0)
     program = capture(reference.model, inputs, accept=writable)
     regions = tuple(s.region for s in program.steps if isinstance(s, RegionCall))
-    constants = [x for x, spec in zip(inputs, reference.problem.inputs, strict=True) if spec is None]
+    constants = [
+        x for x, spec in zip(inputs, reference.problem.inputs, strict=True) if spec is None
+    ]
     return Growth(program, regions, write_forward(program, reference.problem, constants))
 
 

@@ -19,7 +19,6 @@ from epitaxy.proposers.grower.algebra import (
     Map,
     Reduce,
     Region,
-    Scan,
     Value,
     walk,
 )
@@ -66,7 +65,9 @@ def evaluate(
     flat = []
     for tensor, spec in zip(inputs, region.inputs, strict=True):
         if tuple(tensor.shape) != spec.shape or tensor.dtype != _dtype(spec.dtype):
-            raise ValueError(f"{region.name}: wanted {spec}, got {tensor.dtype}{tuple(tensor.shape)}")
+            raise ValueError(
+                f"{region.name}: wanted {spec}, got {tensor.dtype}{tuple(tensor.shape)}"
+            )
         flat.append(tensor.contiguous().reshape(-1))
     outputs = [torch.zeros(s.numel, dtype=_dtype(s.dtype, wide)) for s in region.outputs]
     written = [torch.zeros(s.numel, dtype=torch.int64) for s in region.outputs]

@@ -144,9 +144,13 @@ class Builder:
             over = [a for a in over if a in arg.axes]
             count = math.prod(a.size for a in missing)
             if count > 1 and kind == "sum":
-                return self.map("mul", self.reduce(kind, over, arg, dtype), self.const(count, dtype))
+                return self.map(
+                    "mul", self.reduce(kind, over, arg, dtype), self.const(count, dtype)
+                )
             if count > 1 and kind == "prod":
-                return self.map("pow", self.reduce(kind, over, arg, dtype), self.const(count, dtype))
+                return self.map(
+                    "pow", self.reduce(kind, over, arg, dtype), self.const(count, dtype)
+                )
             if not over:
                 return self.cast(arg, dtype)
         elif not over:
@@ -189,5 +193,7 @@ class Builder:
         if low < 0:
             result = self.map("ge", self.index(ix), self.const(0, "int64"))
         if high >= size:
-            result = self.map("and", result, self.map("lt", self.index(ix), self.const(size, "int64")))
+            result = self.map(
+                "and", result, self.map("lt", self.index(ix), self.const(size, "int64"))
+            )
         return result

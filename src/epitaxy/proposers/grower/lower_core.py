@@ -169,7 +169,13 @@ class Lowering:
     def pull(self, node: Any, index: Index) -> Value:
         """The value of `node` at `index`, in its working dtype. `node` may be a number."""
         if not isinstance(node, Node):
-            dtype = "bool" if isinstance(node, bool) else "int64" if isinstance(node, int) else "float32"
+            dtype = (
+                "bool"
+                if isinstance(node, bool)
+                else "int64"
+                if isinstance(node, int)
+                else "float32"
+            )
             return self.build.const(node, dtype)
         shape = shape_of(node)
         index = tuple(Ix() if n == 1 else ix for n, ix in zip(shape, index, strict=True))
@@ -201,7 +207,9 @@ class Lowering:
         try:
             return self.pull(source, function(node, index, which))
         except Inexpressible as reason:
-            raise Inexpressible(reason.node or (source if source in self.lowered else node)) from None
+            raise Inexpressible(
+                reason.node or (source if source in self.lowered else node)
+            ) from None
 
     def _load(self, node: Node, index: Index, shape: tuple[int, ...]) -> Value:
         """One element of an input, which may be read under another contiguous shape."""

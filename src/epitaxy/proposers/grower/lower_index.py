@@ -168,7 +168,8 @@ def view_upsample(node: Node, index: Index, which: int) -> Index:
     """Nearest upsampling by whole factors: the position divided by the factor."""
     own, made = shape_of(node.args[0]), shape_of(node)
     return tuple(
-        Ix() if n == 1 else divmod_ix(ix, m // n)[0] for ix, n, m in zip(index, own, made, strict=True)
+        Ix() if n == 1 else divmod_ix(ix, m // n)[0]
+        for ix, n, m in zip(index, own, made, strict=True)
     )
 
 
@@ -336,7 +337,9 @@ def lower_index(low: Lowering, node: Node, index: Index, which: int) -> Value:
             inner.append(next(rest))
             continue
         own = shape_of(tensor)
-        place = tuple(Ix() if n == 1 else ix for n, ix in zip(own, at[joint - len(own) :], strict=True))
+        place = tuple(
+            Ix() if n == 1 else ix for n, ix in zip(own, at[joint - len(own) :], strict=True)
+        )
         inner.append(_gathered(low, tensor, place, shape[k], wrap=True))
     return low.pull(source, tuple(inner))
 

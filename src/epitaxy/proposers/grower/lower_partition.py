@@ -16,10 +16,15 @@ from torch.fx import Graph, Node
 
 from epitaxy.problem import ITEM_BYTES
 from epitaxy.proposers.grower import lower_index, lower_pointwise, lower_reduce
-from epitaxy.proposers.grower.lower_core import is_getitem, op_of, shape_of
+from epitaxy.proposers.grower.lower_core import is_getitem, op_of
 
 _LOWERINGS = (lower_index, lower_pointwise, lower_reduce)  # importing them fills the table
-_COPIES = ("aten.clone.default", "aten.alias.default", "aten.detach.default", "aten.lift_fresh_copy.default")
+_COPIES = (
+    "aten.clone.default",
+    "aten.alias.default",
+    "aten.detach.default",
+    "aten.lift_fresh_copy.default",
+)
 _TINY = 64
 
 

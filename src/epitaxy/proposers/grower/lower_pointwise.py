@@ -23,15 +23,18 @@ from epitaxy.proposers.grower.lower_core import (
     working,
 )
 
-_SAME = (
-    "add sub mul maximum minimum neg abs sign floor ceil trunc fmod remainder square relu "
-    "eq ne lt le gt ge logical_and logical_or logical_not logical_xor bitwise_and bitwise_or "
-    "bitwise_not bitwise_xor isnan isinf pow clamp_min clamp_max rsub round"
-).split()
-_FLOAT = (
-    "exp exp2 expm1 log log2 log10 log1p sin cos tan tanh sigmoid erf atan sinh cosh sqrt rsqrt "
-    "reciprocal div true_divide erfc"
-).split()
+_SAME = [
+    "add", "sub", "mul", "maximum", "minimum", "neg", "abs", "sign", "floor", "ceil",
+    "trunc", "fmod", "remainder", "square", "relu", "eq", "ne", "lt", "le", "gt", "ge",
+    "logical_and", "logical_or", "logical_not", "logical_xor", "bitwise_and", "bitwise_or",
+    "bitwise_not", "bitwise_xor", "isnan", "isinf", "pow", "clamp_min", "clamp_max", "rsub",
+    "round",
+]  # fmt: skip
+_FLOAT = [
+    "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "tanh",
+    "sigmoid", "erf", "atan", "sinh", "cosh", "sqrt", "rsqrt", "reciprocal", "div",
+    "true_divide", "erfc",
+]  # fmt: skip
 _ALIAS = {
     "logical_and": "and", "logical_or": "or", "logical_not": "not", "logical_xor": "ne",
     "bitwise_and": "and", "bitwise_or": "or", "bitwise_not": "not", "bitwise_xor": "ne",
@@ -54,7 +57,9 @@ def operand_index(node: Any, shape: tuple[int, ...], index: Index) -> Index:
 def promoted(operands: list[Any], kind: KIND = KIND.DEFAULT) -> str:
     """The dtype that PyTorch computes in."""
     fakes = [o.meta["val"] if isinstance(o, Node) else o for o in operands]
-    return working(str(elementwise_dtypes(*fakes, type_promotion_kind=kind)[0]).removeprefix("torch."))
+    return working(
+        str(elementwise_dtypes(*fakes, type_promotion_kind=kind)[0]).removeprefix("torch.")
+    )
 
 
 def _args(low: Lowering, node: Node, operands: list[Any], index: Index, dtype: str) -> list[Value]:
@@ -94,7 +99,9 @@ def lower_point(low: Lowering, node: Node, index: Index, which: int) -> Value:
     return _special(low, node, fn, operands, args) or low.build.map(fn, *args)
 
 
-def _special(low: Lowering, node: Node, fn: str, operands: list[Any], args: list[Value]) -> Value | None:
+def _special(
+    low: Lowering, node: Node, fn: str, operands: list[Any], args: list[Value]
+) -> Value | None:
     build = low.build
     x = args[0]
     if fn == "rsub":
@@ -158,7 +165,13 @@ def lower_clamp(low: Lowering, node: Node, index: Index, which: int) -> Value:
     return value
 
 
-@op("point", "aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf", "aten.where.Scalar")
+@op(
+    "point",
+    "aten.where.self",
+    "aten.where.ScalarOther",
+    "aten.where.ScalarSelf",
+    "aten.where.Scalar",
+)
 def lower_where(low: Lowering, node: Node, index: Index, which: int) -> Value:
     """where(condition, a, b)."""
     condition = _args(low, node, [node.args[0]], index, "bool")[0]
@@ -175,8 +188,9 @@ def lower_masked_fill(low: Lowering, node: Node, index: Index, which: int) -> Va
     return low.build.map("where", mask, value, x)
 
 
-@op("point", "aten._to_copy", "aten.to", "prims.convert_element_type", "aten.clone", "aten.alias",
-    "aten.detach", "aten.lift_fresh_copy", "aten.contiguous", "aten._assert_tensor_metadata")  # fmt: skip
+@op("point", "aten._to_copy", "aten.to", "prims.convert_element_type", "aten.clone",
+    "aten.alias", "aten.detach", "aten.lift_fresh_copy", "aten.contiguous",
+    "aten._assert_tensor_metadata")  # fmt: skip
 def lower_cast(low: Lowering, node: Node, index: Index, which: int) -> Value:
     """Conversions and copies; rounding to a half happens where the region stores."""
     return low.as_dtype(node.args[0], index, working(dtype_of(node)))

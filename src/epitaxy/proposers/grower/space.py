@@ -60,11 +60,10 @@ def first_guess(region: Region, chip: Chip) -> Choices:
         grain=max(2048, min(65536, 1 << int(math.log2(max(2, largest // pieces))))),
         tile=8 * lanes,
     )
-    schedule = plan(coalesce(region), guess)
-    heavy = max(schedule.kernels, key=lambda k: k.numel)
-    rows = math.prod(a.size for a in heavy.outer)
-    if heavy.inner and rows < 2 * chip.cores * (1 if heavy.numel < 1 << 20 else 2):
-        guess = replace(guess, split=pieces)
+    for kernel in plan(coalesce(region), guess).kernels:
+        rows = math.prod(a.size for a in kernel.outer)
+        if kernel.inner and kernel.numel > SMALL and rows < pieces:
+            return replace(guess, split=pieces)
     return guess
 
 
@@ -94,7 +93,9 @@ def _spread(options: tuple[int, ...], current: int) -> list[int]:
     return [others[len(others) // 2], others[-1] if current != others[-1] else others[0]]
 
 
-def neighbours(genome: Genome, spaces: dict[str, dict[str, tuple[int, ...]]], rng: random.Random) -> list[Genome]:
+def neighbours(
+    genome: Genome, spaces: dict[str, dict[str, tuple[int, ...]]], rng: random.Random
+) -> list[Genome]:
     """Every genome one decision away, in random order."""
     found = [
         genome.with_choice(name, **{decision: value})
@@ -107,7 +108,9 @@ def neighbours(genome: Genome, spaces: dict[str, dict[str, tuple[int, ...]]], rn
     return found
 
 
-def cross(a: Genome, b: Genome, spaces: dict[str, dict[str, tuple[int, ...]]], rng: random.Random) -> Genome:
+def cross(
+    a: Genome, b: Genome, spaces: dict[str, dict[str, tuple[int, ...]]], rng: random.Random
+) -> Genome:
     """Each decision from one of two parents, then one changed at random."""
     regions = []
     for (name, mine), (_, other) in zip(a.regions, b.regions, strict=True):

@@ -1,0 +1,54 @@
+"""How far outputs are from the exact ones, in pieces that stay in the caches."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+CHUNK = 1 << 19
+"""Elements compared at a time: the temporaries stay in the caches."""
+
+
+def errors(out: torch.Tensor, exact: torch.Tensor, honest: torch.Tensor) -> tuple[float, float]:
+    """Normalised errors of `out` and of `honest` against `exact`; inf for what no number says."""
+    if out.shape != honest.shape or out.dtype != honest.dtype:
+        return math.inf, 0.0
+    if not honest.is_floating_point():
+        wrong = (out != exact.to(out.dtype)) & (out != honest)
+        return (math.inf if bool(wrong.any()) else 0.0), 0.0
+    ours = theirs = 0.0
+    floor = _rms(exact)
+    flat = [t.reshape(-1) for t in (out, exact, honest)]
+    for start in range(0, exact.numel(), CHUNK):
+        o, e, h = (t[start : start + CHUNK] for t in flat)
+        ours = max(ours, _worst(o, e, h, floor))
+        theirs = max(theirs, _worst(h, e, h, floor))
+    return ours, theirs
+
+
+def _rms(exact: torch.Tensor) -> float:
+    """Root mean square of the finite elements, in pieces: large temporaries cost page faults."""
+    total, count = 0.0, 0
+    for piece in exact.reshape(-1).split(CHUNK):
+        wide = piece.double()
+        finite = torch.isfinite(wide)
+        total += float(torch.where(finite, wide, 0.0).square().sum())
+        count += int(finite.sum())
+    return math.sqrt(total / count) if count else 0.0
+
+
+def _worst(out: torch.Tensor, exact: torch.Tensor, honest: torch.Tensor, floor: float) -> float:
+    """Largest normalised error of one piece; inf where special values disagree."""
+    exact = exact.double()
+    wide = out.double()
+    errors = (wide - exact).abs() / (exact.abs() + (floor + 1e-300))
+    usable = torch.isfinite(exact)
+    if bool(usable.all()):
+        worst = float(errors.max()) if errors.numel() else 0.0
+        return math.inf if math.isnan(worst) else worst
+    odd = ~usable & ~((wide == exact) | (torch.isnan(wide) & torch.isnan(exact)) | (out == honest))
+    kept = errors[usable]
+    if bool(odd.any()) or bool(torch.isnan(kept).any()):
+        return math.inf
+    return float(kept.max()) if kept.numel() else 0.0
