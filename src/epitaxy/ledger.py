@@ -127,8 +127,8 @@ class Ledger:
         row = (verdict.digest, verdict.candidate, verdict.problem, verdict.machine, verdict.plan,
                verdict.status, canonical(verdict))  # fmt: skip
         sql = (
-            "insert or ignore into verdicts"
-            " (digest, candidate, problem, machine, plan, status, body) values (?, ?, ?, ?, ?, ?, ?)"
+            "insert or ignore into verdicts (digest, candidate, problem,"
+            " machine, plan, status, body) values (?, ?, ?, ?, ?, ?, ?)"
         )
         self._write([(sql, row)])
 
@@ -191,6 +191,15 @@ class Ledger:
             (self._candidate(c, cb), _checked(Verdict, v, json.loads(vb)))
             for v, vb, c, cb, _ in latest.values()
         ]
+
+    def verdicts(self, problem: str, machine: str | None = None) -> list[Verdict]:
+        """Every verdict for the problem of that digest, oldest first, machine faults included."""
+        rows = self._rows(
+            "select digest, body from verdicts where problem = ? and machine = coalesce(?, machine)"
+            " order by number",
+            (problem, machine),
+        )
+        return [_checked(Verdict, d, json.loads(b)) for d, b in rows]
 
     def best(
         self, problem: str, count: int = 1, machine: str | None = None, plan: str | None = None
