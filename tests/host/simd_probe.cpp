@@ -2,6 +2,8 @@
 #include "simd.h"
 #include "simd_math.h"
 
+extern "C" int has_fma() { return epx::has_fma; }
+
 #define UNARY_AT(f, N) \
     extern "C" void f##_##N(const float* x, float* y, int64_t n) { \
         using V = epx::vf<N>; \

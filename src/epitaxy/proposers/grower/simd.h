@@ -3,7 +3,8 @@
 // Up to the native register they are compiler vectors; above it a `wide` pair of halves (compilers
 // keep over-wide vectors in memory). Comparisons give masks (lanes 0 or -1; bool for a scalar).
 // Meant for -O3 -march=native -ffp-contract=fast and no -ffast-math: NaN and inf keep their meaning.
-#pragma once
+#ifndef EPX_SIMD_H
+#define EPX_SIMD_H
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -480,3 +481,4 @@ template <class V> EPX V scan_min(V v) {
 }
 
 }  // namespace epx
+#endif

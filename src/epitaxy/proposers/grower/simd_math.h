@@ -1,8 +1,16 @@
 // ---- epx: transcendental functions, branch-free over lanes (needs simd.h) --------------------------
-// All polynomials are minimax fits made by benchmarks/fit_simd.py. Results below 2^-126 of exp, exp2
-// and sigmoid may be flushed to zero. Double arguments go to libm lane by lane.
-#pragma once
+// All polynomials are minimax fits made by benchmarks/fit_simd.py. Errors stay within 2.5 ulp (most
+// within 1.5). Results of exp, exp2 and sigmoid below 2^-126 may be flushed to zero. Double
+// arguments go to libm lane by lane.
+#ifndef EPX_SIMD_MATH_H
+#define EPX_SIMD_MATH_H
 namespace epx {
+
+#if defined(__FMA__) || defined(__aarch64__)
+constexpr bool has_fma = true;
+#else
+constexpr bool has_fma = false;
+#endif
 
 template <class V> EPX V horner(V, elem<V> c) { return splat<V>(c); }
 template <class V, class... C> EPX V horner(V x, elem<V> c, C... rest) {  // c + x (rest...)
@@ -170,12 +178,20 @@ template <class V> struct quadrant { V r, near, rest; ints<V> n; };
 template <class V> EPX quadrant<V> reduce_half_pi(V x) {
     V t = fma(x, splat<V>(0.636619772f), round_magic);
     V n = t - round_magic;
-    V first = fma(n, splat<V>(-1.57079625f), x);  // exact
-    V near = fma(n, splat<V>(-7.54978942e-8f), first);
-    V rest = fma(n, splat<V>(-7.54978942e-8f), first - near);  // its error; exact but near zero,
-    rest = select(abs(near) > 0.01f, rest, 0.0f);              // where it is not needed
-    rest = fma(n, splat<V>(-5.39030253e-15f), rest);
-    return {fma(n, splat<V>(-5.39030253e-15f), near), near, rest, bits(t)};
+    if constexpr (has_fma) {
+        V first = fma(n, splat<V>(-1.57079625f), x);  // exact
+        V near = fma(n, splat<V>(-7.54978942e-8f), first);
+        V rest = fma(n, splat<V>(-7.54978942e-8f), first - near);  // its error; exact but near zero,
+        rest = select(abs(near) > 0.01f, rest, 0.0f);              // where it is not needed
+        rest = fma(n, splat<V>(-5.39030253e-15f), rest);
+        return {fma(n, splat<V>(-5.39030253e-15f), near), near, rest, bits(t)};
+    } else {  // in double, pi/2 in 33 + 53 bits
+        using D = rebind<V, double>;
+        D d = convert<D>(n);
+        D angle = convert<D>(x) - d * 1.57079632673412561417 - d * 6.07710050650619224932e-11;
+        V sum = convert<V>(angle);
+        return {sum, sum, convert<V>(angle - convert<D>(sum)), bits(t)};
+    }
 }
 template <class V> EPX V sin_poly(V r, V s) {
     return fma(r * s, horner(s, -0.166666552f, 0.0083321901f, -0.000195183937f), r);
@@ -258,7 +274,8 @@ template <class V> EPX V pow(V x, V y) {
         return select((y == 0.0f) | (x == 1.0f) | ((a == 1.0f) & isinf(y)), splat<V>(1.0f), m);
     }
 }
-// fmod is exact: with |a/b| < 2^22 the truncated quotient is off by at most one; the rest goes to libm.
+// fmod is exact: with |a/b| < 2^22 the truncated quotient is off by at most one and the fma is
+// exact; the rest goes to libm.
 template <class V> EPX V fmod(V a, V b) {
     if constexpr (!is_float<V>) return a % b;
     else if constexpr (std::is_same_v<elem<V>, double>)
@@ -268,7 +285,7 @@ template <class V> EPX V fmod(V a, V b) {
         V r = fma(-trunc(q), d, x);
         r = select(r < 0.0f, r + d, r);
         r = select(r >= d, r - d, r);
-        auto hard = mask_not((q < 4194304.0f) & (d < inf) & (d > 0x1p-100f));
+        auto hard = mask_not((q < (has_fma ? 4194304.0f : 1.0f)) & (d < inf) & (d > 0x1p-100f));
         if (__builtin_expect(any(hard), 0))
             r = select(hard, build<V>([=](int i) { return std::fmod(lane(x, i), lane(d, i)); }), r);
         return copysign(r, a);
@@ -295,3 +312,4 @@ template <class V> EPX V floordiv(V a, V b) {  // PyTorch's floor_divide
 }
 
 }  // namespace epx
+#endif
