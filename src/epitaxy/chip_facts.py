@@ -9,7 +9,7 @@ from typing import Any
 
 from epitaxy.chip import Chip, Fact, Level
 from epitaxy.errors import BadInput, UnknownName
-from epitaxy.record import make_callable
+from epitaxy.record import FrozenDict, make_callable
 
 _DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
@@ -41,7 +41,7 @@ def find(name: str) -> Chip:
 def _read(file: str, text: str) -> Chip:
     try:
         data = tomllib.loads(text)
-        facts = {k: Fact(**v) for k, v in data.pop("facts").items()}
+        facts = FrozenDict[Fact]({k: Fact(**v) for k, v in data.pop("facts").items()})
         data["sources"] = {k: str(v) for k, v in data["sources"].items()}
         return Chip(**data, facts=facts, **_derived(facts))
     except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
@@ -50,7 +50,7 @@ def _read(file: str, text: str) -> Chip:
         ) from None
 
 
-def _derived(facts: dict[str, Fact]) -> dict[str, Any]:
+def _derived(facts: FrozenDict[Fact]) -> dict[str, Any]:
     peaks = {
         _DTYPES.get(k[5:], k[5:]): float(f.value) * 1e12
         for k, f in facts.items()
@@ -58,7 +58,7 @@ def _derived(facts: dict[str, Fact]) -> dict[str, Any]:
         and not k.startswith("peak_sparse")
         and isinstance(f.value, int | float)
     }
-    levels = ()
+    levels: tuple[Level, ...] = ()
     if "mem_bw_gbs" in facts:
         size = facts.get("mem_gb")
         bytes_ = int(float(size.value) * 1e9) if size else 0

@@ -107,8 +107,9 @@ def _openmp() -> Finding:
 def _sandbox() -> Finding:
     from epitaxy.sandbox import available
 
-    found = available()
-    return found.ok, found.detail, found.mend
+    layers = available()
+    mend = "use a kernel with Landlock and seccomp, or --trust what you wrote yourself"
+    return bool(layers), ", ".join(layers) or "nothing confines a candidate here", mend
 
 
 def _real_time() -> Finding:
@@ -126,18 +127,18 @@ def _real_time() -> Finding:
 
 
 def _chip() -> Finding:
-    from epitaxy.probe import measured_chip
+    from epitaxy.probe import load_measured
 
-    chip = measured_chip()
+    chip = load_measured()
     if chip is None:
         return False, "this machine has not been measured", "run: epitaxy probe"
     return True, chip.name, ""
 
 
 def _ledger(path: Path | None) -> Finding:
-    from epitaxy.ledger import default_path
+    from epitaxy.ledger import Ledger
 
-    path = path or default_path()
+    path = path or Ledger.default_path()
     folder = next(p for p in (path.parent, *path.parents) if p.is_dir())
     try:
         with tempfile.NamedTemporaryFile(dir=folder):

@@ -150,7 +150,7 @@ class Judge:
     def _limit(self, case: Case) -> float:
         dtypes = [s.dtype for s in self.problem.outputs if s.dtype in EPS]
         eps = max((EPS[d] for d in dtypes), default=0.0)
-        return max(self.problem.policy.error_ratio * case.honest_error, LEAST_EPS * eps)
+        return float(max(self.problem.policy.error_ratio * case.honest_error, LEAST_EPS * eps))
 
     def _slots(self) -> list[int]:
         return list(range(TIMED_SLOTS))

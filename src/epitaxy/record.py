@@ -112,7 +112,7 @@ class Record:
     @classmethod
     def from_dict(cls: type[R], data: Mapping[str, Any]) -> R:
         """Rebuild a record; unknown or missing fields are errors, never dropped."""
-        hints = _hints(cls)
+        hints = _hints(cls)  # type: ignore[arg-type]
         unknown = sorted(set(data) - set(hints))
         if unknown:
             raise BadInput(

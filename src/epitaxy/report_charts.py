@@ -134,7 +134,8 @@ def _reference_lines(chart: Chart, y: Scale, lines: Sequence[tuple[str, float, s
 
 
 def _best_so_far(chart: Chart, run: Run, x: Scale, y: Scale) -> None:
-    path, best = [], math.inf
+    path: list[Any] = []
+    best = math.inf
     for order, (_, verdict) in enumerate(run.judged, 1):
         if verdict.time_s and verdict.time_s < best:
             if path:

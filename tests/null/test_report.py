@@ -14,7 +14,7 @@ from rich.console import Console
 
 from epitaxy.report import Run, diff, headline, html, summary_table, verdict_json
 
-HOSTILE = """int x; // </pre></div><script>alert("owned")</script><img src=http://evil/x onerror=alert(1)>"""
+HOSTILE = """int x; // </pre></div><script>alert("owned")</script><img src=http://evil/x onerror=alert(1)>"""  # noqa: E501
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 

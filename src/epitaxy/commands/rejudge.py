@@ -11,6 +11,7 @@ from epitaxy.commands.run import open_machine
 from epitaxy.errors import BadCandidate, BadInput
 from epitaxy.problem import Problem, load
 from epitaxy.progress import milliseconds
+from epitaxy.record import FrozenDict
 from epitaxy.report import Run
 from epitaxy.verdict import Verdict
 
@@ -51,7 +52,7 @@ def read_folder(folder: Path, problem: Problem) -> Candidate:
     return Candidate(
         problem=problem.digest,
         toolchain=ENTRIES[entry],
-        files=files,
+        files=FrozenDict(files),
         entry=entry,
         proposer="hand",
         intent=f"from {folder.name}",

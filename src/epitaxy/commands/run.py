@@ -6,11 +6,11 @@ import dataclasses
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from epitaxy.candidate import Candidate
 from epitaxy.cli import DONE, INTERRUPTED, NOTHING_ACCEPTED
 from epitaxy.commands.output import emit, note, stdout, writable_folder, write_text
-from epitaxy.candidate import Candidate
 from epitaxy.errors import BadInput
 from epitaxy.problem import Problem, load
 from epitaxy.progress import Display, milliseconds
@@ -28,6 +28,9 @@ class Options:
     seed: int = 0
     ledger: Path | None = None
     trust: bool = False
+
+
+FIRST_PROBE_S = 30.0
 
 
 def optimize_file(file: str, options: Options, out: Path | None, as_json: bool) -> int:
@@ -58,7 +61,7 @@ def check_names(options: Options) -> None:
     plugins("proposers").get(options.proposer)
     if options.chip in plugins("machines").names():
         return
-    from epitaxy.chip import find
+    from epitaxy.chip_facts import find
 
     known = find(options.chip)
     raise BadInput(
@@ -95,10 +98,10 @@ def search(problem: Problem, options: Options) -> tuple[Run, bool]:
         trust=options.trust,
     )
     interrupted = False
-    with Display(f"{problem.name} on {machine.chip().name}") as display:
+    with Display(problem.name) as display:
         try:
             measure_chip(machine, display)
-            study.optimize(callbacks=[display])
+            study.optimize(callbacks=[cast(Any, display)])
         except KeyboardInterrupt:
             interrupted = True
     reason = "interrupted" if interrupted else study.stop_reason
@@ -115,12 +118,12 @@ def search(problem: Problem, options: Options) -> tuple[Run, bool]:
 
 def measure_chip(machine: Any, display: Display) -> None:
     """Probe this machine once, so that floors rest on measured peaks."""
-    if machine.chip().measured:
-        return
-    from epitaxy.probe import probe
+    from epitaxy.probe import load_measured, probe
 
+    if machine.name != "local" or load_measured() is not None:
+        return
     display.note("first use of this machine: measuring its peaks (once)")
-    probe(progress=display.step, budget_s=30)
+    probe(progress=display.step, budget_s=FIRST_PROBE_S)
 
 
 def built(candidate: Candidate, problem: Problem) -> Build | None:

@@ -30,8 +30,9 @@ def errors(out: torch.Tensor, exact: torch.Tensor, honest: torch.Tensor) -> tupl
 def _rms(exact: torch.Tensor) -> float:
     """Root mean square of the finite elements, in pieces: large temporaries cost page faults."""
     total, count = 0.0, 0
-    for piece in exact.reshape(-1).split(CHUNK):
-        wide = piece.double()
+    flat = exact.reshape(-1)
+    for start in range(0, flat.numel(), CHUNK):
+        wide = flat[start : start + CHUNK].double()
         finite = torch.isfinite(wide)
         total += float(torch.where(finite, wide, 0.0).square().sum())
         count += int(finite.sum())

@@ -164,7 +164,7 @@ class Map(_Axes):
 @dataclass(frozen=True, eq=True)
 class Reduce(_Axes):
     """`kind` from REDUCES over `over`, listed outermost first; argmax and argmin have int64
-    results: the flat position over `over` in that order, the first one on ties; NaN wins max/min."""
+    results: the flat position over `over` in that order, first on ties; NaN wins max/min."""
 
     kind: str
     over: tuple[Axis, ...]

@@ -25,11 +25,13 @@ LITERAL = 4096
 _MORE = (
     "native_layer_norm", "native_group_norm", "_native_batch_norm_legit_no_training", "_softmax",
     "_log_softmax", "nll_loss_forward", "nll_loss2d_forward", "gelu", "silu", "mish", "hardswish",
-    "hardsigmoid", "hardtanh", "leaky_relu", "elu", "selu", "celu", "softplus", "log_sigmoid_forward",
+    "hardsigmoid", "hardtanh", "leaky_relu", "elu", "selu", "celu", "softplus",
+    "log_sigmoid_forward",
     "logsumexp", "mse_loss", "huber_loss", "smooth_l1_loss", "l1_loss", "binary_cross_entropy",
     "native_dropout", "norm", "threshold", "clamp_min", "clamp_max", "addcmul", "addcdiv", "rsub",
     "softshrink", "hardshrink", "relu", "relu6", "square", "logaddexp", "frac", "lerp", "rms_norm",
-    "_fused_rms_norm", "glu", "soft_margin_loss", "mean", "special_erfc", "xlogy", "dist", "isfinite",
+    "_fused_rms_norm", "glu", "soft_margin_loss", "mean", "special_erfc", "xlogy", "dist",
+    "isfinite",
     "channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "linalg_norm", "std", "baddbmm",
 )  # fmt: skip
 
@@ -154,7 +156,7 @@ def _inputs(exported: Any) -> dict[Node, tuple[str, Any]]:
 def _partition(
     graph: Graph, scalars: dict[Node, float], accept: Callable[[Region], bool]
 ) -> tuple[Partition, dict[int, tuple[Region, list[Node], list[Node]]]]:
-    """The partition whose every piece could be lowered, with regions by their first node's order."""
+    """The partition whose every piece could be lowered, with regions by their piece."""
     choices = Choices()
     for _ in range(ATTEMPTS):
         partition = Partition(graph, choices)

@@ -52,7 +52,9 @@ def write_kernel(
 class _Loops(KernelWriter):
     """Passes over the inner axes, with the stash between them."""
 
-    position = ""
+    stash_at = "0"
+    scanned = False
+    flush: list[str]
 
     def begin(self) -> None:
         self.stash = self.stash_plan()
