@@ -234,8 +234,6 @@ class Expressions:
         args = [self.vector(a) if vector else self.use(a) for a in value.args]
         kinds = [kind(a.dtype) for a in value.args]
         fn = value.fn
-        if fn == "pow" and (power := _power(value.args[1], args[0])):
-            return power
         if fn in INFIX and kinds[0] != "b":
             if fn == "div" and kinds[0] == "i":
                 raise Unsupported("integer division")
@@ -279,15 +277,6 @@ class Expressions:
                 else f"-({arg})"
             )
         return f"epx::to_float<V>({arg})" if new == "f" else f"epx::to_int<VI>({arg})"
-
-
-def _power(exponent: Value, base: str) -> str:
-    """A small whole power as products, as PyTorch computes it; "" for any other."""
-    if not isinstance(exponent, Const) or exponent.value not in (2.0, 3.0, 4.0):
-        return ""
-    if exponent.value == 4.0:
-        return f"({base} * {base}) * ({base} * {base})"
-    return " * ".join([base] * int(exponent.value))
 
 
 def column_loop(body: list[str]) -> list[str]:
