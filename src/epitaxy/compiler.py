@@ -14,7 +14,7 @@ from pathlib import Path
 from epitaxy.errors import NoCompiler
 from epitaxy.record import FrozenDict, Record, digest_text, record
 
-OLDEST = FrozenDict(gcc=9, clang=11)
+OLDEST: FrozenDict[int] = FrozenDict(gcc=9, clang=11)
 """The first major versions with all of C++17 and usable `-march=native` for current chips."""
 
 BASE_FLAGS = (

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -24,15 +28,23 @@ MEMORY_BYTES = 4 << 30
 """Address space that one compiler process may take."""
 
 # What a source may not pull into the compiler: files outside its own folder.
-_OUTSIDE = (
-    (re.compile(r"^\s*(#|%:|\?\?=)\s*(include|include_next|import|embed)\b\s*[<\"]\s*([/~]|\.\.|[^>\"]*/\.\.)", re.M),
-     "an absolute or parent path in #include"),
-    (re.compile(r"^\s*(#|%:|\?\?=)\s*(include|include_next|embed|import)\b\s*[^<\"\s]", re.M),
-     "a computed #include"),
-    (re.compile(r"\.\s*incbin|\bincbin\b"), "incbin"),
-    (re.compile(r"__has_embed|#\s*embed"), "#embed"),
-    (re.compile(r"#\s*pragma\s+GCC\s+(plugin|dependency)"), "a pragma that reads files"),
-)  # fmt: skip
+_HASH = r"^\s*(?:#|%:|\?\?=)\s*"
+_OUTSIDE = tuple(
+    (re.compile(pattern, re.MULTILINE), what)
+    for pattern, what in (
+        (
+            _HASH + r"(?:include|include_next|import|embed)\b\s*[<\"]\s*(?:[/~]|[^>\"]*\.\.)",
+            "an absolute or parent path in #include",
+        ),
+        (
+            _HASH + r"(?:include|include_next|import|embed)\b\s*[^<\"\s]",
+            "a computed #include",
+        ),
+        (_HASH + r"embed\b|__has_embed", "#embed"),
+        (_HASH + r"pragma\s+GCC\s+(?:plugin|dependency)", "a pragma that reads files"),
+        (r"incbin", "incbin"),
+    )
+)
 
 
 class Cpp:
@@ -232,14 +244,12 @@ def _limited(command: list[str], timeout_s: float) -> list[str]:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kill the compiler and its children: they share a session of their own."""
-    import os
-    import signal
-
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
+
+
+_BLOCK = re.compile(r"\S+:\d+(:\d+)?: |\S*(ld|cc1plus|collect2)\S*: |In file included")
 
 
 def trim_log(text: str, folder: str) -> str:
@@ -263,8 +273,6 @@ def trim_log(text: str, folder: str) -> str:
 
 def _write_card(library: Path, compiler: str) -> None:
     """The sidecar by which the bundle's loader knows whether the library is fit for a CPU."""
-    import hashlib
-
     card = {
         "compiler": compiler,
         "cpu": list(cpu_flags()),

@@ -12,6 +12,7 @@ from epitaxy.problem import Problem, TensorSpec
 from epitaxy.proposers.grower.program import FrameworkCall, Program, Ref, RegionCall
 
 _ROOTS = ("torch", "operator", "_operator", "math")
+_TORCH_NAMES = ("dtype", "device", "layout", "memory_format")
 _TAKEN = ("self", "torch", "Model", "ModelNew", *_ROOTS)
 
 
@@ -205,8 +206,9 @@ def _plain(value: Any, names: _Names | None = None) -> str:
     if value is None or isinstance(value, bool | int | float | str | complex):
         return repr(value)
     if isinstance(value, slice):
-        return f"slice({_plain(value.start, names)}, {_plain(value.stop, names)}, {_plain(value.step, names)})"
-    if type(value).__module__ == "torch":  # dtypes, layouts, memory formats, devices
+        ends = (_plain(v, names) for v in (value.start, value.stop, value.step))
+        return f"slice({', '.join(ends)})"
+    if type(value).__module__ == "torch" and type(value).__name__ in _TORCH_NAMES:
         text = repr(value)
         return text if text.startswith("torch.") else f"torch.{text}"
     raise BadCandidate(f"cannot write a {type(value).__name__} into forward.py", "leave it out")
