@@ -256,6 +256,8 @@ class Expressions:
             )
         if fn == "cast":
             return self._cast(kinds[0], kind(value.dtype), args[0], vector)
+        if fn == "exp" and _never_positive(value.args[0]):
+            fn = "exp_fast"
         if kinds[0] == "f":
             return f"epx::{fn}({', '.join(args)})"
         if kinds[0] == "i" and fn in ("maximum", "minimum", "abs"):
@@ -277,6 +279,14 @@ class Expressions:
                 else f"-({arg})"
             )
         return f"epx::to_float<V>({arg})" if new == "f" else f"epx::to_int<VI>({arg})"
+
+
+def _never_positive(value: Value) -> bool:
+    """Whether `value` is x - max(x): the exponential of it cannot overflow."""
+    if not (isinstance(value, Map) and value.fn == "sub"):
+        return False
+    x, most = value.args
+    return isinstance(most, Reduce) and most.kind == "max" and most.arg == x
 
 
 def column_loop(body: list[str]) -> list[str]:
