@@ -1,292 +1,282 @@
-"""From a PyTorch module to a Program: `torch.export`, small operators, regions of algebra."""
+"""Capture a PyTorch module as a Program: regions to grow between framework calls."""
 
 from __future__ import annotations
 
+import operator
+import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch._decomp import core_aten_decompositions, get_decompositions
-from torch.export.graph_signature import InputKind
-from torch.fx import Graph, Node
+from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
+from torch.fx import Node
 
 from epitaxy.errors import BadProblem
-from epitaxy.proposers.grower.algebra import Region
 from epitaxy.proposers.grower.axes import Inexpressible
-from epitaxy.proposers.grower.lower_core import OPS, Lowering, is_getitem
-from epitaxy.proposers.grower.lower_partition import Choices, Partition, Unit
+from epitaxy.proposers.grower.lower_core import OPS, Lowering, is_getitem, op_of
+from epitaxy.proposers.grower.lower_partition import Choices, Partition, Unit, shape_like, tensors
 from epitaxy.proposers.grower.program import FrameworkCall, Program, Ref, RegionCall
 
-ATTEMPTS = 200
-LITERAL = 4096
-"""Elements of a tensor constant that may be written into the program's text."""
-_MORE = (
-    "native_layer_norm", "native_group_norm", "_native_batch_norm_legit_no_training", "_softmax",
-    "_log_softmax", "nll_loss_forward", "nll_loss2d_forward", "gelu", "silu", "mish", "hardswish",
-    "hardsigmoid", "hardtanh", "leaky_relu", "elu", "selu", "celu", "softplus",
-    "log_sigmoid_forward",
-    "logsumexp", "mse_loss", "huber_loss", "smooth_l1_loss", "l1_loss", "binary_cross_entropy",
-    "native_dropout", "norm", "threshold", "clamp_min", "clamp_max", "addcmul", "addcdiv", "rsub",
-    "softshrink", "hardshrink", "relu", "relu6", "square", "logaddexp", "frac", "lerp", "rms_norm",
-    "_fused_rms_norm", "glu", "soft_margin_loss", "mean", "special_erfc", "xlogy", "dist",
-    "isfinite",
-    "channel_shuffle", "pixel_shuffle", "pixel_unshuffle", "linalg_norm", "std", "baddbmm",
+# Composite operators that are worth more whole than in pieces: they stay with the framework.
+_WHOLE = (
+    "linear.default", "matmul.default", "scaled_dot_product_attention.default", "gru.input",
+    "lstm.input", "rnn_tanh.input", "rnn_relu.input", "multi_head_attention_forward.default",
 )  # fmt: skip
+# Operators that PyTorch can rewrite in simpler ones.
+_SIMPLER = (
+    "_softmax _log_softmax native_layer_norm native_group_norm native_batch_norm "
+    "_native_batch_norm_legit_no_training _native_batch_norm_legit _fused_rms_norm "
+    "nll_loss_forward nll_loss2d_forward mse_loss huber_loss smooth_l1_loss soft_margin_loss "
+    "binary_cross_entropy binary_cross_entropy_with_logits gelu elu leaky_relu hardtanh hardswish "
+    "hardsigmoid silu mish softplus log_sigmoid_forward softshrink hardshrink threshold "
+    "_prelu_kernel rrelu_with_noise lerp addcmul addcdiv logsumexp glu logit nan_to_num xlogy "
+    "aminmax frac heaviside logaddexp sinc linspace rsub hypot log_softmax softmax "
+    "upsample_bilinear2d celu multi_margin_loss cosine_embedding_loss norm dist std_mean "
+    "special_xlog1py reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d "
+    "replication_pad2d replication_pad3d pixel_shuffle pixel_unshuffle channel_shuffle trace "
+    "count_nonzero upsample_nearest1d upsample_nearest2d upsample_nearest3d"
+).split()
+_EMBEDDED = 4096
+_ATTEMPTS = 400
 
 
-def capture(
-    model: Any, inputs: Sequence[Any], accept: Callable[[Region], bool] = lambda region: True
-) -> Program:
-    """`model` (a module in eval mode or a function) on example `inputs` as a Program.
+def capture(model: torch.nn.Module, inputs: Sequence[Any]) -> Program:
+    """The straight-line program that `model`, in eval mode, computes on inputs of these shapes.
 
-    Regions that `accept` turns down stay with the framework. Raises BadProblem when PyTorch
-    cannot export the module.
+    Non-tensor inputs are fixed to their value. What cannot be expressed stays a framework call.
+    Raises BadProblem when PyTorch cannot export the module or it writes to its own state.
     """
-    exported = _export(model, inputs)
-    graph = exported.graph_module.graph
-    kinds = _inputs(exported)
-    scalars = {
-        node: float(value)
-        for node, (kind, value) in kinds.items()
-        if kind == "constant" and value.numel() == 1 and value.dim() == 0
-    }
-    partition, regions = _partition(graph, scalars, accept)
-    return _program(graph, partition, regions, kinds, exported)
-
-
-def _export(model: Any, inputs: Sequence[Any]) -> Any:
-    module = model if isinstance(model, torch.nn.Module) else _Wrapped(model)
+    was_training = model.training
+    model.eval()
+    deep = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(deep, 20_000))
     try:
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the exporter's own deprecations
-            exported = torch.export.export(module, tuple(inputs), strict=False)
-            return exported.run_decompositions(_table())
-    except Exception as error:
-        line = (str(error).splitlines() or [""])[0]
-        raise BadProblem(
-            f"torch.export cannot capture it: {type(error).__name__}: {line}",
-            "make forward free of data-dependent control flow",
-        ) from None
+            warnings.simplefilter("ignore")
+            exported = _exported(model, inputs)
+            return _Capture(model, exported, inputs).program()
+    finally:
+        sys.setrecursionlimit(deep)
+        model.train(was_training)
 
 
-class _Wrapped(torch.nn.Module):
-    def __init__(self, function: Any) -> None:
-        super().__init__()
-        self.function = function
+def decompositions() -> Any:
+    """The table of rewrites that leaves only small operators."""
+    from torch._decomp import get_decompositions
 
-    def forward(self, *args: Any) -> Any:
-        return self.function(*args)
-
-
-def _batch_norm(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, mean: Tensor, var: Tensor,
-    momentum: float, eps: float,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Batch normalisation with given statistics (PyTorch's own form is not functional)."""
-    shape = [1, -1] + [1] * (x.dim() - 2)
-    out = (x - mean.view(shape)) * torch.rsqrt(var + eps).view(shape)
-    out = out if weight is None else out * weight.view(shape)
-    out = out if bias is None else out + bias.view(shape)
-    return out, x.new_empty((0,)), x.new_empty((0,))
+    table = torch.export.default_decompositions()
+    packets = [getattr(torch.ops.aten, n) for n in _SIMPLER if hasattr(torch.ops.aten, n)]
+    for target, function in get_decompositions(packets).items():
+        if str(target) not in OPS and str(target).rsplit(".", 1)[0] not in OPS:
+            table[target] = function
+    for name in _WHOLE:
+        packet, overload = name.split(".")
+        if hasattr(torch.ops.aten, packet):
+            table.pop(getattr(getattr(torch.ops.aten, packet), overload, None), None)
+    return table
 
 
-def _group_norm(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None,
-    batch: int, channels: int, pixels: int, groups: int, eps: float,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Group normalisation without strided copies."""
-    grouped = x.reshape(batch, groups, -1)
-    var, mean = torch.var_mean(grouped, dim=[2], correction=0, keepdim=True)
-    scale = torch.rsqrt(var + eps)
-    out = ((grouped - mean) * scale).view(x.shape)
-    shape = [1, channels] + [1] * (x.dim() - 2)
-    out = out if weight is None else out * weight.view(shape)
-    out = out if bias is None else out + bias.view(shape)
-    return out, mean.view(batch, groups), scale.view(batch, groups)
-
-
-def _own_statistics(
-    x: Tensor, weight: Tensor | None, bias: Tensor | None, training: bool,
-    momentum: float, eps: float,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Batch or instance normalisation with the statistics of the input itself."""
-    dims = [0, *range(2, x.dim())]
-    var, mean = torch.var_mean(x, dim=dims, correction=0, keepdim=True)
-    shape = [1, -1] + [1] * (x.dim() - 2)
-    scale = torch.rsqrt(var + eps)
-    out = (x - mean) * scale
-    out = out if weight is None else out * weight.view(shape)
-    out = out if bias is None else out + bias.view(shape)
-    return out, mean.view(-1), scale.view(-1)
-
-
-_OWN = {
-    torch.ops.aten._native_batch_norm_legit.no_stats: _own_statistics,
-    torch.ops.aten._native_batch_norm_legit_no_training.default: _batch_norm,
-    torch.ops.aten.native_group_norm.default: _group_norm,
-}
-
-
-def _table() -> dict[Any, Any]:
-    """Decompositions into operators that the lowerings know; those they know stay whole."""
-    packets = [getattr(torch.ops.aten, name) for name in _MORE if hasattr(torch.ops.aten, name)]
-    table = {**core_aten_decompositions(), **get_decompositions(packets), **_OWN}
-    return {
-        o: f for o, f in table.items() if str(o) not in OPS and str(o).rsplit(".", 1)[0] not in OPS
-    }
-
-
-def _inputs(exported: Any) -> dict[Node, tuple[str, Any]]:
-    """Each placeholder's kind ("user", "state", "constant") and its path or tensor."""
-    nodes = {n.name: n for n in exported.graph_module.graph.find_nodes(op="placeholder")}
-    found: dict[Node, tuple[str, Any]] = {}
-    for spec in exported.graph_signature.input_specs:
-        node = nodes[spec.arg.name]
-        if spec.kind == InputKind.USER_INPUT:
-            found[node] = ("user", None)
-        elif spec.kind == InputKind.CONSTANT_TENSOR:
-            found[node] = ("constant", exported.constants[spec.target])
-        else:
-            found[node] = ("state", spec.target)
-    return found
-
-
-def _partition(
-    graph: Graph, scalars: dict[Node, float], accept: Callable[[Region], bool]
-) -> tuple[Partition, dict[int, tuple[Region, list[Node], list[Node]]]]:
-    """The partition whose every piece could be lowered, with regions by their piece."""
-    choices = Choices()
-    for _ in range(ATTEMPTS):
-        partition = Partition(graph, choices)
-        regions: dict[int, tuple[Region, list[Node], list[Node]]] = {}
-        failed = False
-        for piece in partition.pieces:
-            nodes = sorted(piece, key=partition.order.__getitem__)
-            roots = partition.roots(nodes)
-            lowering = Lowering(nodes, partition.free, scalars)
-            try:
-                region = lowering.region(f"region{len(regions)}", roots)
-            except Inexpressible as reason:
-                _learn(reason.node, nodes, partition, choices)
-                failed = True
-                break
-            if not accept(region):
-                choices.left.update(nodes)
-                failed = True
-                break
-            regions[id(piece)] = (region, roots, list(lowering.inputs))
-        if not failed:
-            return partition, regions
-    raise BadProblem("the module's operators cannot be sorted into regions", "report this module")
-
-
-def _learn(node: Any, nodes: list[Node], partition: Partition, choices: Choices) -> None:
-    """Store the node that stood in the way; one that is stored already stays with the framework."""
-    known = isinstance(node, Node) and node in partition.grown
-    if known and node not in choices.stored:
-        choices.stored.add(node)
-    elif known and node not in choices.left:
-        choices.left.add(node)
-    else:
-        choices.left.update(nodes)
-
-
-def _program(
-    graph: Graph,
-    partition: Partition,
-    regions: dict[int, tuple[Region, list[Node], list[Node]]],
-    kinds: dict[Node, tuple[str, Any]],
-    exported: Any,
-) -> Program:
-    steps: list[RegionCall | FrameworkCall] = []
-    left: list[str] = []
-    for node, (kind, value) in kinds.items():
-        if kind == "constant" and _used(node, partition, regions):
-            steps.append(_literal(node, value))
-    for unit in partition.units(graph):
-        if unit.grown:
-            region, roots, read = regions[id(unit.nodes)]
-            steps.append(RegionCall(region, _names(read), _names(roots)))
-        else:
-            steps.append(_call(unit))
-            where = _where(unit.nodes[0])
-            if unit.nodes[0] not in partition.free:
-                left.append(f"{unit.nodes[0].target}{f' ({where})' if where else ''}")
-    output = next(iter(graph.find_nodes(op="output"))).args[0]
-    results = [o for o in output if isinstance(o, Node)]
-    users = [n for n, (kind, _) in kinds.items() if kind == "user"]
-    given = [_user(n) for n in users]
-    return Program(
-        inputs=tuple(given),
-        state=tuple((_name(n), str(path)) for n, (kind, path) in kinds.items() if kind == "state"),
-        steps=tuple(steps),
-        outputs=_names(results),
-        returns_tuple=_is_tuple(exported),
-        left=tuple(left),
+def _exported(model: torch.nn.Module, inputs: Sequence[Any]) -> Any:
+    error: Exception | None = None
+    for strict in (False, True):
+        try:
+            program = torch.export.export(model, tuple(inputs), strict=strict)
+            return program.run_decompositions(decompositions())
+        except Exception as failed:  # export raises almost anything
+            error = error or failed
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    raise BadProblem(
+        f"PyTorch cannot export the module: {first}",
+        "avoid Python control flow and shapes that depend on tensor values",
     )
 
 
-def _is_tuple(exported: Any) -> bool:
-    spec = exported.call_spec.out_spec
-    return bool(spec is not None and spec.type in (tuple, list))
+class _Capture:
+    def __init__(self, model: torch.nn.Module, exported: Any, inputs: Sequence[Any]) -> None:
+        self.model = model
+        self.exported = exported
+        self.inputs = inputs
+        self.graph = exported.graph_module.graph
+        self.graph.eliminate_dead_code()
+        self.scalars: dict[Node, float] = {}
+        self.steps: list[RegionCall | FrameworkCall] = []
+        self.left: list[str] = []
+
+    def program(self) -> Program:
+        """The whole program."""
+        state, names = self._inputs()
+        outputs, is_tuple = self._outputs()
+        units, partition, regions = self._lowered()
+        for k, unit in enumerate(units):
+            if unit.grown:
+                self.steps.append(regions[k])
+            else:
+                self._framework(unit.nodes[0], partition)
+        read = {a for s in self.steps for a in _reads(s)} | set(outputs)
+        kept = tuple((n, key) for n, key in state if n in read)
+        steps = (*self._constants(read), *self.steps)
+        return Program(names, kept, steps, outputs, is_tuple, tuple(self.left))
+
+    # -- signature ---------------------------------------------------------------------------
+
+    def _inputs(self) -> tuple[list[tuple[str, str]], tuple[str | None, ...]]:
+        state: list[tuple[str, str]] = []
+        given: list[str | None] = []
+        nodes = {n.name: n for n in self.graph.nodes if n.op == "placeholder"}
+        for spec in self.exported.graph_signature.input_specs:
+            name = spec.arg.name
+            if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
+                state.append((name, spec.target))
+            elif spec.kind == InputKind.CONSTANT_TENSOR:
+                self._constant(nodes[name], spec.target, state)
+            elif spec.kind == InputKind.USER_INPUT:
+                given.append(None if isinstance(spec.arg, ConstantArgument) else name)
+        if len(given) != len(self.inputs):
+            raise BadProblem("an input is a container of tensors", "pass every tensor as its own argument")
+        return state, tuple(given)
+
+    def _constant(self, node: Node, target: str, state: list[tuple[str, str]]) -> None:
+        tensor = self.exported.constants[target]
+        if tensor.numel() == 1 and not tensor.is_complex() and tensor.ndim == 0:
+            self.scalars[node] = tensor.item()
+        elif _attribute(self.model, target) is not None:
+            state.append((node.name, target))
+        elif tensor.numel() > _EMBEDDED:
+            raise BadProblem(
+                f"the module makes a constant of {tensor.numel()} numbers in forward",
+                "register it as a buffer",
+            )
+
+    def _constants(self, read: set[str]) -> list[FrameworkCall]:
+        """Calls that make the lifted constants that are still read."""
+        calls = []
+        for spec in self.exported.graph_signature.input_specs:
+            if spec.kind != InputKind.CONSTANT_TENSOR or spec.arg.name not in read:
+                continue
+            if _attribute(self.model, spec.target) is None:
+                tensor = self.exported.constants[spec.target]
+                kwargs = (("dtype", tensor.dtype),)
+                calls.append(FrameworkCall("torch.tensor", (tensor.tolist(),), kwargs, (spec.arg.name,)))
+        return calls
+
+    def _outputs(self) -> tuple[tuple[str, ...], bool]:
+        names = []
+        for spec in self.exported.graph_signature.output_specs:
+            if spec.kind != OutputKind.USER_OUTPUT:
+                raise BadProblem(
+                    f"the module writes to its state ({spec.target}) in forward",
+                    "return the new value instead",
+                )
+            if not hasattr(spec.arg, "name") or isinstance(spec.arg, ConstantArgument):
+                raise BadProblem("the module returns something that is no tensor", "return tensors only")
+            names.append(spec.arg.name)
+        shape = self.exported.call_spec.out_spec
+        kind = getattr(shape, "type", None)
+        if kind not in (None, tuple, list):
+            raise BadProblem(f"the module returns a {kind.__name__}", "return a tensor or a tuple of tensors")
+        return tuple(names), kind is not None
+
+    # -- regions -----------------------------------------------------------------------------
+
+    def _lowered(self) -> tuple[list[Unit], Partition, dict[int, RegionCall]]:
+        """Partition and lower, storing or leaving nodes until everything can be expressed."""
+        choices = Choices()
+        for _ in range(_ATTEMPTS):
+            partition = Partition(self.graph, choices)
+            units = partition.units(self.graph)
+            regions: dict[int, RegionCall] = {}
+            for k, unit in enumerate(units):
+                if not unit.grown:
+                    continue
+                try:
+                    regions[k] = self._region(f"region{len(regions)}", unit, partition)
+                except Inexpressible as reason:
+                    _learn(choices, unit, partition, reason.node)
+                    break
+            else:
+                return units, partition, regions
+        choices.left.update(n for n in self.graph.nodes if n.op == "call_function")
+        partition = Partition(self.graph, choices)
+        return partition.units(self.graph), partition, {}
+
+    def _region(self, name: str, unit: Unit, partition: Partition) -> RegionCall:
+        lowering = Lowering(unit.nodes, partition.free, self.scalars)
+        roots = partition.roots(unit.nodes)
+        region = lowering.region(name, roots)
+        args = tuple(n.name for n in lowering.inputs)
+        return RegionCall(region, args, tuple(r.name for r in roots))
+
+    # -- framework ---------------------------------------------------------------------------
+
+    def _framework(self, node: Node, partition: Partition) -> None:
+        args = torch.fx.node.map_aggregate(node.args, _argument)
+        kwargs = torch.fx.node.map_aggregate(node.kwargs, _argument)
+        results: tuple[str, ...] = (node.name,)
+        if not shape_like(node):
+            picked = {u.args[1]: u.name for u in node.users if is_getitem(u)}
+            count = len(node.meta["val"])
+            results = tuple(picked.get(k, f"{node.name}_unused{k}") for k in range(count))
+        pairs = tuple(sorted(kwargs.items()))
+        self.steps.append(FrameworkCall(f"torch.ops.{node.target}", _plain(args), pairs, results))
+        found = op_of(node)
+        if found is None or found.kind not in ("view", "make"):
+            self.left.append(_title(node))
 
 
-def _user(node: Node) -> str | None:
-    value = node.meta.get("val")
-    return _name(node) if isinstance(value, torch.Tensor) else None
-
-
-def _used(node: Node, partition: Partition, regions: dict[int, Any]) -> bool:
-    read = {n for _, _, inputs in regions.values() for n in inputs}
-    return node in read or any(u not in partition.grown for u in node.users)
-
-
-def _literal(node: Node, value: torch.Tensor) -> FrameworkCall:
-    if value.numel() > LITERAL:
-        raise BadProblem(
-            f"a constant tensor of {value.numel()} elements is made in forward",
-            "register it as a buffer",
-        )
-    dtype = ("dtype", value.dtype)
-    return FrameworkCall("torch.tensor", (value.tolist(),), (dtype,), (_name(node),))
-
-
-def _call(unit: Unit) -> FrameworkCall:
-    node = unit.nodes[0]
-    value = node.meta.get("val")
-    if isinstance(value, tuple | list):
-        results = tuple(f"{node.name}_{k}" for k in range(len(value)))
+def _learn(choices: Choices, unit: Unit, partition: Partition, node: Any) -> None:
+    """Store the node whose elements were wanted oddly; leave it when that did not help."""
+    if isinstance(node, Node) and node in unit.nodes and node not in choices.stored:
+        choices.stored.add(node)
+        choices.stored.update(u for u in node.users if is_getitem(u))
+    elif isinstance(node, Node) and node in partition.grown:
+        choices.left.add(node)
     else:
-        results = (_name(node),)
-    kwargs = tuple((k, _tree(v)) for k, v in node.kwargs.items())
-    return FrameworkCall(f"torch.ops.{node.target}", _tree(node.args), kwargs, results)
+        # Only data-dependent reads and running values are ever refused without a name.
+        kinds = {n: op_of(n) for n in unit.nodes}
+        odd = {n for n, k in kinds.items() if k is not None and k.kind in ("gather", "scan")}
+        choices.left.update(odd or unit.nodes)
 
 
-def _tree(value: Any) -> Any:
+def _attribute(model: torch.nn.Module, path: str) -> Any:
+    try:
+        return operator.attrgetter(path)(model)
+    except AttributeError:
+        return None
+
+
+def _argument(value: Any) -> Any:
     if isinstance(value, Node):
-        return Ref(_name(value))
-    if isinstance(value, tuple):
-        return tuple(_tree(v) for v in value)
-    if isinstance(value, list):
-        return [_tree(v) for v in value]
-    return value
+        return Ref(value.name)
+    return str(value) if isinstance(value, torch.device) else value
 
 
-def _name(node: Node) -> str:
-    """A value's name; a picked result is named after its call and number."""
-    if is_getitem(node) and isinstance(node.args[0], Node):
-        return f"{node.args[0].name}_{node.args[1]}"
-    return node.name
+def _plain(tree: Any) -> Any:
+    if isinstance(tree, tuple):
+        return tuple(_plain(t) for t in tree)
+    return [_plain(t) for t in tree] if isinstance(tree, list) else tree
 
 
-def _names(nodes: Sequence[Node]) -> tuple[str, ...]:
-    return tuple(_name(n) for n in nodes)
+def _reads(step: RegionCall | FrameworkCall) -> set[str]:
+    if isinstance(step, RegionCall):
+        return set(step.args)
+    found: set[str] = set()
+    stack: list[Any] = [*step.args, *(v for _, v in step.kwargs)]
+    while stack:
+        tree = stack.pop()
+        if isinstance(tree, Ref):
+            found.add(tree.name)
+        elif isinstance(tree, tuple | list):
+            stack.extend(tree)
+    return found
 
 
-def _where(node: Node) -> str:
-    """The submodule that a call came from."""
-    stack = node.meta.get("nn_module_stack") or {}
-    paths = [str(path) for path, _ in stack.values() if path]
-    return paths[-1].removeprefix("L['self'].") if paths else ""
+def _title(node: Node) -> str:
+    """The operator and the submodule it came from, for people."""
+    stack: Mapping[str, Any] = node.meta.get("nn_module_stack") or {}
+    path = next(reversed(stack.values()))[0] if stack else ""
+    path = path.removeprefix("L['self'].")
+    return f"{node.target} ({path})" if path and path != "L['self']" else str(node.target)
+
+
+_ = tensors

@@ -238,6 +238,8 @@ class Lowering:
     def region(self, name: str, roots: Sequence[Node]) -> Region:
         """The region that stores `roots`. Raises Inexpressible with the node to store first."""
         self._hint()
+        self._reset()
+        self._forget_names()
         for _ in range(_RESTARTS):
             try:
                 stores = tuple(self._store(k, root) for k, root in enumerate(roots))

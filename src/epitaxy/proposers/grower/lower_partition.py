@@ -222,14 +222,20 @@ class Partition:
         needs: list[set[int]] = []
         for k, unit in enumerate(units):
             read = self._read(unit.nodes) if unit.grown else set(unit.nodes[0].all_input_nodes)
-            needs.append({home[_call(n)] for n in read if _call(n) in home} - {k})
+            needs.append({home[self.producer(n)] for n in read if self.producer(n) in home} - {k})
         return _sorted(units, needs, self.order)
+
+    def producer(self, node: Node) -> Node:
+        """The call that makes `node` when it is not part of a piece: getitem's own call."""
+        source = node.args[0] if is_getitem(node) else node
+        apart = node not in self.grown or node in self.free
+        return source if isinstance(source, Node) and apart else node
 
     def _run_by_framework(self, graph: Graph) -> set[Node]:
         run = {n for n in self.calls if n not in self.grown and not is_getitem(n)}
         stack = [s for n in (*run, *graph.find_nodes(op="output")) for s in n.all_input_nodes]
         while stack:
-            node = _call(stack.pop())
+            node = self.producer(stack.pop())
             if node in self.free and node not in run:
                 run.add(node)
                 stack.extend(node.all_input_nodes)
@@ -239,13 +245,6 @@ class Partition:
 def shape_like(node: Node) -> bool:
     """Whether the node is one tensor."""
     return hasattr(node.meta.get("val"), "shape")
-
-
-def _call(node: Node) -> Node:
-    source = node.args[0] if is_getitem(node) else node
-    if is_getitem(node) and isinstance(source, Node) and not op_of(node):
-        return source
-    return node
 
 
 def _sorted(units: list[Unit], needs: list[set[int]], order: dict[Node, int]) -> list[Unit]:
