@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from epitaxy.candidate import Candidate
-from epitaxy.errors import BadProblem
+from epitaxy.errors import BadInput, BadProblem
 from epitaxy.proposer import View
 from epitaxy.record import digest_text
 from epitaxy.verdict import Verdict
@@ -85,14 +85,13 @@ class _Captured:
     def moves(self, view: View, judged: list[tuple[Candidate, Verdict]]) -> Any:
         """Genomes worth trying next, with the intent and parents of each."""
         from epitaxy.proposers.grower import space
-        from epitaxy.proposers.grower.genome import parse
 
         for genome in space.portfolio(self.start, self.spaces):
             yield genome, "first guess and its likely variants", ()
         accepted = sorted(
             ((-(v.speedup or 0.0), c) for c, v in judged if v.accepted), key=lambda pair: pair[0]
         )
-        elite = [(parse(c.genome), c.id) for _, c in accepted[:4]]
+        elite = self._readable([c for _, c in accepted])[:4]
         if not elite:
             return
         rng = random.Random(f"{view.seed} {len(judged)}")
@@ -104,6 +103,20 @@ class _Captured:
                 other, second = rng.choice(elite[1:])
                 mixed = space.cross(best, other, self.spaces, rng)
                 yield mixed, "the best crossed with another", (parent, second)
+
+    def _readable(self, candidates: list[Candidate]) -> list[tuple[Any, str]]:
+        """Genomes of this version's decisions and regions; older ones are left alone."""
+        from epitaxy.proposers.grower.genome import parse
+
+        found = []
+        for candidate in candidates:
+            try:
+                genome = parse(candidate.genome)
+            except BadInput:
+                continue
+            if [name for name, _ in genome.regions] == [r.name for r in self.regions]:
+                found.append((genome, candidate.id))
+        return found
 
     def candidate(self, genome: Any, intent: str, parents: tuple[str, ...]) -> Candidate | None:
         """The candidate of a genome; None when its kernel cannot be written."""
