@@ -9,8 +9,8 @@ import warnings
 
 sys.modules["epitaxy"] = None  # importing it raises
 sys.path.insert(0, sys.argv[1])
-import model_new as m
-import torch
+import model_new as m  # noqa: E402
+import torch  # noqa: E402
 
 warnings.simplefilter("error", RuntimeWarning)  # the product's own kind
 ref, new = m.Model().eval(), m.ModelNew().eval()
@@ -144,9 +144,8 @@ frozen = copy.deepcopy(new).requires_grad_(False)
 assert not said(frozen, x)[1]
 assert said(frozen, x.clone().requires_grad_())[0].requires_grad
 
-libraries = {
-    line.split()[-1] for line in open("/proc/self/maps") if "gomp" in line or "omp.so" in line
-}
-assert len(libraries) == 1, libraries
-kernels = {line.split()[-1] for line in open("/proc/self/maps") if "kernel-" in line}
-print("fine", *kernels)
+with open("/proc/self/maps") as maps:
+    mapped_files = {line.split()[-1] for line in maps if ".so" in line}
+pools = [f for f in mapped_files if "gomp" in f or "omp.so" in f]
+assert len(pools) == 1, pools
+print("fine", *(f for f in mapped_files if "kernel-" in f))

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from product_case import KERNEL, PROBLEM, candidate
@@ -76,7 +77,7 @@ def test_build_makes_bundle_library_and_card(tmp_path):
     names = set(os.listdir(build.folder))
     library = kernel_name(candidate())
     assert {"model_new.py", "kernel.cpp", library, library.replace(".so", ".json")} <= names
-    card = json.loads(open(f"{build.folder}/{library.replace('.so', '.json')}").read())
+    card = json.loads(Path(build.folder, library).with_suffix(".json").read_text())
     assert card["cpu"] == list(cpu_flags())
     assert "gcc" in build.fingerprint["compiler"] or "clang" in build.fingerprint["compiler"]
     assert all(flag in build.fingerprint["flags"] for flag in BASE_FLAGS)

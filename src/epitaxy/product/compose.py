@@ -74,18 +74,17 @@ _PARSING = threading.Lock()
 
 
 def bundle(candidate: Candidate, problem: Problem) -> str:
-    """See `_bundle`; one at a time, because the parser is not safe among threads."""
-    with _PARSING:
-        return _bundle(candidate, problem)
-
-
-def _bundle(candidate: Candidate, problem: Problem) -> str:
     """The text of `model_new.py`.
 
     Loader, the reference's source verbatim (lines that only the tuner needs become comments),
     the embedded C++ and the candidate's forward part, which defines `ModelNew`. Raises
     BadCandidate or BadProblem when one of them is not valid Python or lacks what it must define.
     """
+    with _PARSING:
+        return _bundle(candidate, problem)
+
+
+def _bundle(candidate: Candidate, problem: Problem) -> str:
     forward = candidate.files[candidate.entry]
     _defines(forward, "ModelNew", candidate.entry)
     reference, futures = _reference(problem)
