@@ -29,11 +29,8 @@ __all__ = ["chip", "judge", "load_problem", "machine", "problem", *sorted(_HOMES
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(importlib.import_module(f"epitaxy.{_HOMES[name]}"), name)
-    if name in ("machine", "judge", "problem"):
+    if name in ("chip", "judge", "machine", "problem"):
         return importlib.import_module(f"epitaxy.{name}")
-    if name == "chip":
-        importlib.import_module("epitaxy.chip_facts")
-        return importlib.import_module("epitaxy.chip")
     raise AttributeError(f"module 'epitaxy' has no attribute {name!r}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from epitaxy.errors import BadInput
-from epitaxy.record import FrozenDict, Record, record
+from epitaxy.record import FrozenDict, Record, make_callable, record
 
 CONFIDENCES = ("computed", "derived", "measured")
 
@@ -94,3 +94,13 @@ class Chip(Record):
     sources: FrozenDict[str] = FrozenDict()
     conflicts: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+
+
+def find_chip(name: str) -> Chip:
+    """The shipped chip of that id, alias or unambiguous prefix: `epitaxy.chip("h100")`."""
+    from epitaxy.chip_facts import find
+
+    return find(name)
+
+
+make_callable(__name__, find_chip)

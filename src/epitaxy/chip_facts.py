@@ -9,7 +9,7 @@ from typing import Any
 
 from epitaxy.chip import Chip, Fact, Level
 from epitaxy.errors import BadInput, UnknownName
-from epitaxy.record import FrozenDict, make_callable
+from epitaxy.record import FrozenDict
 
 _DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
@@ -70,6 +70,3 @@ def _derived(facts: FrozenDict[Fact]) -> dict[str, Any]:
         "levels": levels,
         "cores": int(cores.value) if cores else 1,
     }
-
-
-make_callable("epitaxy.chip", find)  # `epitaxy.chip("h100")`

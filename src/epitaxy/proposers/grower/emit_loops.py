@@ -307,6 +307,7 @@ class ColumnWriter(_Loops):
         return self.task_loop(tasks, body, self.scratch())
 
     def stash_rows(self) -> int:
+        """As many as a tile is wide."""
         return self.tile
 
     def _pass(self, number: int, row: Scope, inner: list[Axis]) -> None:
