@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,9 +13,11 @@ from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from torch.fx import Node
 
 from epitaxy.errors import BadProblem
+from epitaxy.proposers.grower.algebra import Region
 from epitaxy.proposers.grower.axes import Inexpressible
+from epitaxy.proposers.grower.decompose import OWN
 from epitaxy.proposers.grower.lower_core import OPS, Lowering, is_getitem, op_of
-from epitaxy.proposers.grower.lower_partition import Choices, Partition, Unit, shape_like, tensors
+from epitaxy.proposers.grower.lower_partition import Choices, Partition, Unit, shape_like
 from epitaxy.proposers.grower.program import FrameworkCall, Program, Ref, RegionCall
 
 # Composite operators that are worth more whole than in pieces: they stay with the framework.
@@ -24,29 +26,93 @@ _WHOLE = (
     "lstm.input", "rnn_tanh.input", "rnn_relu.input", "multi_head_attention_forward.default",
 )  # fmt: skip
 # Operators that PyTorch can rewrite in simpler ones.
-_SIMPLER = (
-    "_softmax _log_softmax native_layer_norm native_group_norm native_batch_norm "
-    "_native_batch_norm_legit_no_training _native_batch_norm_legit _fused_rms_norm "
-    "nll_loss_forward nll_loss2d_forward mse_loss huber_loss smooth_l1_loss soft_margin_loss "
-    "binary_cross_entropy binary_cross_entropy_with_logits gelu elu leaky_relu hardtanh hardswish "
-    "hardsigmoid silu mish softplus log_sigmoid_forward softshrink hardshrink threshold "
-    "_prelu_kernel rrelu_with_noise lerp addcmul addcdiv logsumexp glu logit nan_to_num xlogy "
-    "aminmax frac heaviside logaddexp sinc linspace rsub hypot log_softmax softmax "
-    "upsample_bilinear2d celu multi_margin_loss cosine_embedding_loss norm dist std_mean "
-    "special_xlog1py reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d "
-    "replication_pad2d replication_pad3d pixel_shuffle pixel_unshuffle channel_shuffle trace "
-    "count_nonzero upsample_nearest1d upsample_nearest2d upsample_nearest3d"
-).split()
+_SIMPLER = [
+    "_softmax",
+    "_log_softmax",
+    "native_layer_norm",
+    "native_group_norm",
+    "native_batch_norm",
+    "_native_batch_norm_legit_no_training",
+    "_native_batch_norm_legit",
+    "_fused_rms_norm",
+    "nll_loss_forward",
+    "nll_loss2d_forward",
+    "mse_loss",
+    "huber_loss",
+    "smooth_l1_loss",
+    "soft_margin_loss",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "gelu",
+    "elu",
+    "leaky_relu",
+    "hardtanh",
+    "hardswish",
+    "hardsigmoid",
+    "silu",
+    "mish",
+    "softplus",
+    "log_sigmoid_forward",
+    "softshrink",
+    "hardshrink",
+    "threshold",
+    "_prelu_kernel",
+    "rrelu_with_noise",
+    "lerp",
+    "addcmul",
+    "addcdiv",
+    "logsumexp",
+    "glu",
+    "logit",
+    "nan_to_num",
+    "xlogy",
+    "aminmax",
+    "frac",
+    "heaviside",
+    "logaddexp",
+    "sinc",
+    "linspace",
+    "rsub",
+    "hypot",
+    "log_softmax",
+    "softmax",
+    "upsample_bilinear2d",
+    "celu",
+    "multi_margin_loss",
+    "cosine_embedding_loss",
+    "norm",
+    "dist",
+    "std_mean",
+    "special_xlog1py",
+    "reflection_pad1d",
+    "reflection_pad2d",
+    "reflection_pad3d",
+    "replication_pad1d",
+    "replication_pad2d",
+    "replication_pad3d",
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "channel_shuffle",
+    "trace",
+    "count_nonzero",
+    "upsample_nearest1d",
+    "upsample_nearest2d",
+    "upsample_nearest3d",
+]
 _EMBEDDED = 4096
 _ATTEMPTS = 400
 
 
-def capture(model: torch.nn.Module, inputs: Sequence[Any]) -> Program:
+def capture(
+    model: Any, inputs: Sequence[Any], accept: Callable[[Region], bool] = lambda region: True
+) -> Program:
     """The straight-line program that `model`, in eval mode, computes on inputs of these shapes.
 
-    Non-tensor inputs are fixed to their value. What cannot be expressed stays a framework call.
+    Non-tensor inputs are fixed to their value. What cannot be expressed, and what `accept` turns
+    down, stays a framework call. A plain function is captured too.
     Raises BadProblem when PyTorch cannot export the module or it writes to its own state.
     """
+    model = model if isinstance(model, torch.nn.Module) else _Function(model)
     was_training = model.training
     model.eval()
     deep = sys.getrecursionlimit()
@@ -55,10 +121,22 @@ def capture(model: torch.nn.Module, inputs: Sequence[Any]) -> Program:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             exported = _exported(model, inputs)
-            return _Capture(model, exported, inputs).program()
+            return _Capture(model, exported, inputs, accept).program()
     finally:
         sys.setrecursionlimit(deep)
         model.train(was_training)
+
+
+class _Function(torch.nn.Module):
+    """A function as a module, which is what can be exported."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *args: Any) -> Any:
+        """The function's result."""
+        return self.function(*args)
 
 
 def decompositions() -> Any:
@@ -70,11 +148,30 @@ def decompositions() -> Any:
     for target, function in get_decompositions(packets).items():
         if str(target) not in OPS and str(target).rsplit(".", 1)[0] not in OPS:
             table[target] = function
+    for target, function in OWN.items():
+        table[target] = function
+    table[torch.ops.aten.native_group_norm.default] = _group_norm
     for name in _WHOLE:
         packet, overload = name.split(".")
         if hasattr(torch.ops.aten, packet):
             table.pop(getattr(getattr(torch.ops.aten, packet), overload, None), None)
     return table
+
+
+def _group_norm(
+    x: Any, weight: Any, bias: Any, batch: int, channels: int, area: int, groups: int, eps: float
+) -> tuple[Any, Any, Any]:
+    """Group norm as (x - mean) / deviation: PyTorch's own rewrite folds the mean into the bias,
+    which loses digits when the mean is large."""
+    wide = x.to(torch.float32) if x.dtype in (torch.float16, torch.bfloat16) else x
+    rows = wide.reshape(batch, groups, channels // groups, area)
+    var, mean = torch.var_mean(rows, dim=(2, 3), correction=0, keepdim=True)
+    scale = torch.rsqrt(var + eps)
+    y = ((rows - mean) * scale).reshape(x.shape)
+    each = (1, channels, *(1 for _ in x.shape[2:]))
+    y = y if weight is None else y * weight.reshape(each)
+    y = y if bias is None else y + bias.reshape(each)
+    return y.to(x.dtype), mean.reshape(batch, groups), scale.reshape(batch, groups)
 
 
 def _exported(model: torch.nn.Module, inputs: Sequence[Any]) -> Any:
@@ -93,8 +190,11 @@ def _exported(model: torch.nn.Module, inputs: Sequence[Any]) -> Any:
 
 
 class _Capture:
-    def __init__(self, model: torch.nn.Module, exported: Any, inputs: Sequence[Any]) -> None:
+    def __init__(
+        self, model: torch.nn.Module, exported: Any, inputs: Sequence[Any], accept: Any
+    ) -> None:
         self.model = model
+        self.accept = accept
         self.exported = exported
         self.inputs = inputs
         self.graph = exported.graph_module.graph
@@ -133,7 +233,9 @@ class _Capture:
             elif spec.kind == InputKind.USER_INPUT:
                 given.append(None if isinstance(spec.arg, ConstantArgument) else name)
         if len(given) != len(self.inputs):
-            raise BadProblem("an input is a container of tensors", "pass every tensor as its own argument")
+            raise BadProblem(
+                "an input is a container of tensors", "pass every tensor as its own argument"
+            )
         return state, tuple(given)
 
     def _constant(self, node: Node, target: str, state: list[tuple[str, str]]) -> None:
@@ -157,7 +259,9 @@ class _Capture:
             if _attribute(self.model, spec.target) is None:
                 tensor = self.exported.constants[spec.target]
                 kwargs = (("dtype", tensor.dtype),)
-                calls.append(FrameworkCall("torch.tensor", (tensor.tolist(),), kwargs, (spec.arg.name,)))
+                calls.append(
+                    FrameworkCall("torch.tensor", (tensor.tolist(),), kwargs, (spec.arg.name,))
+                )
         return calls
 
     def _outputs(self) -> tuple[tuple[str, ...], bool]:
@@ -169,12 +273,16 @@ class _Capture:
                     "return the new value instead",
                 )
             if not hasattr(spec.arg, "name") or isinstance(spec.arg, ConstantArgument):
-                raise BadProblem("the module returns something that is no tensor", "return tensors only")
+                raise BadProblem(
+                    "the module returns something that is no tensor", "return tensors only"
+                )
             names.append(spec.arg.name)
         shape = self.exported.call_spec.out_spec
         kind = getattr(shape, "type", None)
-        if kind not in (None, tuple, list):
-            raise BadProblem(f"the module returns a {kind.__name__}", "return a tensor or a tuple of tensors")
+        if kind is not None and not issubclass(kind, tuple | list):
+            raise BadProblem(
+                f"the module returns a {kind.__name__}", "return a tensor or a tuple of tensors"
+            )
         return tuple(names), kind is not None
 
     # -- regions -----------------------------------------------------------------------------
@@ -193,6 +301,9 @@ class _Capture:
                     regions[k] = self._region(f"region{len(regions)}", unit, partition)
                 except Inexpressible as reason:
                     _learn(choices, unit, partition, reason.node)
+                    break
+                if not self.accept(regions[k].region):
+                    choices.left.update(unit.nodes)
                     break
             else:
                 return units, partition, regions
@@ -278,5 +389,3 @@ def _title(node: Node) -> str:
     path = path.removeprefix("L['self'].")
     return f"{node.target} ({path})" if path and path != "L['self']" else str(node.target)
 
-
-_ = tensors
