@@ -66,6 +66,8 @@ def _cpp(text: str) -> str:
     if ".incbin" in text:
         return "uses .incbin"
     for word in CALLS:
-        if re.search(rf"(?<![\w.>]){word}\s*\(", plain) or (word == "asm" and re.search(r"\basm\b", plain)):
+        if re.search(rf"(?<![\w.>]){word}\s*\(", plain) or (
+            word == "asm" and re.search(r"\basm\b", plain)
+        ):
             return f"calls {word}"
     return ""
