@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -22,6 +23,7 @@ from epitaxy.record import FrozenDict, Record, canonical, digest_text
 from epitaxy.verdict import Verdict
 
 SCHEMA = 1
+SWITCH_TRIES, SWITCH_PAUSE_S = 500, 0.02
 R = TypeVar("R", bound=Record)
 Judged = tuple[Candidate, Verdict]
 
@@ -49,12 +51,24 @@ class Ledger:
         version = self._db.execute("pragma user_version").fetchone()[0]
         if version > SCHEMA:
             raise LedgerError(f"{self.path} was written by a newer version", "upgrade epitaxy")
-        self._db.execute("pragma journal_mode = wal")
+        self._use_wal()
         self._db.execute("pragma synchronous = normal")
         self._db.execute("pragma foreign_keys = on")
         if version < SCHEMA:
             sql = (resources.files("epitaxy") / "ledger.sql").read_text(encoding="utf-8")
             self._db.executescript(f"begin immediate;{sql}pragma user_version = {SCHEMA};commit;")
+
+    def _use_wal(self) -> None:
+        """SQLite's own waiting does not cover this switch: two first openers would collide."""
+        for _ in range(SWITCH_TRIES):
+            try:
+                self._db.execute("pragma journal_mode = wal")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error):
+                    raise
+            time.sleep(SWITCH_PAUSE_S)
+        raise LedgerError(f"{self.path} is locked by another process", "end it, or use --ledger")
 
     def _error(self, error: Exception) -> LedgerError:
         text = str(error)

@@ -202,6 +202,18 @@ def test_two_processes_write_at_once(path):
         assert len(ledger.judged(PROBLEM.digest)) == 80
 
 
+def test_first_openers_do_not_collide(tmp_path):
+    """Several processes may make the file at once; a bare open fails in a third of the cases."""
+    code = "import sys; from epitaxy.ledger import Ledger; sys.stdin.read(1)\n"
+    code += "for i in range(10): Ledger(f'{sys.argv[1]}/{i}.sqlite').add_machine({'cpu': 'x'})"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    openers = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(3)]
+    time.sleep(0.5)  # all have imported; they go on together when their input ends
+    for process in openers:
+        process.stdin.close()
+    assert [process.wait(timeout=60) for process in openers] == [0, 0, 0]
+
+
 def test_a_killed_writer_loses_at_most_one(path):
     process = writer(path, 1, 100_000)
     lines = [process.stdout.readline() for _ in range(15)]
