@@ -9,6 +9,7 @@ from typing import Any
 from epitaxy.candidate import Candidate
 from epitaxy.cli import DONE
 from epitaxy.commands.output import emit, open_ledger, stdout
+from epitaxy.commands.run import built
 from epitaxy.errors import BadInput, EpitaxyError
 from epitaxy.problem import Problem, load
 from epitaxy.progress import milliseconds
@@ -118,5 +119,5 @@ def export_one(id: str, out: Path, path: Path | None) -> Path:
     if verdict is None or not verdict.accepted:
         state = verdict.status.replace("_", " ") if verdict else "not judged"
         raise BadInput(f"{candidate.id} is {state}", "only accepted candidates are exported")
-    export(candidate, verdict, problem, out)
+    export(candidate, verdict, problem, out, built(candidate, problem))
     return out / "model_new.py"
