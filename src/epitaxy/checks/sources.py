@@ -1,22 +1,24 @@
-"""Refuse sources that reach for more than computing: the system, other code, the harness."""
+"""Refuse sources that reach for more than computing: the system, other code, the harness.
+
+The sandbox confines what runs; this check says early, and by name, what has no place in a kernel.
+"""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from epitaxy.candidate import Candidate
+from epitaxy.checks._cpp import includes, plain, spliced, words
+from epitaxy.checks._words import listed, table
 from epitaxy.problem import Problem
 from epitaxy.verdict import Finding
 
-IMPORTS = ("torch", "math", "operator", "_operator", "typing", "__future__")
-NAMES = ("eval", "exec", "compile", "open", "__import__", "globals", "locals", "vars", "getattr",
-         "setattr", "delattr", "breakpoint", "input")  # fmt: skip
-CALLS = ("system", "popen", "dlopen", "dlsym", "socket", "fork", "vfork", "execve", "execl",
-         "execvp", "ptrace", "syscall", "mmap", "mprotect", "open", "fopen", "ofstream",
-         "ifstream", "getenv", "setenv", "kill", "clone", "asm", "__asm__", "pthread_create",
-         "_exit", "exit", "sched_setscheduler")  # fmt: skip
+IMPORTS = listed("python", "imports")
+CALLS = "|".join(sorted(listed("cpp", "calls")))
+_CALL = re.compile(rf"(?:(?<![\w.>:])|(?<!\w)(?:std)?\s*::\s*)({CALLS})\s*\(")
+_TAKEN = re.compile(rf"(?<![\w>])::\s*({CALLS})\b|&\s*({CALLS})\b")
 
 
 def plugin() -> Sources:
@@ -32,42 +34,78 @@ class Sources:
     def check(self, candidate: Candidate, problem: Problem) -> Sequence[Finding]:
         """A refusal for the first thing that a kernel has no use for."""
         for name, text in candidate.files.items():
-            found = _python(text) if name.endswith(".py") else _cpp(text)
+            found = next(_python(text) if name.endswith(".py") else _cpp(text, candidate), "")
             if found:
                 return [Finding(check=self.name, severity="refusal", message=f"{name}: {found}",
                                 mend="compute with the inputs alone")]  # fmt: skip
         return []
 
 
-def _python(text: str) -> str:
+def _python(text: str) -> Iterator[str]:
     try:
         tree = ast.parse(text)
-    except (SyntaxError, ValueError) as error:
-        return f"not Python: {error}"
+    except (SyntaxError, ValueError, RecursionError) as error:
+        yield f"not Python: {error}"
+        return
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            bad = [a.name for a in node.names if a.name.split(".")[0] not in IMPORTS]
-            if bad:
-                return f"imports {bad[0]}"
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] not in IMPORTS:
-            return f"imports {node.module}"
-        elif isinstance(node, ast.Name) and node.id in NAMES:
-            return f"uses {node.id}"
-        elif isinstance(node, ast.Attribute) and re.fullmatch(r"__(?!init__)\w+__", node.attr):
-            return f"reaches for {node.attr}"
-    return ""
+        yield from _python_node(node)
 
 
-def _cpp(text: str) -> str:
-    plain = re.sub(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"', " ", text, flags=re.S)
-    include = re.search(r'#\s*include\s*"|#\s*include\s*<[^>]*(?:/\.\.|^/)', text)
-    if include:
-        return "includes a file by path"
-    if ".incbin" in text:
-        return "uses .incbin"
-    for word in CALLS:
-        if re.search(rf"(?<![\w.>]){word}\s*\(", plain) or (
-            word == "asm" and re.search(r"\basm\b", plain)
-        ):
-            return f"calls {word}"
-    return ""
+def _python_node(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        yield from _imported(node)
+    elif isinstance(node, ast.Name) and node.id in listed("python", "names"):
+        yield f"uses {node.id}"
+    elif isinstance(node, ast.Attribute):
+        door = node.attr in listed("python", "doors") and _root(node) != "self"
+        inside = node.attr in listed("python", "insides")
+        if door or inside or re.fullmatch(r"__(?!init__)\w+__", node.attr):
+            yield f"reaches for {node.attr}"
+        elif not isinstance(node.ctx, ast.Load) and _root(node) in IMPORTS:
+            yield f"changes {_root(node)}.{node.attr}"
+
+
+def _imported(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
+    source = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+    if isinstance(node, ast.ImportFrom) and node.level:
+        yield "imports from beside itself"
+    for alias in node.names:
+        parts = [*source.split("."), *alias.name.split(".")] if source else alias.name.split(".")
+        bad = listed("python", "doors") | listed("python", "insides") | {"*"}
+        if parts[0] not in IMPORTS or bad & set(parts):
+            yield f"imports {'.'.join(parts)}"
+
+
+def _root(node: ast.expr) -> str:
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _cpp(text: str, candidate: Candidate) -> Iterator[str]:
+    for directive, what in includes(text):
+        if directive != "include" or not _may_include(what, candidate):
+            yield f"includes {what}"
+    code = plain(text)
+    for found in sorted(words(text) & listed("cpp", "never")):
+        yield f"calls {found}"
+    for call in _CALL.finditer(code):
+        yield f"calls {call[1]}"
+    for taken in _TAKEN.finditer(code):
+        yield f"takes {taken[1] or taken[2]}"
+    if re.search(r"\\u[0-9A-Fa-f]{4}|\\U[0-9A-Fa-f]{8}", code):
+        yield "spells an identifier in escapes"
+    if re.search(r'\b(?:u8|[uUL])?R\s*""', code):
+        yield "holds a raw string"
+    if ".incbin" in spliced(text):
+        yield "uses .incbin"
+
+
+def _may_include(what: str, candidate: Candidate) -> bool:
+    name = what[1:-1]
+    if what[:1] == what[-1:] == '"':
+        return name in candidate.files
+    if (what[:1], what[-1:]) != ("<", ">") or name.startswith("/") or ".." in name.split("/"):
+        return False
+    # A library's header is for the check `libraries` to judge.
+    return name in listed("cpp", "headers") or name.split("/")[0] in table()["libraries"]["headers"]

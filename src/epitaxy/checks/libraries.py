@@ -1,0 +1,88 @@
+"""Refuse calls into a library that the problem's policy does not list.
+
+`libraries = ["torch"]`, the default, lets a candidate leave steps with PyTorch (it names them in
+`left`). Without "torch" every step must be the candidate's own; allocating is always allowed.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+
+from epitaxy.candidate import Candidate
+from epitaxy.checks._cpp import includes, words
+from epitaxy.checks._words import listed, table
+from epitaxy.problem import Problem
+from epitaxy.verdict import Finding
+
+
+def plugin() -> Libraries:
+    """The check named `libraries`."""
+    return Libraries()
+
+
+class Libraries:
+    """Compares what the sources call with the policy's list."""
+
+    name = "libraries"
+
+    def check(self, candidate: Candidate, problem: Problem) -> Sequence[Finding]:
+        """A refusal for the first call into a library that is not listed."""
+        allowed = set(problem.policy.libraries)
+        for name, text in candidate.files.items():
+            for library, call in _python(text) if name.endswith(".py") else _cpp(text):
+                if library not in allowed:
+                    listed = ", ".join(sorted(allowed)) or "none"
+                    return [Finding(
+                        check=self.name, severity="refusal",
+                        message=f"{name}: calls {call} of {library}; allowed libraries: {listed}",
+                        mend=f"compute it yourself, or list {library!r} in the problem's policy",
+                    )]  # fmt: skip
+        return []
+
+
+def _python(text: str) -> Iterator[tuple[str, str]]:
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return  # `sources` refuses it
+    imported = {
+        alias.asname or alias.name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+        if (getattr(node, "module", None) or alias.name).split(".")[0] == "torch"
+    }
+    methods = listed("python", "methods")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
+            yield "torch", "@"
+        if not isinstance(node, ast.Call):
+            continue
+        path = _path(node.func)
+        if path and path[0] in imported and path[-1] not in listed("python", "allocating"):
+            yield "torch", ".".join(path)
+        elif isinstance(node.func, ast.Attribute) and node.func.attr in methods and not path[:1]:
+            yield "torch", f"Tensor.{node.func.attr}"
+        elif len(path) == 2 and path[1] in methods and path[0] not in ("math", "operator"):
+            yield "torch", f"Tensor.{path[1]}"
+
+
+def _path(node: ast.expr) -> list[str]:
+    """`torch.nn.functional.relu` as its parts; empty when it does not start from a name."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return [node.id, *reversed(parts)] if isinstance(node, ast.Name) else []
+
+
+def _cpp(text: str) -> Iterator[tuple[str, str]]:
+    for _, what in includes(text):
+        library = table()["libraries"]["headers"].get(what.strip('<>"').split("/")[0])
+        if library:
+            yield library, what
+    for word in sorted(words(text)):
+        for prefix, library in table()["libraries"]["prefixes"].items():
+            if word.startswith(prefix):
+                yield library, word
