@@ -115,17 +115,22 @@ def median(values: Sequence[float]) -> float:
 def compare(baseline: str, theirs: Sequence[float], ours: Sequence[float]) -> Comparison:
     """Candidate against baseline from paired times (s): the median of theirs/ours.
 
-    The 95 % interval is a percentile bootstrap of that median (2,000 resamples of rounds, fixed
-    seed); `detectable` is its half-width on the log scale, the least effect that these samples
-    would have shown. Efron, Tibshirani, "An Introduction to the Bootstrap", 1993, ch. 13.
-    Raises BadInput when the samples are not pairs.
+    The 95 % interval is a percentile bootstrap of that median over rounds (2,000 resamples, fixed
+    seed), from 30 rounds on drawn in circular blocks of about the cube root of their number,
+    because neighbours in time share a disturbance; with fewer rounds, blocks make the interval
+    too narrow. `detectable` is its half-width on the log scale: the least effect
+    that these samples would have shown. Efron, Tibshirani, "An Introduction to the Bootstrap",
+    1993, ch. 13 and section 8.6. Raises BadInput when the samples are not pairs.
     """
-    if len(theirs) != len(ours) or not ours:
+    if len(theirs) != len(ours) or not len(ours):
         raise BadInput("times must come in pairs", f"{len(theirs)} against {len(ours)}")
     import numpy as np
 
     ratios = np.log(np.asarray(theirs, dtype=float) / np.asarray(ours, dtype=float))
-    draws = np.random.default_rng(7).integers(0, len(ratios), (RESAMPLES, len(ratios)))
+    rounds = len(ratios)
+    block = round(rounds ** (1 / 3)) if rounds >= 30 else 1
+    starts = np.random.default_rng(7).integers(0, rounds, (RESAMPLES, -(-rounds // block), 1))
+    draws = ((starts + np.arange(block)) % rounds).reshape(RESAMPLES, -1)[:, :rounds]
     medians = np.median(ratios[draws], axis=1)
     middle = float(np.median(ratios))
     low, high = (float(q) for q in np.quantile(medians, [0.025, 0.975]))
