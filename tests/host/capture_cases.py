@@ -30,7 +30,9 @@ def _ints(high: int, *shape: int) -> torch.Tensor:
 def _trained(norm: Any) -> nn.Module:
     """A batch norm with statistics that are not the initial ones."""
     with torch.no_grad():
-        for seed, tensor in enumerate((norm.running_mean, norm.running_var, norm.weight, norm.bias)):
+        for seed, tensor in enumerate(
+            (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+        ):
             tensor.copy_(_t(*tensor.shape, seed=seed).abs() + 0.5)
     return norm
 
@@ -89,8 +91,14 @@ GROWN: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "clamp": (lambda x: torch.clamp(x, -0.5, 0.25) + x.clamp(min=X.mean().item()), (X,)),
     "scalars": (lambda x, s: x * s + s, (X, 3.0)),
     "powers": (lambda x: x.abs() ** 0.5 + x**2 - x**3 + x.abs() ** 1.7 + 2.0**x, (X,)),
-    "rounding": (lambda x: x.floor() + x.round() + x.trunc() + (x * 9 // 2) + torch.remainder(x, 2), (X,)),
-    "logic": (lambda x, m: torch.where((x > 0) & ~m | (x < -1), x, -x).masked_fill(m, 2.0), (X, MASK)),
+    "rounding": (
+        lambda x: x.floor() + x.round() + x.trunc() + (x * 9 // 2) + torch.remainder(x, 2),
+        (X,),
+    ),
+    "logic": (
+        lambda x, m: torch.where((x > 0) & ~m | (x < -1), x, -x).masked_fill(m, 2.0),
+        (X, MASK),
+    ),
     "int_math": (lambda i: i * 3 - i // 2 + (i % 5), (_ints(9, 5, 7),)),
     "int_to_float": (lambda i, x: i / 3 + x * i, (_ints(9, 5, 7, 33), X)),
     "double": (lambda x: (x.exp() - 1).sum(-1), (X.double(),)),
@@ -115,7 +123,10 @@ GROWN: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "l1_norm": (lambda x: x / torch.mean(torch.abs(x), dim=1, keepdim=True), (X,)),
     "l2_norm": (lambda x: x / torch.norm(x, p=2, dim=1, keepdim=True), (X,)),
     "frobenius": (lambda x: x / torch.norm(x, p="fro"), (X,)),
-    "p_norms": (lambda x: [torch.linalg.vector_norm(x, o, dim=1) for o in (3, 0, float("inf"))], (X,)),
+    "p_norms": (
+        lambda x: [torch.linalg.vector_norm(x, o, dim=1) for o in (3, 0, float("inf"))],
+        (X,),
+    ),
     "normalize": (lambda x: F.normalize(x, dim=-1), (X,)),
     "softmax": (nn.Softmax(1), (X,)),
     "log_softmax": (nn.LogSoftmax(-1), (X,)),
@@ -134,7 +145,10 @@ GROWN: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "l1_loss": (nn.L1Loss(reduction="sum"), (X, P)),
     "huber": (nn.HuberLoss(), (X, P)),
     "smooth_l1": (nn.SmoothL1Loss(), (X, P)),
-    "hinge": (lambda x, y: torch.mean(torch.clamp(1 - x * y, min=0)), (_t(5, 33), _ints(2, 33) * 2 - 1)),
+    "hinge": (
+        lambda x, y: torch.mean(torch.clamp(1 - x * y, min=0)),
+        (_t(5, 33), _ints(2, 33) * 2 - 1),
+    ),
     "kl_div": (nn.KLDivLoss(reduction="batchmean"), (P.log(), P.flip(0))),
     "cosine_loss": (lambda x, y: torch.mean(1 - F.cosine_similarity(x, y, dim=1)), (X, P)),
     "triplet": (nn.TripletMarginLoss(), (_t(5, 33), _t(5, 33, seed=5), _t(5, 33, seed=6))),
@@ -145,7 +159,10 @@ GROWN: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "bce": (nn.BCEWithLogitsLoss(), (X, P)),
     "bce_plain": (nn.BCELoss(), (P, P.flip(0))),
     "margin": (nn.SoftMarginLoss(), (X, P.sign())),
-    "cosine_embedding": (nn.CosineEmbeddingLoss(), (_t(5, 33), _t(5, 33, seed=7), _ints(2, 5) * 2 - 1)),
+    "cosine_embedding": (
+        nn.CosineEmbeddingLoss(),
+        (_t(5, 33), _t(5, 33, seed=7), _ints(2, 5) * 2 - 1),
+    ),
     # running reductions
     "cumsum": (lambda x: torch.cumsum(x, 1), (X,)),
     "cumprod": (lambda x: torch.cumprod(x, -1), (X,)),
@@ -173,16 +190,25 @@ GROWN: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "pool_relu": (nn.Sequential(nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.Tanh()), (IMG,)),
     "pool_of_pool": (nn.Sequential(nn.AvgPool2d(3, 1, 1), nn.MaxPool2d(3, 2)), (IMG,)),
     # index arithmetic around arithmetic
-    "group_reshape": (lambda x: (x.view(2, 3, 2, 99) * 2).transpose(1, 2).reshape(2, 6, 99).sum(1), (IMG,)),
+    "group_reshape": (
+        lambda x: (x.view(2, 3, 2, 99) * 2).transpose(1, 2).reshape(2, 6, 99).sum(1),
+        (IMG,),
+    ),
     "odd_reshape": (lambda x: (x.exp().reshape(7, 5, 33) + 1).sum(0), (X,)),
-    "slice_cat": (lambda x: torch.cat([x[:, 1:], x[:, :1] * 2, x.sum(1, keepdim=True)], 1) + 1, (X,)),
+    "slice_cat": (
+        lambda x: torch.cat([x[:, 1:], x[:, :1] * 2, x.sum(1, keepdim=True)], 1) + 1,
+        (X,),
+    ),
     "stack": (lambda x, y: torch.stack([x.sin(), y, x + y], 2).amax(-1), (X, P)),
     "pad": (lambda x: F.pad(x, (1, 2, 3, 0), value=1.5) * 2, (X,)),
     "pad_reflect": (lambda x: F.pad(x, (2, 1, 1, 1), mode="reflect") * 2, (IMG,)),
     "roll": (lambda x: x.roll((1, -2), (1, 2)) - x, (X,)),
     "repeat": (lambda x: x.repeat(2, 1, 3) + 1, (X,)),
     "triangle": (lambda x: torch.tril(x) + torch.triu(x.exp(), 2), (X,)),
-    "causal": (lambda x: x.masked_fill(torch.triu(torch.ones(33, 33), 1).bool(), -1e9).softmax(-1), (_t(2, 33, 33),)),
+    "causal": (
+        lambda x: x.masked_fill(torch.triu(torch.ones(33, 33), 1).bool(), -1e9).softmax(-1),
+        (_t(2, 33, 33),),
+    ),
     "gather": (lambda x, i: x.softmax(1).gather(1, i), (X, _ints(7, 5, 2, 33))),
     "embedding": (nn.Sequential(nn.Embedding(11, 6), nn.LayerNorm(6)), (_ints(11, 3, 5),)),
     "index": (lambda x, i: x[:, i].exp() + x[:, -i], (X, _ints(7, 4))),
@@ -233,14 +259,30 @@ class Attention(nn.Module):
 MIXED: dict[str, tuple[Any, tuple[Any, ...], tuple[str, ...]]] = {
     "residual": (Residual(), (IMG,), ("aten.convolution.default (conv1)", "(conv2)")),
     "attention": (Attention(), (_t(2, 8, 12),), ("aten.linear.default (qkv)", "matmul")),
-    "gemm_sum": (nn.Sequential(nn.Linear(9, 5), nn.GELU(), nn.Softmax(-1)), (_t(3, 9),), ("linear",)),
+    "gemm_sum": (
+        nn.Sequential(nn.Linear(9, 5), nn.GELU(), nn.Softmax(-1)),
+        (_t(3, 9),),
+        ("linear",),
+    ),
     "linear_only": (nn.Linear(9, 5), (_t(3, 9),), ("aten.linear.default",)),
-    "conv_pool": (nn.Sequential(nn.Conv2d(6, 4, 3), nn.Tanh(), nn.MaxPool2d(2)), (IMG,), ("convolution",)),
-    "conv_norm": (nn.Sequential(nn.Conv2d(6, 4, 3), nn.InstanceNorm2d(4)), (IMG,), ("convolution",)),
+    "conv_pool": (
+        nn.Sequential(nn.Conv2d(6, 4, 3), nn.Tanh(), nn.MaxPool2d(2)),
+        (IMG,),
+        ("convolution",),
+    ),
+    "conv_norm": (
+        nn.Sequential(nn.Conv2d(6, 4, 3), nn.InstanceNorm2d(4)),
+        (IMG,),
+        ("convolution",),
+    ),
     "gru": (nn.GRU(4, 5), (_t(3, 2, 4), _t(1, 2, 5)), ("gru",)),
     "sort": (lambda x: x.sort(-1)[0] * 2, (X,), ("sort",)),
     "topk": (lambda x: x.topk(3)[0].exp(), (X,), ("topk",)),
     "uneven_pool": (nn.AdaptiveAvgPool2d(4), (IMG,), ("adaptive_avg_pool2d",)),
     "sdpa": (F.scaled_dot_product_attention, (_t(2, 3, 8, 4),) * 3, ("scaled_dot_product",)),
-    "einsum": (lambda a, b: torch.einsum("bij,bjk->bik", a, b).relu(), (_t(2, 3, 4), _t(2, 4, 5)), ("bmm",)),
+    "einsum": (
+        lambda a, b: torch.einsum("bij,bjk->bik", a, b).relu(),
+        (_t(2, 3, 4), _t(2, 4, 5)),
+        ("bmm",),
+    ),
 }

@@ -6,6 +6,7 @@ import operator
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -141,37 +142,27 @@ class _Function(torch.nn.Module):
 
 def decompositions() -> Any:
     """The table of rewrites that leaves only small operators."""
+    return _decompositions().copy()
+
+
+@cache
+def _decompositions() -> Any:
     from torch._decomp import get_decompositions
 
-    table = torch.export.default_decompositions()
+    table: Any = torch.export.default_decompositions()
     packets = [getattr(torch.ops.aten, n) for n in _SIMPLER if hasattr(torch.ops.aten, n)]
     for target, function in get_decompositions(packets).items():
-        if str(target) not in OPS and str(target).rsplit(".", 1)[0] not in OPS:
-            table[target] = function
-    for target, function in OWN.items():
         table[target] = function
-    table[torch.ops.aten.native_group_norm.default] = _group_norm
+    for target, function in OWN.items():  # type: ignore[assignment]
+        table[target] = function
+    for target in list(table):
+        if str(target) in OPS or str(target).rsplit(".", 1)[0] in OPS:
+            table.pop(target, None)
     for name in _WHOLE:
         packet, overload = name.split(".")
         if hasattr(torch.ops.aten, packet):
             table.pop(getattr(getattr(torch.ops.aten, packet), overload, None), None)
     return table
-
-
-def _group_norm(
-    x: Any, weight: Any, bias: Any, batch: int, channels: int, area: int, groups: int, eps: float
-) -> tuple[Any, Any, Any]:
-    """Group norm as (x - mean) / deviation: PyTorch's own rewrite folds the mean into the bias,
-    which loses digits when the mean is large."""
-    wide = x.to(torch.float32) if x.dtype in (torch.float16, torch.bfloat16) else x
-    rows = wide.reshape(batch, groups, channels // groups, area)
-    var, mean = torch.var_mean(rows, dim=(2, 3), correction=0, keepdim=True)
-    scale = torch.rsqrt(var + eps)
-    y = ((rows - mean) * scale).reshape(x.shape)
-    each = (1, channels, *(1 for _ in x.shape[2:]))
-    y = y if weight is None else y * weight.reshape(each)
-    y = y if bias is None else y + bias.reshape(each)
-    return y.to(x.dtype), mean.reshape(batch, groups), scale.reshape(batch, groups)
 
 
 def _exported(model: torch.nn.Module, inputs: Sequence[Any]) -> Any:
@@ -385,7 +376,6 @@ def _reads(step: RegionCall | FrameworkCall) -> set[str]:
 def _title(node: Node) -> str:
     """The operator and the submodule it came from, for people."""
     stack: Mapping[str, Any] = node.meta.get("nn_module_stack") or {}
-    path = next(reversed(stack.values()))[0] if stack else ""
+    path = list(stack.values())[-1][0] if stack else ""
     path = path.removeprefix("L['self'].")
     return f"{node.target} ({path})" if path and path != "L['self']" else str(node.target)
-

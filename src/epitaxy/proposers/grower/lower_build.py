@@ -22,7 +22,7 @@ from epitaxy.proposers.grower.axes import Ix
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 COMPARE = ("eq", "ne", "lt", "le", "gt", "ge", "and", "or", "not", "isnan", "isinf")
 _NEUTRAL = {"add": (0, 0), "sub": (None, 0), "mul": (1, 1), "div": (None, 1)}
-_TABLE_LIMIT = 1 << 20
+_INVERSE = {"lt": "ge", "le": "gt", "gt": "le", "ge": "lt"}
 
 
 class Builder:
@@ -71,6 +71,10 @@ class Builder:
         if isinstance(value, Const) and (dtype != "bool" or math.isfinite(value.value)):
             if math.isfinite(value.value) or dtype in FLOATS:
                 return self.const(value.value, dtype)
+        if isinstance(value, Map) and value.fn == "where" and dtype == "bool":
+            condition, yes, no = value.args
+            if isinstance(yes, Const) and isinstance(no, Const):
+                return self.map("where", condition, self.cast(yes, dtype), self.cast(no, dtype))
         return self.keep(Map("cast", (value,), dtype))
 
     def map(self, fn: str, *args: Value) -> Value:
@@ -92,6 +96,14 @@ class Builder:
         if fn in ("and", "or"):
             return self._logic(fn, *args)
         inner = args[0]
+        if fn == "not" and isinstance(inner, Map) and inner.fn in COMPARE[2:6]:
+            return self._inverted(inner)
+        if fn in COMPARE[:6]:
+            chosen = self._chosen(fn, *args)
+            if chosen is not None:
+                return chosen
+        if fn in ("add", "sub", "mul", "neg") and all(isinstance(a, Index | Const) for a in args):
+            return self._indexed(fn, args)
         if fn in ("neg", "not") and isinstance(inner, Map) and inner.fn == fn:
             return inner.args[0]
         if fn == "abs" and isinstance(inner, Map) and inner.fn in ("abs", "neg"):
@@ -99,6 +111,38 @@ class Builder:
         if fn in ("maximum", "minimum") and args[0] is args[1]:
             return inner
         return None
+
+    def _inverted(self, value: Map) -> Value | None:
+        """not (a < b) of integers is a >= b; floats may be NaN."""
+        if value.args[0].dtype in FLOATS:
+            return None
+        return self.map(_INVERSE[value.fn], *value.args)
+
+    def _chosen(self, fn: str, left: Value, right: Value) -> Value | None:
+        """A comparison of where(c, number, number) with a number is c, or not c."""
+        if isinstance(left, Map) and left.fn == "where" and isinstance(right, Const):
+            condition, yes, no = left.args
+            if isinstance(yes, Const) and isinstance(no, Const):
+                yes, no = self.map(fn, yes, right), self.map(fn, no, right)
+                return self.map("where", condition, yes, no)
+        return None
+
+    def _indexed(self, fn: str, args: tuple[Value, ...]) -> Value | None:
+        """Arithmetic on positions stays one affine position."""
+        if args[0].dtype != "int64":
+            return None
+        parts = []
+        for arg in args:
+            if isinstance(arg, Index):
+                parts.append(Ix(arg.index.offset, arg.index.terms))
+            else:
+                parts.append(Ix(int(arg.value)))  # type: ignore[union-attr]
+        if fn == "neg":
+            return self.index(parts[0].times(-1))
+        if fn == "mul":
+            number, other = sorted(parts, key=lambda ix: len(ix.terms))
+            return None if number.terms else self.index(other.times(number.offset))
+        return self.index(parts[0].plus(parts[1].times(1 if fn == "add" else -1)))
 
     def _neutral(self, fn: str, left: Value, right: Value) -> Value | None:
         for side, number, other in ((0, left, right), (1, right, left)):
@@ -124,6 +168,8 @@ class Builder:
             return yes if condition.value else no
         if yes is no or (isinstance(yes, Const) and yes == no and repr(yes) == repr(no)):
             return yes
+        if yes.dtype == "bool" and isinstance(yes, Const) and isinstance(no, Const):
+            return condition if yes.value else self.map("not", condition)
         if isinstance(condition, Map) and condition.fn == "not":
             return self.map("where", condition.args[0], no, yes)
         return None
@@ -184,16 +230,14 @@ class Builder:
         load = Load(value.buffer, value.index, value.dtype, value.indirect, guards, float(fill))
         return self.keep(load)
 
+    def below(self, ix: Ix, bound: int) -> Value:
+        """ix < bound as a truth value; a constant where it can be told."""
+        low, high = ix.range()
+        if high < bound or low >= bound:
+            return self.const(high < bound, "bool")
+        position = self.index(ix.shifted(-ix.offset))
+        return self.map("lt", position, self.const(bound - ix.offset, "int64"))
+
     def inside(self, ix: Ix, size: int) -> Value:
         """0 <= ix < size as a truth value; a constant where it can be told."""
-        low, high = ix.range()
-        if high < 0 or low >= size:
-            return self.const(False, "bool")
-        result: Value = self.const(True, "bool")
-        if low < 0:
-            result = self.map("ge", self.index(ix), self.const(0, "int64"))
-        if high >= size:
-            result = self.map(
-                "and", result, self.map("lt", self.index(ix), self.const(size, "int64"))
-            )
-        return result
+        return self.map("and", self.map("not", self.below(ix, 0)), self.below(ix, size))

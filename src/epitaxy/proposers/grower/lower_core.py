@@ -242,7 +242,12 @@ class Lowering:
         self._forget_names()
         for _ in range(_RESTARTS):
             try:
-                stores = tuple(self._store(k, root) for k, root in enumerate(roots))
+                # All outputs name their axes first: they get the plain names.
+                bound = [self.bind(self.dims(root), (), "i") for root in roots]
+                stores = tuple(
+                    self._store(k, root, *place)
+                    for k, (root, place) in enumerate(zip(roots, bound, strict=True))
+                )
             except NeedSplit as need:
                 self._owners[need.axis].split(need.inner)
                 self._reset()
@@ -259,8 +264,7 @@ class Lowering:
                 for leaf in dim.leaves():
                     leaf.name = ""
 
-    def _store(self, buffer: int, root: Node) -> Store:
-        index, axes = self.bind(self.dims(root), (), "i")
+    def _store(self, buffer: int, root: Node, index: Index, axes: tuple[Axis, ...]) -> Store:
         shape = shape_of(root)
         strides = [math.prod(shape[k + 1 :]) for k in range(len(shape))]
         flat = total(ix.times(s) for ix, s in zip(index, strides, strict=True))

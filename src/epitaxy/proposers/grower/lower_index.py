@@ -7,15 +7,13 @@ from typing import Any
 
 from torch.fx import Node
 
-from epitaxy.proposers.grower.algebra import Value
+from epitaxy.proposers.grower.algebra import Const, Value
 from epitaxy.proposers.grower.axes import Inexpressible, Ix, divmod_ix, guards_of, reshape
 from epitaxy.proposers.grower.lower_core import (
     Index,
     Lowering,
-    dtype_of,
     op,
     shape_of,
-    working,
 )
 
 
@@ -40,6 +38,19 @@ def _replaced(index: Index, dim: int, ix: Ix) -> Index:
     "aten.unflatten.int", "aten.squeeze", "aten.unsqueeze", "aten.view_as")  # fmt: skip
 def view_reshape(node: Node, index: Index, which: int) -> Index:
     """Any reshape, squeeze and unsqueeze included."""
+    return reshape(index, shape_of(node), shape_of(node.args[0]))
+
+
+def _restrides_nothing(node: Node) -> bool:
+    source: Any = node.args[0]
+    made = node.meta["val"]
+    same = made.is_contiguous() and source.meta["val"].is_contiguous()
+    return same and made.numel() == source.meta["val"].numel() and not _arg(node, 3, "offset", 0)
+
+
+@op("view", "aten.as_strided", ok=_restrides_nothing)
+def view_as_strided(node: Node, index: Index, which: int) -> Index:
+    """as_strided where it is only a reshape."""
     return reshape(index, shape_of(node), shape_of(node.args[0]))
 
 
@@ -180,7 +191,8 @@ def view_upsample(node: Node, index: Index, which: int) -> Index:
 def lower_cat(low: Lowering, node: Node, index: Index, which: int) -> Value:
     """cat: the first operand whose range holds the position."""
     dim = _dim(node, _arg(node, 1, "dim", 0))
-    start, pieces = 0, []
+    start = 0
+    pieces: list[tuple[Any, int, int]] = []
     for source in node.args[0]:  # type: ignore[union-attr]
         size = shape_of(source)[dim] if shape_of(source) != (0,) else 0
         if size:
@@ -188,14 +200,19 @@ def lower_cat(low: Lowering, node: Node, index: Index, which: int) -> Value:
         start += size
     first, last = index[dim].range()
     reached = [p for p in pieces if p[1] <= last and first < p[1] + p[2]] or pieces[:1]
+    if len(reached) == 2:
+        for constant, other in (reached, reversed(reached)):
+            number = low.pull(constant[0], _replaced(index, dim, Ix()))
+            if isinstance(number, Const):
+                inner = _replaced(index, dim, index[dim].shifted(-other[1]))
+                return padded(low, other[0], inner, number.value)
     source, start, _ = reached[-1]
     value = low.pull(source, _replaced(index, dim, index[dim].shifted(-start)))
     for source, start, size in reversed(reached[:-1]):
         here = index[dim].shifted(-start)
         piece = low.pull(source, _replaced(index, dim, here))
-        # Earlier pieces were tried first: only the upper end decides.
-        inside = low.build.inside(here.shifted(-size).times(-1).shifted(-1), 1 << 62)
-        value = low.build.map("where", inside, low.build.cast(piece, value.dtype), value)
+        piece = low.build.cast(piece, value.dtype)
+        value = low.build.map("where", low.build.below(here, size), piece, value)
     return value
 
 
@@ -207,7 +224,7 @@ def lower_stack(low: Lowering, node: Node, index: Index, which: int) -> Value:
     sources: Any = node.args[0]
     value = low.pull(sources[-1], rest)
     for k in reversed(range(len(sources) - 1)):
-        here = low.build.inside(index[dim].times(-1).shifted(k), 1 << 62)
+        here = low.build.below(index[dim], k + 1)
         value = low.build.map("where", here, low.pull(sources[k], rest), value)
     return value
 
@@ -262,8 +279,7 @@ def _rolled(low: Lowering, node: Node, rolls: list[tuple[Any, Any]], index: Inde
         return _rolled(low, node, rest, index)
     wrapped = _rolled(low, node, rest, _replaced(index, d, index[d].shifted(size - shift)))
     plain = _rolled(low, node, rest, _replaced(index, d, index[d].shifted(-shift)))
-    here = low.build.inside(index[d].shifted(-shift), size)
-    return low.build.map("where", here, plain, wrapped)
+    return low.build.map("where", low.build.below(index[d], shift), wrapped, plain)
 
 
 @op("move", "aten.tril", "aten.triu")
@@ -271,114 +287,8 @@ def lower_triangle(low: Lowering, node: Node, index: Index, which: int) -> Value
     """tril and triu: zero on the other side of the diagonal."""
     diagonal = _arg(node, 1, "diagonal", 0)
     above = index[-1].plus(index[-2].times(-1)).shifted(-diagonal)
-    kept = above if "triu" in str(node.target) else above.times(-1)
     value = low.pull(node.args[0], index)
-    here = low.build.inside(kept, 1 << 62)
-    return low.build.map("where", here, value, low.build.const(0, value.dtype))
-
-
-# -- gathers -------------------------------------------------------------------------------
-
-
-def _gathered(low: Lowering, at: Any, index: Index, size: int, wrap: bool = False) -> Ix:
-    """The index that tensor `at` holds at `index`, for a dimension of `size`."""
-    value = low.build.cast(low.pull(at, index), "int64")
-    if wrap:
-        zero, length = low.build.const(0, "int64"), low.build.const(size, "int64")
-        below = low.build.map("lt", value, zero)
-        value = low.build.map("where", below, low.build.map("add", value, length), value)
-    return low.build.as_ix(value, size)
-
-
-@op("gather", "aten.gather")
-def lower_gather(low: Lowering, node: Node, index: Index, which: int) -> Value:
-    """gather along one dimension."""
-    source, at = node.args[0], node.args[2]
-    dim = _dim(node, node.args[1])
-    place = _gathered(low, at, index, shape_of(source)[dim])
-    return low.pull(source, _replaced(index, dim, place))
-
-
-@op("gather", "aten.index_select")
-def lower_index_select(low: Lowering, node: Node, index: Index, which: int) -> Value:
-    """index_select."""
-    source, at = node.args[0], node.args[2]
-    dim = _dim(node, node.args[1])
-    place = _gathered(low, at, (index[dim],)[: len(shape_of(at))], shape_of(source)[dim])
-    return low.pull(source, _replaced(index, dim, place))
-
-
-@op("gather", "aten.embedding")
-def lower_embedding(low: Lowering, node: Node, index: Index, which: int) -> Value:
-    """embedding."""
-    table, at = node.args[0], node.args[1]
-    return low.pull(table, (_gathered(low, at, index[:-1], shape_of(table)[0]), index[-1]))
-
-
-def _index_ok(node: Node) -> bool:
-    tensors: Any = node.args[1]
-    return all(t is None or dtype_of(t) in ("int64", "int32") for t in tensors)
-
-
-@op("gather", "aten.index.Tensor", "aten._unsafe_index.Tensor", ok=_index_ok)
-def lower_index(low: Lowering, node: Node, index: Index, which: int) -> Value:
-    """x[:, i, j]: integer tensors that broadcast together; negative positions wrap."""
-    source, tensors = node.args[0], list(node.args[1])  # type: ignore[arg-type]
-    shape = shape_of(source)
-    tensors += [None] * (len(shape) - len(tensors))
-    used = [k for k, t in enumerate(tensors) if t is not None]
-    joint = max(len(shape_of(tensors[k])) for k in used)
-    start = used[0] if used == list(range(used[0], used[-1] + 1)) else 0
-    at = index[start : start + joint]
-    rest = iter((*index[:start], *index[start + joint :]))
-    inner = []
-    for k, tensor in enumerate(tensors):
-        if tensor is None:
-            inner.append(next(rest))
-            continue
-        own = shape_of(tensor)
-        place = tuple(
-            Ix() if n == 1 else ix for n, ix in zip(own, at[joint - len(own) :], strict=True)
-        )
-        inner.append(_gathered(low, tensor, place, shape[k], wrap=True))
-    return low.pull(source, tuple(inner))
-
-
-# -- from nothing --------------------------------------------------------------------------
-
-
-@op("make", "aten.full", "aten.full_like", "aten.new_full", "aten.scalar_tensor")
-def lower_full(low: Lowering, node: Node, index: Index, which: int) -> Value:
-    """A constant tensor."""
-    position = {"scalar_tensor": 0, "new_full": 2}.get(str(node.target).split(".")[1], 1)
-    return low.build.const(node.args[position], working(dtype_of(node)))  # type: ignore[arg-type]
-
-
-@op("make", "aten.zeros", "aten.zeros_like", "aten.new_zeros")
-def lower_zeros(low: Lowering, node: Node, index: Index, which: int) -> Value:
-    """Zeros."""
-    return low.build.const(0, working(dtype_of(node)))
-
-
-@op("make", "aten.ones", "aten.ones_like", "aten.new_ones")
-def lower_ones(low: Lowering, node: Node, index: Index, which: int) -> Value:
-    """Ones."""
-    return low.build.const(1, working(dtype_of(node)))
-
-
-@op("make", "aten.arange")
-def lower_arange(low: Lowering, node: Node, index: Index, which: int) -> Value:
-    """arange: start + step * position."""
-    start, step = (0, 1) if len(node.args) < 2 else (node.args[0], [*node.args, 1][2])
-    dtype = working(dtype_of(node))
-    if dtype not in ("float32", "float64"):
-        return low.build.index(index[0].times(int(step)).shifted(int(start)), dtype)  # type: ignore[arg-type]
-    scaled = low.build.map("mul", low.build.index(index[0], dtype), low.build.const(step, dtype))  # type: ignore[arg-type]
-    return low.build.map("add", scaled, low.build.const(start, dtype))  # type: ignore[arg-type]
-
-
-@op("make", "aten.eye")
-def lower_eye(low: Lowering, node: Node, index: Index, which: int) -> Value:
-    """The identity matrix."""
-    here = low.build.map("eq", low.build.index(index[0]), low.build.index(index[1]))
-    return low.build.cast(here, working(dtype_of(node)))
+    zero = low.build.const(0, value.dtype)
+    if "triu" in str(node.target):
+        return low.build.map("where", low.build.below(above, 0), zero, value)
+    return low.build.map("where", low.build.below(above, 1), value, zero)

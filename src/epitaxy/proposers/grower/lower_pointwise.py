@@ -201,4 +201,3 @@ def lower_addc(low: Lowering, node: Node, index: Index, which: int) -> Value:
     factor: Any = node.kwargs.get("value", 1)
     product = low.build.map("mul" if _name(node) == "addcmul" else "div", b, c)
     return low.build.map("add", a, low.build.map("mul", low.build.const(factor, dtype), product))
-

@@ -14,6 +14,7 @@ from epitaxy.proposers.grower.lower_core import (
     Index,
     Lowering,
     dtype_of,
+    is_getitem,
     op,
     reduced_dims,
     shape_of,
@@ -200,7 +201,7 @@ def _shared(index: Index, d: int) -> bool:
 
 def _values_only(node: Node) -> bool:
     """Nobody reads the second result (the positions)."""
-    return all(user.args[1] == 0 for user in node.users if len(user.args) == 2)
+    return all(user.args[1] == 0 for user in node.users if is_getitem(user))
 
 
 def _each(value: Any, count: int, default: Any) -> list[int]:
