@@ -161,8 +161,9 @@ class Study:
 
     @property
     def best(self) -> Judged | None:
-        """The best fully judged candidate; without one, the best screened one."""
-        found = [p for p in self.known.values() if p[1].accepted]
+        """The best fully judged candidate; the best screened one before any full judgement."""
+        full = [p for p in self.known.values() if p[1].plan == "full"]
+        found = [p for p in full or self.known.values() if p[1].accepted]
         ranked = sorted(found, key=lambda p: (p[1].plan != "full", -(p[1].speedup or 0)))
         return ranked[0] if ranked else None
 
@@ -229,9 +230,13 @@ class Study:
 
     def _final(self) -> None:
         """Judge the best few in full, against every baseline."""
-        for candidate, verdict in self.view().best(FINALISTS):
+        proven = 0
+        for candidate, verdict in self.view().best(3 * FINALISTS):
             if verdict.plan != "full":
-                self._judged(candidate, "full")
+                verdict = self._judged(candidate, "full")
+            proven += verdict.accepted
+            if proven == FINALISTS:
+                return
 
     def _top(self) -> float:
         best = self.view().best(1)

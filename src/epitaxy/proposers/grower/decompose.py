@@ -24,9 +24,8 @@ def _group_norm(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Group normalisation without strided copies."""
     grouped = x.reshape(batch, groups, -1)
-    var, mean = torch.var_mean(grouped, dim=[2], correction=0, keepdim=True)
-    scale = torch.rsqrt(var + eps)
-    out = ((grouped - mean) * scale).view(x.shape)
+    off, mean, scale = _centred(grouped, [2], eps)
+    out = (off * scale).view(x.shape)
     shape = [1, channels] + [1] * (x.dim() - 2)
     out = out if weight is None else out * weight.view(shape)
     out = out if bias is None else out + bias.view(shape)
@@ -39,16 +38,38 @@ def _own_statistics(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Batch or instance normalisation with the statistics of the input itself."""
     dims = [0, *range(2, x.dim())]
-    var, mean = torch.var_mean(x, dim=dims, correction=0, keepdim=True)
+    off, mean, scale = _centred(x, dims, eps)
     shape = [1, -1] + [1] * (x.dim() - 2)
-    scale = torch.rsqrt(var + eps)
-    out = (x - mean) * scale
+    out = off * scale
     out = out if weight is None else out * weight.view(shape)
     out = out if bias is None else out + bias.view(shape)
     return out, mean.view(-1), scale.view(-1)
 
 
+def _layer_norm(
+    x: Tensor, shape: list[int], weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Layer normalisation over the trailing dimensions of `shape`."""
+    off, mean, scale = _centred(x, list(range(x.dim() - len(shape), x.dim())), eps)
+    out = off * scale
+    out = out if weight is None else out * weight
+    out = out if bias is None else out + bias
+    return out, mean, scale
+
+
+def _centred(x: Tensor, dims: list[int], eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """x - mean, the mean, and 1/sqrt(var + eps). The mean is taken twice: on rows that hardly
+    vary, the rounding of a single mean would be scaled up by 1/sqrt(eps)."""
+    first = x.mean(dims, keepdim=True)
+    off = x - first
+    rest = off.mean(dims, keepdim=True)
+    off = off - rest
+    scale = torch.rsqrt((off * off).mean(dims, keepdim=True) + eps)
+    return off, first + rest, scale
+
+
 OWN = {
+    torch.ops.aten.native_layer_norm.default: _layer_norm,
     torch.ops.aten._native_batch_norm_legit.no_stats: _own_statistics,
     torch.ops.aten._native_batch_norm_legit_no_training.default: _batch_norm,
     torch.ops.aten.native_group_norm.default: _group_norm,
