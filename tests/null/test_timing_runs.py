@@ -1,4 +1,4 @@
-"""Disturbances that last for several rounds: they hold less evidence than their number of rounds."""
+"""Disturbances that last for several rounds hold less evidence than their number of rounds."""
 
 from __future__ import annotations
 
