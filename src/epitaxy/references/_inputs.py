@@ -17,29 +17,88 @@ DISTRIBUTIONS = (
     "cancellation",
     "constant_rows",
 )
+SHIFT = 100.0
+KINDS = 8
+"""A tensor of floats with at most this many different values (and two at least) holds labels."""
 
 
-def transform(given: Sequence[Any], distribution: str, seed: int) -> list[Any]:
+def transform(
+    given: Sequence[Any], distribution: str, seed: int, fixed: Sequence[bool]
+) -> list[Any]:
     """`given` redrawn from `distribution`: shapes, dtypes and value domains stay.
 
-    Floats that are all >= 0 stay so, floats within [0, 1] stay within, rows that sum to 1 still
-    do; integers are redrawn within the range seen, booleans with the share seen.
+    "given" itself is left as it is. Otherwise floats that are all >= 0 stay so, floats within
+    [0, 1] stay within, rows that sum to 1 still do, triangles and symmetric matrices stay what
+    they are, labels (few different values) are shuffled by rows. Integers are redrawn within the
+    range seen: permutations stay permutations, rising rows (offsets) rising, with their ends.
+    `fixed` says which inputs are the same under every seed: masks and labels that are, stay.
     """
-    generator = torch.Generator().manual_seed(seed)
-    return [_one(x, distribution, generator) if isinstance(x, torch.Tensor) else x for x in given]
-
-
-def _one(x: torch.Tensor, distribution: str, generator: torch.Generator) -> torch.Tensor:
-    if x.dtype == torch.bool:
-        share = x.double().mean().item()
-        return torch.rand(x.shape, generator=generator) < min(max(share, 0.05), 0.95)
-    if not x.is_floating_point():
-        low, high = int(x.min()), int(x.max())
-        return torch.randint(low, high + 1, x.shape, generator=generator, dtype=x.dtype)
     if distribution == "given":
+        return list(given)
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        _one(x, distribution, generator, same) if isinstance(x, torch.Tensor) else x
+        for x, same in zip(given, fixed, strict=True)
+    ]
+
+
+def _one(
+    x: torch.Tensor, distribution: str, generator: torch.Generator, fixed: bool
+) -> torch.Tensor:
+    if not x.numel():
         return x
+    if x.dtype == torch.bool:
+        return _booleans(x, generator, fixed)
+    if not x.is_floating_point():
+        return _integers(x, generator)
+    if not bool(torch.isfinite(x).all()):
+        return x  # a mask made of infinities
+    if _labels(x):
+        return x if fixed or not x.dim() else _shuffled(x, generator)
     drawn = _float(x.shape, distribution, generator)
-    return _into_domain(drawn, x).to(x.dtype)
+    return _structured(_into_domain(drawn, x), x).to(x.dtype)
+
+
+def _booleans(x: torch.Tensor, generator: torch.Generator, fixed: bool) -> torch.Tensor:
+    if fixed and bool(x.any()) and not bool(x.all()):
+        return x
+    share = x.double().mean().item()
+    return torch.rand(x.shape, generator=generator) < min(max(share, 0.05), 0.95)
+
+
+def _integers(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    low, high = int(x.min()), int(x.max())
+    drawn = torch.randint(low, high + 1, x.shape, generator=generator, dtype=x.dtype)
+    if not x.dim() or x.shape[-1] < 3:
+        return drawn
+    rows = torch.arange(low, low + x.shape[-1], dtype=x.dtype).expand(x.shape)
+    permutes = torch.equal(x.sort(-1).values, rows)
+    rises = bool((x.diff(dim=-1) >= 0).all()) and low < high
+    if permutes and rises:
+        return x  # positions
+    if permutes:
+        return (torch.rand(x.shape, generator=generator).argsort(-1) + low).to(x.dtype)
+    if rises:
+        drawn = drawn.sort(-1).values
+        drawn = drawn.maximum(x[..., :1]).minimum(x[..., -1:])
+        drawn[..., 0], drawn[..., -1] = x[..., 0], x[..., -1]
+    return drawn
+
+
+def _labels(x: torch.Tensor) -> bool:
+    """Whether there are 2 to KINDS different values; a look at the first ones mostly tells."""
+    if x.numel() <= 2 * KINDS:
+        return False
+    return _kinds(x.reshape(-1)[:1024]) <= KINDS and 2 <= _kinds(x) <= KINDS
+
+
+def _kinds(x: torch.Tensor) -> int:
+    unique: Any = torch.unique  # PyTorch gives it no types
+    return int(unique(x).numel())
+
+
+def _shuffled(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return x[torch.randperm(x.shape[0], generator=generator)]
 
 
 def _float(shape: torch.Size, distribution: str, generator: torch.Generator) -> torch.Tensor:
@@ -51,7 +110,7 @@ def _float(shape: torch.Size, distribution: str, generator: torch.Generator) -> 
     if distribution == "tiny":
         return normal * 1e-4
     if distribution == "shifted":
-        return normal + 100.0
+        return normal + SHIFT
     if distribution == "skewed":
         rare = torch.rand(shape, generator=generator) < 1e-3
         return torch.where(rare, normal * 1e4, normal)
@@ -63,14 +122,26 @@ def _float(shape: torch.Size, distribution: str, generator: torch.Generator) -> 
 
 
 def _into_domain(drawn: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
-    if given.numel() == 0:
-        return drawn
     low, high = given.min().item(), given.max().item()
     rows = given.double().sum(-1) if given.dim() else given.double()
     if low >= 0 and given.dim() and torch.allclose(rows, torch.ones_like(rows), atol=1e-4):
-        return torch.softmax(drawn.clamp(-30, 30), -1).clamp_min(1e-12)
+        return torch.softmax((drawn - drawn.amax(-1, True)).clamp_min(-30), -1)
     if low >= 0 and high <= 1:
-        return torch.sigmoid(drawn)
-    if low == -1 and high == 1 and bool((given.abs() == 1).all()):
-        return torch.where(drawn < 0, -1.0, 1.0)
+        # The sigmoid of SHIFT is 1 to the last place: shifted values crowd below 1 instead.
+        middle = drawn.mean().item()
+        return 0.9 + 0.1 * torch.sigmoid(drawn - SHIFT) if middle > SHIFT / 2 else drawn.sigmoid()
     return drawn.abs() if low >= 0 else drawn
+
+
+def _structured(drawn: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+    """Triangular, diagonal and symmetric matrices stay what they are."""
+    if given.dim() < 2 or min(given.shape[-2:]) < 3:
+        return drawn
+    if given.shape[-1] == given.shape[-2] and torch.equal(given, given.mT):
+        drawn = (drawn + drawn.mT) / 2
+    # One look at a corner spares whole matrices the comparison.
+    if not bool(given[..., -1, 0].any()) and torch.equal(given, given.triu()):
+        drawn = drawn.triu()
+    if not bool(given[..., 0, -1].any()) and torch.equal(given, given.tril()):
+        drawn = drawn.tril()
+    return drawn

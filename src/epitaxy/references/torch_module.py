@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,10 @@ from epitaxy.errors import BadProblem
 from epitaxy.problem import ITEM_BYTES, Policy, Problem, TensorSpec, Work
 from epitaxy.references._compare import errors as _errors
 from epitaxy.references._inputs import DISTRIBUTIONS, transform
+from epitaxy.references._memory import available_bytes, memory_guard, out_of_memory
 from epitaxy.references._source import find, policy_beside
+from epitaxy.references._wide import widen, widening
+from epitaxy.references._work import work
 from epitaxy.worker.loading import INIT_SEED, flatten, load_entry
 
 CHECK_SEED = 20_011
@@ -44,7 +45,7 @@ class TorchModules:
         outputs = _examine(live, given, policy)
         parameters = tuple(_spec(t) for t in live.state().values() if t.numel())
         inputs = tuple(_spec(x) if isinstance(x, torch.Tensor) else None for x in given)
-        moved = sum(s.bytes for s in (*inputs, *parameters) if s is not None)
+        flops, read = live.work(given)
         return Problem(
             name=name,
             reference=self.name,
@@ -55,8 +56,8 @@ class TorchModules:
             parameters=parameters,
             policy=policy,
             work=Work(
-                flops=live.flops(given),
-                bytes_read=float(moved),
+                flops=flops,
+                bytes_read=read,
                 bytes_written=float(sum(_spec(t).bytes for t in outputs)),
                 dtype=str(outputs[0].dtype).removeprefix("torch.")
                 if outputs[0].is_floating_point()
@@ -77,6 +78,7 @@ class TorchReference:
         self.model = live.callable
         self._live = live
         self._double: Any = None
+        self._fixed: list[bool] | None = None
         self.notes: list[str] = []
 
     def distributions(self) -> Sequence[str]:
@@ -87,9 +89,16 @@ class TorchReference:
         return DISTRIBUTIONS if floats else DISTRIBUTIONS[:1]
 
     def inputs(self, seed: int, distribution: str = "given") -> list[Any]:
-        """Fresh inputs; integers and booleans vary with the seed too."""
+        """Fresh inputs: the file's own under `seed`, or redrawn within their domain."""
         given = self._live.given(seed)
-        return transform(given, distribution, seed + 1)
+        if distribution == "given":
+            return given
+        if self._fixed is None:
+            self._fixed = [
+                isinstance(x, torch.Tensor) and x.shape == y.shape and _same(x, y)
+                for x, y in zip(given, self._live.given(seed + 1), strict=True)
+            ]
+        return transform(given, distribution, seed + 1, self._fixed)
 
     def init_arguments(self) -> list[Any]:
         """What the module is constructed from."""
@@ -108,24 +117,17 @@ class TorchReference:
         """The outputs in float64; where that cannot run, the honest ones, and a note says so."""
         wide = [x.double() if _floats(x) else x for x in _cloned(inputs)]
         if self._double is None:
-            self._double = self._widen()
+            self._double = widen(self.model)
         try:
-            torch.set_default_dtype(torch.float64)
-            with torch.no_grad():
+            with torch.no_grad(), widening():
                 return flatten(self._double(*wide))
         except (RuntimeError, TypeError) as error:
+            if out_of_memory(error):
+                raise
             note = f"no float64 oracle: {str(error).splitlines()[0]}"
             if note not in self.notes:
                 self.notes.append(note)
-            torch.set_default_dtype(torch.float32)
             return self.run(inputs)
-        finally:
-            torch.set_default_dtype(torch.float32)
-
-    def _widen(self) -> Any:
-        if isinstance(self.model, torch.nn.Module):
-            return copy.deepcopy(self.model).double()
-        return self.model
 
     def compare(
         self, outputs: Sequence[Any], exact: Sequence[Any], honest: Sequence[Any]
@@ -191,8 +193,11 @@ class _Live:
         if not (isinstance(target, type) and issubclass(target, torch.nn.Module)):
             return target
         try:
-            torch.manual_seed(INIT_SEED)
-            return target(*self.init).eval()
+            with memory_guard(self.name):
+                torch.manual_seed(INIT_SEED)
+                return target(*self.init).eval()
+        except BadProblem:
+            raise
         except Exception as error:
             raise BadProblem(
                 f"{self.name}: {self.entry}(*get_init_inputs()) raises {_line(error)}",
@@ -214,7 +219,7 @@ class _Live:
         try:
             made = make()
         except Exception as error:
-            if "alloc" in str(error).lower() or isinstance(error, MemoryError):
+            if out_of_memory(error):
                 raise BadProblem(
                     f"{self.name}: its inputs need more memory than there is", "make them smaller"
                 ) from None
@@ -230,52 +235,19 @@ class _Live:
         torch.manual_seed(seed)
         if self._specs is not None and "get_inputs" not in self.module:
             return [_drawn(shape, dtype) for shape, dtype in self._specs.values()]
-        with _memory_guard(self.name):
+        with memory_guard(self.name):
             made = self._list("get_inputs")
         return [x.detach().contiguous() if isinstance(x, torch.Tensor) else x for x in made]
 
-    def flops(self, given: Sequence[Any]) -> float:
-        """Flops of contractions (two per multiply-add), as PyTorch's counter sees them."""
-        from torch.utils.flop_counter import FlopCounterMode
-
+    def work(self, given: Sequence[Any]) -> tuple[float, float]:
+        """Flops of contractions, and bytes of inputs and parameters that one call reads."""
+        own, state = _cloned(given), list(self.state().values())
         try:
-            with torch.no_grad(), FlopCounterMode(display=False) as counter:
-                self.callable(*_cloned(given))
-        except (RuntimeError, NotImplementedError):
-            return 0.0
-        return float(counter.get_total_flops())
-
-
-class _memory_guard:  # noqa: N801 - reads as a statement
-    """Turn an allocation beyond the memory there is into BadProblem, before the system swaps."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __enter__(self) -> None:
-        import resource
-
-        self.old = resource.getrlimit(resource.RLIMIT_AS)
-        with open("/proc/self/statm") as file:
-            used = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        limit = used + available_bytes()
-        if self.old[1] == resource.RLIM_INFINITY or limit < self.old[1]:
-            resource.setrlimit(resource.RLIMIT_AS, (limit, self.old[1]))
-
-    def __exit__(self, *_: object) -> None:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, self.old)
-
-
-def available_bytes() -> int:
-    """Memory that can still be taken, in bytes (Linux's MemAvailable)."""
-    try:
-        with open("/proc/meminfo") as file:
-            rows = dict(line.split(":", 1) for line in file)
-        return int(rows["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+            return work(self.callable, own, state)
+        except (RuntimeError, NotImplementedError, TypeError):
+            # Not every operator can be watched: then all bytes count, and no flops.
+            tensors = [x for x in (*own, *state) if isinstance(x, torch.Tensor)]
+            return 0.0, float(sum(t.numel() * t.element_size() for t in tensors))
 
 
 def _examine(live: _Live, given: list[Any], policy: Policy) -> list[Any]:
@@ -293,8 +265,10 @@ def _examine(live: _Live, given: list[Any], policy: Policy) -> list[Any]:
     for _ in range(2):
         own = _cloned(given)
         try:
-            with torch.no_grad():
+            with memory_guard(live.name), torch.no_grad():
                 result = live.callable(*own)
+        except BadProblem:
+            raise
         except Exception as error:
             raise BadProblem(
                 f"{live.name}: the reference raises {_line(error)}", "make it run on get_inputs()"

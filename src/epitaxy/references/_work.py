@@ -1,0 +1,83 @@
+"""The work that a computation implies: contraction flops, and input bytes that it really reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+_LOOK_UPS = ("embedding", "index", "index_select", "gather", "take", "_unsafe_index")
+_BAGS = ("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
+_PICKS = ("nll_loss_forward", "nll_loss2d_forward")
+
+
+def work(
+    function: Callable[..., Any], given: Sequence[Any], state: Sequence[torch.Tensor]
+) -> tuple[float, float]:
+    """(flops of contractions, bytes of inputs and parameters read) of one call.
+
+    Flops are two per multiply-add, as PyTorch's counter sees them. Bytes count once what
+    operators read of each tensor: a slice counts as itself, a table as the rows that are looked
+    up, what is never read as nothing. Raises whatever the function raises.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    reads = _Reads([x for x in (*given, *state) if isinstance(x, torch.Tensor)])
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), reads, counter:
+        function(*given)
+    return float(counter.get_total_flops()), float(reads.total())
+
+
+class _Reads(TorchDispatchMode):
+    """Adds up what operators read of some storages."""
+
+    def __init__(self, tensors: Sequence[torch.Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._sizes = {_key(t): t.numel() * t.element_size() for t in tensors}
+        self._read = dict.fromkeys(self._sizes, 0)
+
+    def total(self) -> int:
+        """Bytes read, each byte of a tensor at most once."""
+        return sum(min(read, self._sizes[key]) for key, read in self._read.items())
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        aliases = [a.alias_info for a in func._schema.arguments if a.alias_info is not None]
+        if any(not a.is_write for a in aliases):
+            return result  # a view reads nothing
+        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        for place, tensor in enumerate(tensors):
+            if _key(tensor) in self._read:
+                whole = place or not _partial(func)
+                part = _bytes(tensor) if whole else _part(func, tensors, result)
+                self._read[_key(tensor)] += part
+        return result
+
+
+def _partial(func: Any) -> bool:
+    return func._overloadpacket.__name__ in (*_LOOK_UPS, *_BAGS, *_PICKS)
+
+
+def _part(func: Any, tensors: Sequence[torch.Tensor], result: Any) -> int:
+    """Bytes that a look-up reads of its first tensor."""
+    name = func._overloadpacket.__name__
+    if name in _LOOK_UPS:
+        return _bytes(result)
+    count = tensors[1].numel()
+    row = tensors[0][0].numel() if name in _BAGS and tensors[0].dim() else 1
+    return count * row * tensors[0].element_size()
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _key(tensor: torch.Tensor) -> int:
+    return int(tensor.untyped_storage().data_ptr())
