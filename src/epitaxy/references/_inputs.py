@@ -18,6 +18,7 @@ DISTRIBUTIONS = (
     "constant_rows",
 )
 SHIFT = 100.0
+PARTS = 16
 KINDS = 8
 """A tensor of floats with at most this many different values (and two at least) holds labels."""
 
@@ -40,6 +41,29 @@ def transform(
         _one(x, distribution, generator, same) if isinstance(x, torch.Tensor) else x
         for x, same in zip(given, fixed, strict=True)
     ]
+
+
+def blend(first: Sequence[Any], second: Sequence[Any], seed: int) -> list[Any]:
+    """`first` with a stretch of each tensor of floats from `second`: 1 of its PARTS along dim 0.
+
+    Both are inputs of one problem, so that domains hold within every row. Matrices with a
+    structure that rows do not carry (symmetric ones) stay `first`'s.
+    """
+    place = torch.Generator().manual_seed(seed)
+    return [_blended(a, b, place) for a, b in zip(first, second, strict=True)]
+
+
+def _blended(a: Any, b: Any, generator: torch.Generator) -> Any:
+    if not isinstance(a, torch.Tensor) or not a.is_floating_point() or not a.dim():
+        return a
+    if a.shape != b.shape or (a.dim() >= 2 and a.shape[-1] == a.shape[-2] and torch.equal(a, a.mT)):
+        return a
+    rows = a.shape[0]
+    length = -(-rows // PARTS)
+    start = int(torch.randint(0, rows - length + 1, (), generator=generator))
+    mixed = a.clone()
+    mixed[start : start + length] = b[start : start + length]
+    return mixed
 
 
 def _one(

@@ -11,7 +11,7 @@ import torch
 from epitaxy.errors import BadProblem
 from epitaxy.problem import ITEM_BYTES, Policy, Problem, TensorSpec, Work
 from epitaxy.references._compare import errors as _errors
-from epitaxy.references._inputs import DISTRIBUTIONS, transform
+from epitaxy.references._inputs import DISTRIBUTIONS, blend, transform
 from epitaxy.references._memory import available_bytes, memory_guard, out_of_memory
 from epitaxy.references._source import find, policy_beside
 from epitaxy.references._wide import widen, widening
@@ -99,6 +99,10 @@ class TorchReference:
                 for x, y in zip(given, self._live.given(seed + 1), strict=True)
             ]
         return transform(given, distribution, seed + 1, self._fixed)
+
+    def blend(self, first: Sequence[Any], second: Sequence[Any], seed: int) -> list[Any]:
+        """`first` with a short stretch of each tensor from `second`, at a place set by `seed`."""
+        return blend(first, second, seed)
 
     def init_arguments(self) -> list[Any]:
         """What the module is constructed from."""
@@ -311,8 +315,7 @@ def _spec(x: torch.Tensor) -> TensorSpec:
 def _same(a: Any, b: Any) -> bool:
     if not isinstance(a, torch.Tensor):
         return True
-    same = (a == b) | ((a != a) & (b != b))
-    return bool(same.all())
+    return torch.equal(a, b) or bool(((a == b) | ((a != a) & (b != b))).all())
 
 
 def _floats(x: Any) -> bool:

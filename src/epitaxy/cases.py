@@ -1,0 +1,88 @@
+"""Cases: the secret inputs that a candidate is judged on, with their exact outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}
+LEAST_EPS = 16
+"""Errors below this many units of the last place are never held against a candidate."""
+KEPT_BYTES = 6 << 30
+BLEND = -1
+"""The case that is one of the timed ones but for a stretch of each input."""
+TOO_FAR = 0.05
+"""Where honest code itself errs by more than this, inputs can judge nobody."""
+
+
+class Case:
+    """Secret inputs with their exact outputs and the honest implementation's error."""
+
+    def __init__(self, reference: Any, distribution: str, inputs: Sequence[Any]) -> None:
+        self.distribution = distribution
+        self.inputs = inputs
+        self.honest = reference.run(inputs)
+        self.exact = reference.oracle(inputs)
+        self.unusable = reference.unusable(self.exact, self.honest)
+        self.honest_error = reference.compare(self.honest, self.exact, self.honest)[1]
+        if not self.unusable and self.honest_error > TOO_FAR:
+            self.unusable = f"honest code itself errs by {self.honest_error:.1g}"
+
+
+class Cases:
+    """The cases of one problem, made when first wanted and kept while memory allows.
+
+    Numbers 0 and 1 are the file's own inputs under two seeds, then come the reference's other
+    distributions in order; BLEND is case 0 with a stretch of case 1. `note(check, message)` hears
+    about distributions that cannot judge anybody.
+    """
+
+    def __init__(self, reference: Any, seed: int, note: Callable[[str, str], None]) -> None:
+        self.names = ["given", *reference.distributions()]
+        self._reference, self._seed, self._note = reference, seed, note
+        self._made: dict[int, Case] = {}
+        self._dropped: set[int] = set()
+
+    @property
+    def count(self) -> int:
+        """How many cases there are, the blend apart."""
+        return len(self.names)
+
+    def get(self, number: int) -> Case:
+        """The case of that number."""
+        if number not in self._made:
+            made = self._make(number)
+            specs = (*self._reference.problem.inputs, *self._reference.problem.outputs)
+            each = 3 * sum(s.bytes for s in specs if s)
+            if number > 3 and each * len(self._made) > KEPT_BYTES:
+                return made
+            self._made[number] = made
+        return self._made[number]
+
+    def usable(self, number: int) -> bool:
+        """Whether a case can judge anybody; one that cannot is noted once, with the reason."""
+        if number <= 1:
+            return True
+        if number in self._dropped:
+            return False
+        try:
+            reason = self.get(number).unusable
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            reason = f"the reference raises {str(error).strip().splitlines()[0][:120]}"
+        if reason:
+            self._dropped.add(number)
+            self._note("inputs", f"{self.names[number]} inputs are not judged: {reason}")
+        return not reason
+
+    def limit(self, case: Case) -> float:
+        """The error allowed on a case: the policy's multiple of what honest code gets."""
+        problem = self._reference.problem
+        eps = max((EPS[s.dtype] for s in problem.outputs if s.dtype in EPS), default=0.0)
+        return float(max(problem.policy.error_ratio * case.honest_error, LEAST_EPS * eps))
+
+    def _make(self, number: int) -> Case:
+        if number == BLEND:
+            first, second = self.get(0).inputs, self.get(1).inputs
+            return Case(self._reference, "given", self._reference.blend(first, second, self._seed))
+        name = self.names[number]
+        return Case(self._reference, name, self._reference.inputs(self._seed + 1 + number, name))
