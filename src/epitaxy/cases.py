@@ -44,6 +44,20 @@ class Cases:
         self._dropped: set[int] = set()
 
     @property
+    def problem(self) -> Any:
+        """The problem whose cases these are."""
+        return self._reference.problem
+
+    def unseen(self, seed: int) -> Sequence[Any]:
+        """Inputs that no call has seen, for timing only: nothing is known of their outputs."""
+        first, second = self.get(0).inputs, self.get(1).inputs
+        return self._reference.unseen(first, second, seed)  # type: ignore[no-any-return]
+
+    def error(self, outputs: Sequence[Any], case: Case) -> float:
+        """The normalised error of `outputs` on `case`; inf when a special value is wrong."""
+        return float(self._reference.compare(outputs, case.exact, case.honest)[0])
+
+    @property
     def count(self) -> int:
         """How many cases there are, the blend apart."""
         return len(self.names)

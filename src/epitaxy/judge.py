@@ -16,8 +16,9 @@ from typing import Any
 
 from epitaxy import timing
 from epitaxy.candidate import Candidate
-from epitaxy.cases import BLEND, Cases
+from epitaxy.cases import Cases
 from epitaxy.errors import BadInput, MachineFault, PluginError
+from epitaxy.guards import Manners, Refused, Watch, refusal, switched_off
 from epitaxy.machine import Job, WorkerFailure
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem, load, open_reference
@@ -28,14 +29,8 @@ from epitaxy.toolchain import Build
 from epitaxy.verdict import ErrorRow, Finding, Floor, Verdict
 
 TIMED_SLOTS = 2
-
-
-class Refused(Exception):
-    """A stage's refusal: the verdict's status and why."""
-
-    def __init__(self, status: str, reason: str, finding: Finding | None = None) -> None:
-        super().__init__(reason)
-        self.status, self.reason, self.finding = status, reason, finding
+LOOKS = 5
+"""How often the strongest baseline is watched, for candidates to be measured by."""
 
 
 class Judge:
@@ -49,7 +44,9 @@ class Judge:
         baselines: Sequence[str] | None = None,
         cache: Path | None = None,
         report: Callable[[str], None] = lambda _: None,
+        without: Sequence[str] = (),
     ) -> None:
+        self._off = switched_off(without, plugins("checks").names())
         self.problem = problem
         self.machine = machine
         self.notes: list[Finding] = []
@@ -63,8 +60,16 @@ class Judge:
         self._times: dict[str, float] = {}
         self.cases = Cases(self.reference, secrets.randbits(40), self._note)
         self._ready = False
+        self._model = Manners()
+        for name in sorted(self._off):
+            message = f"the guard {name} was off: this verdict proves less"
+            self.notes.append(Finding(check=name, severity="warning", message=message))
         self._machine_digest = FrozenDict[str](machine.fingerprint())
         self.machine_digest = _digest(self._machine_digest)
+
+    def on(self, guard: str) -> bool:
+        """Whether a guard or static check is in force."""
+        return guard not in self._off
 
     # -- baselines ------------------------------------------------------------------------------
 
@@ -84,6 +89,15 @@ class Judge:
         rng = random.Random(secrets.randbits(64))
         sample = timing.interleave(self._workers, self._slots(), timing.plan("screen"), rng)
         self._times = {name: timing.median(s) for name, s in sample.items()}
+        model = Watch(
+            self.cases,
+            self._workers[min(self._times, key=self._times.__getitem__)],
+            self._slots(),
+            lambda name: name in ("repeats", "witness") and self.on(name),
+        )
+        for _ in range(LOOKS):
+            model.look()
+        self._model = model.manners
         self._ready = True
         return self._times
 
@@ -167,7 +181,7 @@ class Judge:
         )
 
     def _static(self, candidate: Candidate, facts: dict[str, Any]) -> None:
-        for name in plugins("checks").names():
+        for name in filter(self.on, plugins("checks").names()):
             for finding in plugins("checks").get(name).check(candidate, self.problem):
                 if finding.severity == "refusal":
                     raise Refused("refused", f"{finding.check}: {finding.message}", finding)
@@ -186,7 +200,7 @@ class Judge:
     def _measure(self, build: Build, chosen: Plan, facts: dict[str, Any]) -> None:
         parties = self._parties(chosen)
         samples: dict[str, list[float]] = {}
-        job = Job(problem=self.problem, folder=build.folder)
+        job = Job(problem=self.problem, folder=build.folder, without=tuple(sorted(self._off)))
         for process in range(chosen.processes):
             with contextlib.ExitStack() as stack:
                 worker = stack.enter_context(self.machine.start(job))
@@ -215,6 +229,7 @@ class Judge:
         rows: list[ErrorRow] = []
         total = self.cases.count
         numbers = range(total) if not chosen.cases else range(min(total, chosen.cases + 1))
+        numbers = numbers if self.on("distributions") else range(2)
         for number in numbers:
             if not self.cases.usable(number):
                 continue
@@ -224,7 +239,7 @@ class Judge:
                 worker.write(slot, case.inputs)
             worker.burst([slot])
             outputs = worker.outputs()
-            error, _ = self.reference.compare(outputs, case.exact, case.honest)
+            error = self.cases.error(outputs, case) if self.on("oracle") else 0.0
             row = ErrorRow(
                 distribution=case.distribution, error=error,
                 honest=case.honest_error, limit=self.cases.limit(case),
@@ -237,43 +252,27 @@ class Judge:
                     f"error {error:.2g} on {case.distribution} inputs; "
                     f"honest code gets {case.honest_error:.2g}, the limit is {row.limit:.2g}",
                 )
-            after = worker.inputs(slot)
-            if not self.reference.same(
+            after = worker.inputs(slot) if self.on("inputs") else []
+            if after and not self.reference.same(
                 [x for x in after if x is not None], [x for x in case.inputs if hasattr(x, "dtype")]
             ):
-                raise self._refusal("inputs", "it writes to its inputs", "write to fresh tensors")
+                raise refusal("inputs", "it writes to its inputs", "write to fresh tensors")
         for slot in self._slots():
             worker.write(slot, self.cases.get(slot).inputs)
         return rows
 
-    def _refusal(self, check: str, message: str, mend: str) -> Refused:
-        finding = Finding(check=check, severity="refusal", message=message, mend=mend)
-        return Refused("refused", f"{check}: {message}", finding)
-
     def _timed(self, workers: dict[str, Any], chosen: Plan) -> dict[str, list[float]]:
         rng = random.Random(secrets.randbits(64))
         watched = {rng.randrange(5), *rng.sample(range(chosen.rounds), chosen.rechecks)}
-        ours = {n: dict(enumerate(self._slots())) for n in workers if n.startswith("candidate")}
-        last: dict[str, int] = {}
-
-        def recheck(name: str, slot: int) -> None:
-            case = self.cases.get(ours[name][slot])
-            error, _ = self.reference.compare(workers[name].outputs(), case.exact, case.honest)
-            if not error <= self.cases.limit(case):
-                raise Refused("incorrect", f"a timed call gave a wrong result (error {error:.2g})")
+        watches = {
+            name: Watch(self.cases, worker, self._slots(), self.on)
+            for name, worker in workers.items()
+            if name.startswith("candidate")
+        }
 
         def after(number: int, name: str, slot: int) -> None:
-            if name not in ours:
-                return
-            if number not in watched:
-                last[name] = slot
-                return
-            recheck(name, slot)
-            last.pop(name, None)
-            # Fresh contents at the same addresses: what was kept from earlier calls is stale now.
-            for place in self._slots():
-                ours[name][place] = rng.choice([n for n in (0, 1, BLEND) if n != ours[name][place]])
-                workers[name].write(place, self.cases.get(ours[name][place]).inputs)
+            if name in watches:
+                watches[name].after(slot, number in watched)
 
         def hopeless(samples: Any) -> bool:
             if chosen.processes > 1:
@@ -282,8 +281,9 @@ class Judge:
             return timing.median(samples["candidate"]) > 3 * min(others)
 
         samples = timing.interleave(workers, self._slots(), chosen, rng, after, hopeless)
-        for name, slot in last.items():
-            recheck(name, slot)
+        for name, watch in watches.items():
+            watch.recheck()
+            watch.conclude(timing.median(samples[name]), self._model)
         return samples
 
     def _conclude(self, samples: dict[str, list[float]], facts: dict[str, Any]) -> None:
@@ -292,8 +292,8 @@ class Judge:
         limit = self.floor()
         # Bytes must move whatever the algebra; flops can be saved by a better formula.
         moved = limit.replace(time_s=limit.memory_s, compute_s=0.0)
-        if below_physics(time_s, moved):
-            raise self._refusal(
+        if self.on("physics") and below_physics(time_s, moved):
+            raise refusal(
                 "physics",
                 f"{time_s * 1e6:.1f} us is far below the floor of {moved.time_s * 1e6:.1f} us",
                 "it skips work, or the probe is stale: run epitaxy probe",

@@ -16,7 +16,7 @@ class Job(Record):
     """What a worker process shall hold: a built candidate's folder, or a baseline by name.
 
     Exactly one of `folder` and `baseline` is set. `trusted` workers (baselines) are not confined.
-    `preload` names libraries to preload, `environment` extra variables.
+    `environment` holds extra variables; `without` names guards that are off (judge.GUARDS).
     """
 
     problem: Problem
@@ -24,6 +24,7 @@ class Job(Record):
     baseline: str = ""
     environment: FrozenDict[str] = FrozenDict()
     threads: int = 0
+    without: tuple[str, ...] = ()
 
 
 class WorkerFailure(Exception):

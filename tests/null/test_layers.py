@@ -16,9 +16,9 @@ LAYERS = (
     "record",
     "problem chip candidate verdict",
     "plugin toolchain machine check proposer",
-    "cases timing roofline sandbox compiler product worker probe chip_facts",
+    "timing roofline sandbox compiler product worker probe chip_facts",
     "toolchains machines checks proposers references baselines",
-    "judge ledger study replay",
+    "cases guards judge ledger study replay",
     "report report_charts report_page chip_report progress doctor",
     "cli commands testing __init__",
 )

@@ -111,6 +111,30 @@ class LocalWorker:
             self._call_s = max(seconds / len(slots), 1e-9)
         return seconds
 
+    def witness(self, slots: Sequence[int]) -> float:
+        """As `burst`, with every call's outputs in the broker's memory when the clock stops.
+
+        At most `witnessed` calls; then `seen(number)` gives their outputs.
+        """
+        self._arena.poison()
+        return self._burst(slots, Op.WITNESS)
+
+    @property
+    def witnessed(self) -> int:
+        """How many calls one witnessed burst can hold."""
+        return self._arena.layout.sets
+
+    def seen(self, number: int) -> list[Any]:
+        """The outputs of call `number` of the last witnessed burst."""
+        return self._arena.outputs(number)
+
+    def busy_s(self, wait_s: float) -> float:
+        """Processor time (s) that it uses in `wait_s` seconds during which it has nothing to do."""
+        self.rest()
+        before = _realtime.processor_s(self.pid)
+        time.sleep(wait_s)
+        return _realtime.processor_s(self.pid) - before
+
     def outputs(self) -> list[Any]:
         """The last call's outputs. Raises WorkerFailure("incorrect") when they cannot be it."""
         self._arena.poison()
@@ -149,11 +173,11 @@ class LocalWorker:
         self._arena.close()
         os.close(self._errors)
 
-    def _burst(self, slots: Sequence[int]) -> float:
+    def _burst(self, slots: Sequence[int], op: Op = Op.ARM) -> float:
         arm = struct.pack(f"<{len(slots)}H", *slots)
         first = not self._warm and bool(slots)
         with self._machine.turn(self):
-            self._ask(Op.ARM, arm, self._limits.baseline_s if first else self._limits.load_s)
+            self._ask(op, arm, self._limits.baseline_s if first else self._limits.load_s)
             self._warm = self._warm or bool(slots)
             expected_s = self._call_s * len(slots)
             limit_s = self._limits.burst_s + 4 * expected_s

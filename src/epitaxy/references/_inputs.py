@@ -53,6 +53,25 @@ def blend(first: Sequence[Any], second: Sequence[Any], seed: int) -> list[Any]:
     return [_blended(a, b, place) for a, b in zip(first, second, strict=True)]
 
 
+def unseen(first: Sequence[Any], second: Sequence[Any], seed: int) -> list[Any]:
+    """`first` with 1 of PARTS of each tensor's elements from `second`, at any place.
+
+    Rows are cut, so that properties of rows (a sum of 1) are lost: for timing, not for judging.
+    """
+    place = torch.Generator().manual_seed(seed)
+    return [_mixed(a, b, place) for a, b in zip(first, second, strict=True)]
+
+
+def _mixed(a: Any, b: Any, generator: torch.Generator) -> Any:
+    if not isinstance(a, torch.Tensor) or a.shape != b.shape or not a.numel():
+        return a
+    length = -(-a.numel() // PARTS)
+    start = int(torch.randint(0, a.numel() - length + 1, (), generator=generator))
+    mixed = a.clone(memory_format=torch.contiguous_format)
+    mixed.view(-1)[start : start + length] = b.reshape(-1)[start : start + length]
+    return mixed
+
+
 def _blended(a: Any, b: Any, generator: torch.Generator) -> Any:
     if not isinstance(a, torch.Tensor) or not a.is_floating_point() or not a.dim():
         return a

@@ -11,7 +11,7 @@ import torch
 from epitaxy.errors import BadProblem
 from epitaxy.problem import ITEM_BYTES, Policy, Problem, TensorSpec, Work
 from epitaxy.references._compare import errors as _errors
-from epitaxy.references._inputs import DISTRIBUTIONS, blend, transform
+from epitaxy.references._inputs import DISTRIBUTIONS, blend, transform, unseen
 from epitaxy.references._memory import available_bytes, memory_guard, out_of_memory
 from epitaxy.references._source import find, policy_beside
 from epitaxy.references._wide import widen, widening
@@ -103,6 +103,10 @@ class TorchReference:
     def blend(self, first: Sequence[Any], second: Sequence[Any], seed: int) -> list[Any]:
         """`first` with a short stretch of each tensor from `second`, at a place set by `seed`."""
         return blend(first, second, seed)
+
+    def unseen(self, first: Sequence[Any], second: Sequence[Any], seed: int) -> list[Any]:
+        """Inputs that differ from both, set by `seed`; for timing only."""
+        return unseen(first, second, seed)
 
     def init_arguments(self) -> list[Any]:
         """What the module is constructed from."""

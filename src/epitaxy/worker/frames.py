@@ -27,6 +27,7 @@ class Op(enum.IntEnum):
     ARM = 3
     GO = 4
     OUTPUTS = 5
+    WITNESS = 6
     HELLO = 16
     DONE = 17
     FAIL = 18
@@ -61,12 +62,21 @@ class Place:
 
 @dataclass(frozen=True)
 class Layout:
-    """Input slots, then the outputs, then the end. Non-tensor inputs stand as None."""
+    """Input slots, then `sets` areas for outputs. Non-tensor inputs stand as None.
+
+    `outputs` is the first area; each further one lies `stride` bytes on.
+    """
 
     slots: tuple[tuple[Place | None, ...], ...]
     outputs: tuple[Place, ...]
     outputs_at: int
     bytes: int
+    sets: int = 1
+    stride: int = 0
+
+    def outputs_of(self, number: int) -> tuple[Place, ...]:
+        """The places of one area for outputs."""
+        return tuple(Place(p.offset + number * self.stride, p.dtype, p.shape) for p in self.outputs)
 
     def to_json(self) -> str:
         """Text that `from_json` reads."""
@@ -74,14 +84,14 @@ class Layout:
         def plain(places: Sequence[Place | None]) -> list[list[object] | None]:
             return [None if p is None else [p.offset, p.dtype, list(p.shape)] for p in places]
 
-        return json.dumps(
-            [[plain(s) for s in self.slots], plain(self.outputs), self.outputs_at, self.bytes]
-        )
+        slots = [plain(s) for s in self.slots]
+        rest = [self.outputs_at, self.bytes, self.sets, self.stride]
+        return json.dumps([slots, plain(self.outputs), *rest])
 
     @staticmethod
     def from_json(text: str) -> Layout:
         """The layout that `to_json` wrote."""
-        slots, outputs, at, size = json.loads(text)
+        slots, outputs, *rest = json.loads(text)
 
         def place(p: list[object] | None) -> Place | None:
             return p and Place(p[0], p[1], tuple(p[2]))  # type: ignore[return-value,arg-type]
@@ -89,8 +99,7 @@ class Layout:
         return Layout(
             tuple(tuple(place(p) for p in s) for s in slots),
             tuple(place(p) for p in outputs),  # type: ignore[misc]
-            at,
-            size,
+            *rest,
         )
 
 
