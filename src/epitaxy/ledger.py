@@ -1,8 +1,8 @@
 """Ledger: the append-only store of problems, candidates, verdicts and machines.
 
 One SQLite file in WAL mode. Sources are kept once by content; every record is read back against
-its digest, so that an edit shows. Two processes may write at once; a killed one loses at most
-what it was about to write.
+its digest and every row is linked in a chain (`chain.py`), so that an edit shows. Two processes
+may write at once; a killed one loses at most what it was about to write.
 """
 
 from __future__ import annotations
@@ -16,23 +16,29 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
+from epitaxy import chain
 from epitaxy.candidate import Candidate
 from epitaxy.errors import BadInput, LedgerError, UnknownName
 from epitaxy.problem import Problem
 from epitaxy.record import FrozenDict, Record, canonical, digest_text
 from epitaxy.verdict import Verdict
 
-SCHEMA = 1
+SCHEMA = 2
 SWITCH_TRIES, SWITCH_PAUSE_S = 500, 0.02
 R = TypeVar("R", bound=Record)
 Judged = tuple[Candidate, Verdict]
 
 
 class Ledger:
-    """The store; a context manager. Raises LedgerError for whatever the file system refuses."""
+    """The store; a context manager. Raises LedgerError for whatever the file system refuses.
+
+    `adopted`: how many rows of an older ledger this opening chained; nothing vouches for what
+    happened to them before.
+    """
 
     def __init__(self, path: Path | str | None = None) -> None:
         self.path = Path(path) if path else self.default_path()
+        self.adopted = 0
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, timeout=30, check_same_thread=False)
@@ -56,7 +62,20 @@ class Ledger:
         self._db.execute("pragma foreign_keys = on")
         if version < SCHEMA:
             sql = (resources.files("epitaxy") / "ledger.sql").read_text(encoding="utf-8")
-            self._db.executescript(f"begin immediate;{sql}pragma user_version = {SCHEMA};commit;")
+            self._db.executescript(f"begin immediate;{sql}commit;")
+            self._begin_chain()
+
+    def _begin_chain(self) -> None:
+        """Link what is there already, once: the version tells whether another process did."""
+        self._db.execute("begin immediate")
+        try:
+            if self._db.execute("pragma user_version").fetchone()[0] < SCHEMA:
+                self.adopted = chain.adopt(self._db)
+                self._db.execute(f"pragma user_version = {SCHEMA}")
+            self._db.execute("commit")
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("rollback")
 
     def _use_wal(self) -> None:
         """SQLite's own waiting does not cover this switch: two first openers would collide."""
@@ -90,11 +109,16 @@ class Ledger:
         """Close the file."""
         self._db.close()
 
-    def _write(self, statements: list[tuple[str, tuple[Any, ...]]]) -> None:
+    def _write(self, rows: list[tuple[str, dict[str, Any]]]) -> None:
+        """Insert (table, columns) in one transaction, each new row with its link."""
         try:
             self._db.execute("begin immediate")
-            for sql, values in statements:
-                self._db.execute(sql, values)
+            for table, columns in rows:
+                marks = ", ".join("?" * len(columns))
+                sql = f"insert or ignore into {table} ({', '.join(columns)}) values ({marks})"
+                done = self._db.execute(sql, tuple(columns.values()))
+                if done.rowcount:
+                    chain.add(self._db, table, columns.get("digest") or str(done.lastrowid))
             self._db.execute("commit")
         except sqlite3.Error as error:
             if self._db.in_transaction:
@@ -111,45 +135,47 @@ class Ledger:
 
     def add_problem(self, problem: Problem) -> None:
         """Store a problem; a known one is left alone."""
-        row = (problem.digest, problem.name, canonical(problem))
-        self._write([("insert or ignore into problems (digest, name, body) values (?, ?, ?)", row)])
+        row = {"digest": problem.digest, "name": problem.name, "body": canonical(problem)}
+        self._write([("problems", row)])
 
     def add_candidate(self, candidate: Candidate) -> None:
         """Store a candidate, its sources once by content. Its problem must be known."""
-        body = candidate.to_dict()
         kept = {name: digest_text(text) for name, text in candidate.files.items()}
-        body["files"] = kept
-        sources = [
-            ("insert or ignore into sources (digest, content) values (?, ?)", (kept[n], t.encode()))
-            for n, t in candidate.files.items()
+        body = canonical(candidate.to_dict() | {"files": kept})
+        rows: list[tuple[str, dict[str, Any]]] = [
+            ("sources", {"digest": kept[name], "content": text.encode()})
+            for name, text in candidate.files.items()
         ]
-        row = (candidate.digest, candidate.problem, canonical(body))
-        sql = "insert or ignore into candidates (digest, problem, body) values (?, ?, ?)"
-        self._write([*sources, (sql, row)])
+        row = {"digest": candidate.digest, "problem": candidate.problem, "body": body}
+        self._write([*rows, ("candidates", row)])
 
     def add_machine(self, fingerprint: Mapping[str, str]) -> str:
         """Store a machine's fingerprint; its digest."""
         body = canonical(FrozenDict[str](fingerprint))
         digest = digest_text(body)
-        self._write(
-            [("insert or ignore into machines (digest, body) values (?, ?)", (digest, body))]
-        )
+        self._write([("machines", {"digest": digest, "body": body})])
         return digest
 
     def add_verdict(self, verdict: Verdict) -> None:
         """Store a verdict. Its candidate must be known."""
-        row = (verdict.digest, verdict.candidate, verdict.problem, verdict.machine, verdict.plan,
-               verdict.status, canonical(verdict))  # fmt: skip
-        sql = (
-            "insert or ignore into verdicts (digest, candidate, problem,"
-            " machine, plan, status, body) values (?, ?, ?, ?, ?, ?, ?)"
-        )
-        self._write([(sql, row)])
+        names = chain.COLUMNS["verdicts"]
+        row = {name: getattr(verdict, name) for name in ("digest", *names)}
+        self._write([("verdicts", row | {"body": canonical(verdict)})])
 
     def add_event(self, problem: str, kind: str, unix_s: float, **body: Any) -> None:
         """Store a dated remark about a study."""
-        row = (problem, kind, unix_s, canonical(body))
-        self._write([("insert into events (problem, kind, unix_s, body) values (?, ?, ?, ?)", row)])
+        row = {"problem": problem, "kind": kind, "unix_s": unix_s, "body": canonical(body)}
+        self._write([("events", row)])
+
+    def audit(self, head: str = "") -> chain.Audit:
+        """Whether every row is linked, unaltered and in its place; see `epitaxy.chain`.
+
+        `head`: a digest kept from an earlier audit, which must still be in the chain.
+        """
+        try:
+            return chain.audit(self._db, head)
+        except sqlite3.Error as error:
+            raise self._error(error) from None
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -262,7 +288,7 @@ def _prefix(text: str) -> str:
 
 
 def _checked(kind: type[R], digest: str, data: Any) -> R:
-    record = kind.from_dict(data)
-    if record.digest != digest:
+    # The text as stored counts: a later version may know more fields than the one that wrote it.
+    if chain.record_digest(kind.__name__, data) != digest:
         raise LedgerError(f"{kind.__name__.lower()} {digest[:12]} was edited", "restore the ledger")
-    return record
+    return kind.from_dict(data)

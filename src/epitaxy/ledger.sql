@@ -47,6 +47,17 @@ create table if not exists events (
 ) strict;
 create index if not exists events_by_problem on events (problem);
 
+-- One link for each row above; see chain.py. autoincrement remembers the last number ever given.
+create table if not exists chain (
+  number integer primary key autoincrement,
+  kind text not null,
+  key text not null,
+  content text not null,
+  digest text not null unique
+) strict;
+
+create trigger if not exists chain_stay before update on chain begin select raise(abort, 'append-only'); end;
+create trigger if not exists chain_kept before delete on chain begin select raise(abort, 'append-only'); end;
 create trigger if not exists problems_stay before update on problems begin select raise(abort, 'append-only'); end;
 create trigger if not exists sources_stay before update on sources begin select raise(abort, 'append-only'); end;
 create trigger if not exists candidates_stay before update on candidates begin select raise(abort, 'append-only'); end;

@@ -18,7 +18,7 @@ LAYERS = (
     "plugin toolchain machine check proposer",
     "timing roofline sandbox compiler product worker probe chip_facts",
     "toolchains machines checks proposers references baselines",
-    "cases guards judge ledger study replay",
+    "cases guards chain judge ledger study replay",
     "report report_charts report_page chip_report progress doctor",
     "cli commands testing __init__",
 )

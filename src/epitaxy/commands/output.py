@@ -27,7 +27,10 @@ def open_ledger(path: Path | None) -> Any:
     """The ledger at `path`, or the user's own."""
     from epitaxy.ledger import Ledger
 
-    return Ledger(path) if path else Ledger()
+    ledger = Ledger(path) if path else Ledger()
+    if ledger.adopted:
+        note(f"{ledger.path}: {ledger.adopted} rows of an older version are chained from now on")
+    return ledger
 
 
 def stdout() -> Console:

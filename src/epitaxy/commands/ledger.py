@@ -1,0 +1,62 @@
+"""ledger verify: whether anybody altered what was recorded."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from epitaxy.cli import DONE
+from epitaxy.commands.output import Json, LedgerPath, emit, note, open_ledger, print_table
+from epitaxy.errors import BadInput
+
+BROKEN = 1
+LEAST_DIGITS = 12
+SHOWN = 20
+
+
+def register(app: Any) -> None:
+    """Add this group's commands."""
+    group = typer.Typer(
+        name="ledger", help="Examine the store of everything judged.", no_args_is_help=True
+    )
+    group.callback()(lambda: None)
+    group.command()(verify)
+    app.add_typer(group)
+
+
+def verify(
+    ledger: LedgerPath = None,
+    head: Annotated[
+        str, typer.Option("--head", help="A head digest kept elsewhere; must be in the chain.")
+    ] = "",
+    as_json: Json = False,
+) -> int:
+    """Say whether every recorded row is unaltered, in its place and linked."""
+    from epitaxy.ledger import Ledger
+
+    head = head.strip().lower()
+    if head and (len(head) < LEAST_DIGITS or set(head) - set("0123456789abcdef")):
+        raise BadInput(f"{head!r} is no head digest", "give 12 or more hexadecimal digits")
+    path = ledger or Ledger.default_path()
+    if not path.is_file():
+        raise BadInput(f"there is no ledger at {path}", "name another with --ledger")
+    with open_ledger(path) as opened:
+        found = opened.audit(head)
+    if as_json:
+        emit({"ledger": str(path), "intact": found.intact, **found.to_dict()})
+    else:
+        _say(str(path), found)
+    return DONE if found.intact else BROKEN
+
+
+def _say(path: str, found: Any) -> None:
+    state = "intact" if found.intact else f"BROKEN, {len(found.faults)} faults"
+    print(f"{path}: {state}; {found.rows} rows, {found.links} links")
+    if found.adopted:
+        print(f"{found.adopted} rows are older than the chain: nothing vouches for them before it")
+    if found.faults:
+        rows = [(f.number or "–", f.table, f.key[:12], f.what) for f in found.faults[:SHOWN]]
+        print_table(("link", "table", "row", "what"), rows, "first fault first")
+    print(f"head {found.head}")
+    note("rows dropped from the end with their links show only against a head kept elsewhere")
