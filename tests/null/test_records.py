@@ -16,6 +16,7 @@ import pytest
 
 import epitaxy
 from epitaxy.candidate import Candidate
+from epitaxy.chain import Audit, Fault
 from epitaxy.chip import Chip, Fact, Level
 from epitaxy.compiler import Compiler
 from epitaxy.errors import BadCandidate, BadInput, BadProblem
@@ -29,7 +30,10 @@ from epitaxy.verdict import Comparison, ErrorRow, Finding, Floor, Verdict
 
 FULL = fake_records.accepted(fake_records.candidate(fake_records.problem(), 4), 1e-3)
 FACT = Fact(value=1.5, unit="W", confidence="A", sources=("doc",))
+FAULT = Fault(number=2, table="events", key="1", what="the row is gone")
 EXAMPLES: list[Record] = [
+    FAULT,
+    Audit(links=2, rows=2, adopted=0, head="0" * 64, faults=(FAULT,)),
     fake_records.SPEC,
     Work(flops=1.0),
     Policy(),
