@@ -24,7 +24,7 @@ class Case:
         self.honest = reference.run(inputs)
         self.exact = reference.oracle(inputs)
         self.unusable = reference.unusable(self.exact, self.honest)
-        self.honest_error = reference.compare(self.honest, self.exact, self.honest)[1]
+        self.honest_error = reference.error(self.honest, self.exact, self.honest)
         if not self.unusable and self.honest_error > TOO_FAR:
             self.unusable = f"honest code itself errs by {self.honest_error:.1g}"
 
@@ -55,7 +55,7 @@ class Cases:
 
     def error(self, outputs: Sequence[Any], case: Case) -> float:
         """The normalised error of `outputs` on `case`; inf when a special value is wrong."""
-        return float(self._reference.compare(outputs, case.exact, case.honest)[0])
+        return float(self._reference.error(outputs, case.exact, case.honest))
 
     @property
     def count(self) -> int:

@@ -114,7 +114,7 @@ class Judge:
             self._note(name, f"baseline {name} does not run: {text.strip().splitlines()[-1][:200]}")
             return
         case = self.cases.get(0)
-        error = self.reference.compare(outputs, case.exact, case.honest)[0]
+        error = self.cases.error(outputs, case)
         if not error <= 64 * self.cases.limit(case):
             self._note(name, f"baseline {name} gives wrong results (error {error:.1e}); left out")
             return

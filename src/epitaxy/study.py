@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-from collections.abc import Callable, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,7 +24,7 @@ from epitaxy.timing import now_s, unix_s
 from epitaxy.verdict import Verdict
 
 BATCH = 4
-"""Candidates built together; builds run between measurements, so that none disturbs a time."""
+"""Candidates built at once, ahead of their judgement."""
 FINALISTS = 2
 PATIENCE = 40
 """Candidates judged without one that improves by MARGIN before the search gives up."""
@@ -129,7 +133,8 @@ class Study:
 
     def ask(self, count: int = 1) -> list[Candidate]:
         """Up to `count` candidates that have not been judged here."""
-        new = [c for c in self.proposer.propose(self.view(), count) if c.digest not in self.known]
+        proposed = self.proposer.propose(self.view(), count)
+        new = [c for c in proposed if c.digest not in self.known and c.digest not in self.waiting]
         for candidate in new:
             self.ledger.add_candidate(candidate)
             self.waiting[candidate.digest] = candidate
@@ -189,32 +194,50 @@ class Study:
                 self.judge.close()
 
     def _search(self) -> None:
+        with contextlib.closing(self._built()) as built:
+            self._screen(built)
+
+    def _screen(self, built: Iterator[Candidate]) -> None:
         stale, near, top = 0, 0, self._top()
-        with ThreadPoolExecutor(max_workers=BATCH) as pool:
+        for candidate in built:
+            verdict = self._judged(candidate, "screen")
+            improved = (verdict.speedup or 0) > top * MARGIN
+            top = max(top, verdict.speedup or 0)
+            stale = 0 if improved else stale + 1
+            near += (verdict.of_limit or 0) >= NEAR_LIMIT
+            if near >= NEAR_ENOUGH:
+                self.stop_reason = f"{near} candidates within 3 % of the measured limit"
+                return
+            if stale >= PATIENCE:
+                self.stop_reason = f"{PATIENCE} candidates in a row were no faster"
+                return
+
+    def _built(self) -> Generator[Candidate, None, None]:
+        """Candidates whose build has ended, while the budget lasts.
+
+        The next ones are built meanwhile, where bursts have real-time priority and therefore
+        take the processor from a compiler; else between the measurements.
+        """
+        overlap = bool(getattr(self.machine, "realtime", False))
+        ahead: deque[tuple[Candidate, Future[Any]]] = deque()
+        pool = ThreadPoolExecutor(max_workers=BATCH, initializer=_yield_to_timing)
+        try:
             while not self._spent():
-                self._say("building")
-                batch = self.ask(BATCH)
-                if not batch:
+                if len(ahead) < BATCH and (overlap or not ahead):
+                    asked = self.ask(BATCH - len(ahead))
+                    ahead += [(c, pool.submit(self._build, c)) for c in asked]
+                if not ahead:
                     self.stop_reason = self.proposer.stop_reason() or "the proposer has no more"
                     return
-                builds: list[Future[Any]] = [pool.submit(self._build, c) for c in batch]
-                for future in builds:
-                    future.result()
-                for candidate in batch:
-                    if self._spent():
-                        return
-                    verdict = self._judged(candidate, "screen")
-                    improved = (verdict.speedup or 0) > top * MARGIN
-                    top = max(top, verdict.speedup or 0)
-                    stale = 0 if improved else stale + 1
-                    near += (verdict.of_limit or 0) >= NEAR_LIMIT
-                    if near >= NEAR_ENOUGH:
-                        self.stop_reason = f"{near} candidates within 3 % of the measured limit"
-                        return
-                    if stale >= PATIENCE:
-                        self.stop_reason = f"{PATIENCE} candidates in a row were no faster"
-                        return
-        self.stop_reason = self.stop_reason or "the budget is spent"
+                if not ahead[0][1].done():
+                    self._say("building")
+                for _, build in ahead if not overlap else [ahead[0]]:
+                    build.result()
+                yield ahead.popleft()[0]
+        finally:
+            pool.shutdown(cancel_futures=True)
+            for candidate, _ in ahead:
+                self.waiting.pop(candidate.digest, None)
 
     def _build(self, candidate: Candidate) -> None:
         if hasattr(self.judge, "build"):
@@ -270,6 +293,11 @@ class Study:
         )
         for callback in self._callbacks:
             callback(progress)
+
+
+def _yield_to_timing() -> None:
+    """The least processor share for this thread and the compilers that it starts."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 def create_study(

@@ -261,7 +261,7 @@ class MachineConformance(Conformance):
                 inputs = reference.inputs(slot)
                 assert reference.same(worker.inputs(slot), inputs)
                 honest, exact = reference.run(inputs), reference.oracle(inputs)
-                assert reference.compare(worker.outputs(), exact, honest)[0] < 1e-3
+                assert reference.error(worker.outputs(), exact, honest) < 1e-3
 
 
 class ProposerConformance(Conformance):

@@ -10,7 +10,7 @@ import torch
 
 from epitaxy.errors import BadProblem
 from epitaxy.problem import ITEM_BYTES, Policy, Problem, TensorSpec, Work
-from epitaxy.references._compare import errors as _errors
+from epitaxy.references._compare import error as _error
 from epitaxy.references._inputs import DISTRIBUTIONS, blend, transform, unseen
 from epitaxy.references._memory import available_bytes, memory_guard, out_of_memory
 from epitaxy.references._source import find, policy_beside
@@ -137,17 +137,14 @@ class TorchReference:
                 self.notes.append(note)
             return self.run(inputs)
 
-    def compare(
-        self, outputs: Sequence[Any], exact: Sequence[Any], honest: Sequence[Any]
-    ) -> tuple[float, float]:
-        """Worst normalised error of `outputs` and of `honest` against `exact`.
+    def error(self, outputs: Sequence[Any], exact: Sequence[Any], honest: Sequence[Any]) -> float:
+        """Worst normalised error of `outputs` against `exact`.
 
         error = max |out - exact| / (|exact| + rms(exact)) over all elements of all outputs; inf
         where NaN or infinities differ from both exact and honest. Integers and booleans must
         equal the exact or the honest value: error is inf where they equal neither.
         """
-        pairs = [_errors(o, e, h) for o, e, h in zip(outputs, exact, honest, strict=True)]
-        return max(p[0] for p in pairs), max(p[1] for p in pairs)
+        return max(_error(o, e, h) for o, e, h in zip(outputs, exact, honest, strict=True))
 
     def unusable(self, exact: Sequence[Any], honest: Sequence[Any]) -> str:
         """Why inputs with these outputs cannot judge anybody ("" when they can)."""

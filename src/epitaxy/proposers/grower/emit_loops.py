@@ -148,7 +148,7 @@ class RowWriter(_Loops):
             tasks.append(("piece", pieces))
             row.lines.append(f"const int64_t low = piece * {self.choices.grain};")
             row.lines.append(
-                f"const int64_t high = std::min<int64_t>(low + {self.choices.grain}, {lane.size});"
+                f"const int64_t high = epx::least(low + {self.choices.grain}, {lane.size});"
             )
             low, high = "low", "high"
         for number in range(self.passes.count):
@@ -188,7 +188,7 @@ class RowWriter(_Loops):
         if self.flush and self.lane.size > SUM_BLOCK:
             return [
                 f"for (int64_t b = {low}; b < {high}; b += {SUM_BLOCK}) {{",
-                f"  {call}(b, std::min<int64_t>(b + {SUM_BLOCK}, {high}), {name});",
+                f"  {call}(b, epx::least(b + {SUM_BLOCK}, {high}), {name});",
                 *indent(self.flush), "}",
             ]  # fmt: skip
         return [f"{call}({low}, {high}, {name});", *self.flush]
@@ -300,7 +300,7 @@ class ColumnWriter(_Loops):
             "auto tile = [&](auto tail) EPX_BODY {",
             f"  constexpr int N = {self.N}, TC = {self.tile // self.N};",
             f"  const int chunks = tail ? int(({lane.size} - j0 + N - 1) / N) : TC;",
-            f"  auto lanes = [&](int c) {{ return tail ? int(std::min<int64_t>(N, {lane.size} - j0 - c * N)) : N; }};",
+            f"  auto lanes = [&](int c) {{ return tail ? int(epx::least(N, {lane.size} - j0 - c * N)) : N; }};",
             *indent(row.lines), "};", "using epx::whole; using epx::part;", *call,
         ]  # fmt: skip
         tasks = [(self.names[a], a.size) for a in outer] + [("block", tiles)]

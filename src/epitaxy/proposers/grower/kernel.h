@@ -1,5 +1,5 @@
 // ---- loops and guarded access around the vector functions above ----------------------------
-#include <algorithm>
+#include <type_traits>
 #include <cstdlib>
 namespace epx {
 
@@ -20,6 +20,7 @@ template <class T> struct Scratch {
   Scratch& operator=(const Scratch&) = delete;
 };
 
+inline int64_t least(int64_t a, int64_t b) { return b < a ? b : a; }
 inline bool within(int64_t i, int64_t size) { return uint64_t(i) < uint64_t(size); }
 
 // Read lanes 0..n-1 (part) or all lanes (whole) from contiguous, strided or guarded places.

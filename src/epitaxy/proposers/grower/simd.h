@@ -11,7 +11,15 @@
 #include <limits>
 #include <type_traits>
 #include <utility>
-#if defined(__x86_64__)
+#if defined(__AVX2__) && !defined(__AVX512F__) && defined(__GNUC__) && !defined(__clang__)
+// Only what is used: gcc takes 0.6 s to read the whole of immintrin.h.
+#define _IMMINTRIN_H_INCLUDED
+#include <smmintrin.h>
+#include <avxintrin.h>
+#include <avx2intrin.h>
+#include <fmaintrin.h>
+#include <f16cintrin.h>
+#elif defined(__x86_64__)
 #include <immintrin.h>
 #endif
 #define EPX inline __attribute__((always_inline))
