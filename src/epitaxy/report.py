@@ -83,13 +83,13 @@ def verdict_json(run: Run) -> dict[str, Any]:
         "judged": {"total": len(run.judged), **run.counts},
         "problem": _with_digest(run.problem),
         "candidate": _with_digest(candidate) if candidate else None,
-        "verdict": encode(verdict) if verdict else None,
+        "verdict": _with_digest(verdict) if verdict else None,
         "chip": encode(run.chip) if run.chip else None,
         "machine": dict(run.fingerprint),
     }
 
 
-def _with_digest(item: Problem | Candidate) -> dict[str, Any]:
+def _with_digest(item: Problem | Candidate | Verdict) -> dict[str, Any]:
     return {"id": item.id, "digest": item.digest, **item.to_dict()}
 
 

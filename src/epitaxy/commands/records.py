@@ -13,8 +13,6 @@ from epitaxy.commands.output import (
     Json,
     LedgerPath,
     emit,
-    note,
-    print_table,
     stdout,
     writable_folder,
     write_text,
@@ -82,26 +80,18 @@ def best(
 
 
 def replay(
-    id: Annotated[str, typer.Argument(help="A candidate's id; none: all of --problem.")] = "",
+    target: Annotated[
+        str, typer.Argument(help="A candidate's id, an export or a verdict.json; none: everything.")
+    ] = "",
     problem: Annotated[str, typer.Option("--problem", help="KernelBench-format file.")] = "",
     ledger: LedgerPath = None,
     as_json: Json = False,
 ) -> int:
-    """Judge recorded candidates again and say whether the verdicts agree."""
-    from epitaxy.commands.rejudge import replay_all
+    """Judge recorded candidates again and say whether the verdicts agree. Records nothing."""
+    from epitaxy.commands import replaying
 
-    rows = replay_all(id, problem, ledger)
-    agreed = sum(row["agrees"] for row in rows)
-    if as_json:
-        emit({"rows": rows, "agreed": agreed, "total": len(rows)})
-    else:
-        header = ("candidate", "then", "now", "then", "now", "agrees")
-        names = ("candidate", "status_then", "status_now", "then", "now")
-        print_table(
-            header, [(*(r[n] for n in names), "yes" if r["agrees"] else "NO") for r in rows]
-        )
-        note(f"{agreed} of {len(rows)} verdicts agree")
-    return DONE if rows and agreed == len(rows) else NOTHING_ACCEPTED
+    rows = replaying.replay(replaying.recorded(target, problem, ledger), replaying.local_judge)
+    return DONE if replaying.say(rows, as_json) else NOTHING_ACCEPTED
 
 
 def report(
