@@ -296,8 +296,9 @@ class Study:
 
 
 def _yield_to_timing() -> None:
-    """The least processor share for this thread and the compilers that it starts."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+    """Only idle processor time for this thread and the compilers that it starts."""
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
 
 
 def create_study(
