@@ -19,6 +19,11 @@ class TestCpp(ToolchainConformance):
     broken = FrozenDict({**files, "kernel.cpp": "int broken( {"})
 
 
+class TestTorch(ToolchainConformance):
+    plugin = "torch"
+    broken_entry = "model_new.py"
+
+
 class Quick(LocalMachine):
     """Without the search for every baseline that runs here, which takes seconds."""
 

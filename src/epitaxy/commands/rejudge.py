@@ -13,7 +13,7 @@ from epitaxy.record import FrozenDict
 from epitaxy.report import Run
 from epitaxy.verdict import Verdict
 
-ENTRIES = {"forward.py": "cpp", "model_new.py": "null"}
+ENTRIES = {"forward.py": "cpp", "model_new.py": "torch"}
 """The file that a folder must hold, and the toolchain that it implies."""
 SOURCES = {".py", ".cpp", ".cc", ".c", ".h", ".hpp"}
 
@@ -26,7 +26,7 @@ def judge_one(target: str, file: str, path: Path | None) -> Run:
     machine = open_machine("local")
     with open_ledger(path) as ledger:
         folder = Path(target)
-        candidate = read_folder(folder, problem) if folder.is_dir() else ledger.candidate(target)
+        candidate = read_folder(folder, problem) if folder.exists() else ledger.candidate(target)
         judge = Judge(problem, machine)
         try:
             verdict: Verdict = judge.judge(candidate, plan="full")
@@ -43,8 +43,29 @@ def judge_one(target: str, file: str, path: Path | None) -> Run:
     )
 
 
+def _read_file(file: Path, problem: Problem) -> Candidate:
+    """A ModelNew file of any name."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadCandidate(f"cannot read {file}: {error}", "give a readable Python file") from None
+    return Candidate(
+        problem=problem.digest,
+        toolchain="torch",
+        files=FrozenDict({"model_new.py": text}),
+        entry="model_new.py",
+        proposer="hand",
+        intent=f"from {file.name}",
+    )
+
+
 def read_folder(folder: Path, problem: Problem) -> Candidate:
-    """The candidate whose sources lie in `folder`. Raises BadCandidate."""
+    """The candidate whose sources lie in `folder`, or that one Python file is.
+
+    Raises BadCandidate.
+    """
+    if folder.is_file():
+        return _read_file(folder, problem)
     entry = next((name for name in ENTRIES if (folder / name).is_file()), None)
     if entry is None:
         raise BadCandidate(

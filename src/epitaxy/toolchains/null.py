@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 
 from epitaxy.candidate import Candidate
-from epitaxy.errors import BadEnvironment
 from epitaxy.problem import Problem
 from epitaxy.record import FrozenDict, canonical, digest_text
 from epitaxy.toolchain import Availability, Build
+from epitaxy.toolchains._files import written
 
 
 def plugin() -> Null:
@@ -41,39 +39,9 @@ class Null:
             {"toolchain": self.name, "problem": problem.digest, "of": candidate.digest}
         )
         folder = Path(cache, digest_text(text))
-        try:
-            if not folder.is_dir():
-                _write(candidate, folder)
-        except OSError as error:
-            raise BadEnvironment(
-                f"cannot write the build cache {cache}: {error.strerror or error}",
-                "free space there or set EPITAXY_HOME to a writable folder",
-            ) from None
+        written(candidate, folder)
         return Build(ok=True, folder=str(folder), fingerprint=facts)
 
     def inspect(self, build: Build) -> FrozenDict[float]:
         """Nothing: there is no code to look at."""
         return FrozenDict()
-
-
-def _write(candidate: Candidate, folder: Path) -> None:
-    """Write beside `folder`, then rename, so that half a candidate is never seen."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f"{folder.name[:12]}-", dir=folder.parent))
-    try:
-        for name, text in candidate.files.items():
-            path = made / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8", newline="")
-        made.chmod(0o755)
-        _settle(made, folder)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-
-
-def _settle(made: Path, folder: Path) -> None:
-    try:
-        made.rename(folder)
-    except OSError:
-        if not folder.is_dir():  # otherwise another process was first, with the same files
-            raise
