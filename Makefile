@@ -1,5 +1,6 @@
 # setup: everything the main job needs, into .venv (once; again when dependencies change)
 # demo:  a PyTorch module becomes a faster, proven, exported kernel
+# fuzz:  mutants of honest kernels, and how many of them the judge finds
 # test, check, bench, clean, setup-peers (ONNX Runtime and OpenVINO as further baselines)
 
 VENV   ?= .venv
@@ -11,7 +12,7 @@ STAMP  := $(VENV)/.setup
 PEERS  := $(VENV)/.setup-peers
 TESTS  := $(wildcard tests/null tests/host tests/chip)
 
-.PHONY: setup setup-peers demo test check bench clean
+.PHONY: setup setup-peers demo test check bench fuzz clean
 
 setup: $(STAMP)
 
@@ -41,6 +42,9 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/epitaxy bench examples --budget 90s --out $(OUT)
+
+fuzz: $(STAMP)
+	$(BIN)/python tests/host/fuzz_run.py
 
 clean:
 	rm -rf $(VENV) build epitaxy-out .pytest_cache .mypy_cache .ruff_cache src/*.egg-info

@@ -23,6 +23,7 @@ GUARDS: Mapping[str, str] = FrozenDict(
     inputs="the inputs are intact after a call",
     poison="recycled memory is spoiled before a call",
     outputs="outputs have the exact type, shape and dtype, in plain memory",
+    fences="nothing is written beyond the ends of an output",
     recheck="outputs of timed calls are compared again",
     fresh="inputs change between timed calls, at the same addresses",
     repeats="a call on contents never seen takes no longer than its repetition",

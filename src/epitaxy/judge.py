@@ -207,6 +207,8 @@ class Judge:
                 self._prepare(worker)
                 if process == 0:
                     facts["errors"] = self._correct(worker, chosen, facts)
+                    if chosen.processes > 1 and self.on("fences"):
+                        self._fenced(job)
                 workers = {"candidate": worker, **parties}
                 if chosen.processes > 1:
                     workers["candidate again"] = twin = stack.enter_context(self.machine.start(job))
@@ -260,6 +262,14 @@ class Judge:
         for slot in self._slots():
             worker.write(slot, self.cases.get(slot).inputs)
         return rows
+
+    def _fenced(self, job: Job) -> None:
+        """One call per slot in a process of its own that watches the ends of the outputs."""
+        with self.machine.start(job.replace(fenced=True)) as worker:
+            self._prepare(worker)
+            for slot in self._slots():
+                worker.burst([slot])
+                worker.outputs()
 
     def _timed(self, workers: dict[str, Any], chosen: Plan) -> dict[str, list[float]]:
         rng = random.Random(secrets.randbits(64))

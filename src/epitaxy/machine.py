@@ -16,7 +16,8 @@ class Job(Record):
     """What a worker process shall hold: a built candidate's folder, or a baseline by name.
 
     Exactly one of `folder` and `baseline` is set. `trusted` workers (baselines) are not confined.
-    `environment` holds extra variables; `without` names guards that are off (judge.GUARDS).
+    `environment` holds extra variables; `without` names guards that are off (judge.GUARDS);
+    `fenced` asks for a process, not to be timed, that watches the ends of the outputs.
     """
 
     problem: Problem
@@ -25,6 +26,7 @@ class Job(Record):
     environment: FrozenDict[str] = FrozenDict()
     threads: int = 0
     without: tuple[str, ...] = ()
+    fenced: bool = False
 
 
 class WorkerFailure(Exception):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from epitaxy.errors import BadInput, MachineFault
-from epitaxy.problem import Problem, TensorSpec
+from epitaxy.problem import ITEM_BYTES, Problem, TensorSpec
 from epitaxy.worker.child import POISON
 from epitaxy.worker.frames import Layout, Place, aligned
 from epitaxy.worker.views import bytes_at, huge_pages, tensor_at
@@ -89,6 +89,14 @@ class Arena:
         self.descriptor = sealed_file("epitaxy-arena", self.layout.bytes)
         self.memory = mmap.mmap(self.descriptor, self.layout.bytes)
         huge_pages(self.memory)
+        for place in (p for places in self.layout.slots for p in places if p):
+            self._fence(place)
+
+    def _fence(self, place: Place) -> None:
+        """NaN up to the end of the page: who reads beyond an input is found out."""
+        end = place.offset + place.numel * ITEM_BYTES[place.dtype]
+        if end < aligned(end):
+            bytes_at(self.memory, end, aligned(end)).fill_(0xFF)
 
     @property
     def slots(self) -> int:

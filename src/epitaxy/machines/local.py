@@ -124,6 +124,7 @@ class LocalMachine:
             "environment": dict(job.environment),
             "jail": None if self._open(job) else self._jail(job),
             "without": list(job.without),
+            "fenced": job.fenced,
         }
         return LocalWorker(self, zygote, job, spec)
 

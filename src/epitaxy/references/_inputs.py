@@ -16,8 +16,10 @@ DISTRIBUTIONS = (
     "skewed",
     "cancellation",
     "constant_rows",
+    "edges",
 )
 SHIFT = 100.0
+EDGE = 300.0
 PARTS = 16
 KINDS = 8
 """A tensor of floats with at most this many different values (and two at least) holds labels."""
@@ -161,7 +163,27 @@ def _float(shape: torch.Size, distribution: str, generator: torch.Generator) -> 
         signs = torch.ones(shape)
         signs.view(-1)[1::2] = -1
         return signs * 1e3 + normal
+    if distribution == "edges":
+        return _edges(normal, generator)
     return torch.full(shape, 0.5) + normal[..., :1] * (1 if shape else 0)
+
+
+def _edges(normal: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """The first or the last value of every line is far above the rest, some rows far below zero.
+
+    A maximum over all but one element, or from a wrong start, then makes exponentials overflow
+    or vanish; with other inputs a softmax forgives it.
+    """
+    drawn = normal.clone()
+    for axis, size in enumerate(normal.shape):
+        if size >= 3:
+            line = [1 if a == axis else n for a, n in enumerate(normal.shape)]
+            place = (torch.rand(line, generator=generator) < 0.5).long() * (size - 1)
+            drawn.scatter_(axis, place, EDGE + normal.gather(axis, place))
+    if normal.dim():
+        low = torch.rand(normal.shape[0], generator=generator) < 1 / 3
+        drawn[low] = normal[low] - SHIFT
+    return drawn
 
 
 def _into_domain(drawn: torch.Tensor, given: torch.Tensor) -> torch.Tensor:

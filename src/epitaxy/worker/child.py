@@ -24,6 +24,7 @@ from typing import Any
 
 from epitaxy import sandbox
 from epitaxy.worker import loading
+from epitaxy.worker.fences import Fences
 from epitaxy.worker.frames import MAX_FRAME, Layout, Op, Place, pack, unpack
 from epitaxy.worker.views import huge_pages, mismatch, tensor_at
 
@@ -46,6 +47,7 @@ class Spec:
     environment: dict[str, str] = field(default_factory=dict)
     jail: dict[str, Any] | None = None
     without: tuple[str, ...] = ()
+    fenced: bool = False
 
     @staticmethod
     def of(data: dict[str, Any]) -> Spec:
@@ -66,6 +68,7 @@ class Loop:
         self.call: Any = None
         self.armed: list[list[Any]] = []
         self.last: Any = None
+        self.fences = Fences() if spec.fenced else None
 
     def serve(self) -> None:
         """Answer frames until the broker hangs up."""
@@ -115,6 +118,8 @@ class Loop:
         """What the job names: the candidate's ModelNew, or the reference itself."""
         if self.spec.folder:
             path = os.path.join(self.spec.folder, "model_new.py")
+            if self.fences is not None:
+                self.fences.install()
             return loading.load_file(path, "ModelNew", "model_new")
         return loading.load_entry(self.spec.source, self.spec.entry, "reference_model")
 
@@ -175,6 +180,8 @@ class Loop:
         """Copy a call's outputs into a shared area; "" or why they cannot be outputs."""
         if last is None:
             return "it returned None"
+        if self.fences is not None and self.fences.broken():
+            return "it writes beyond the ends of an output"
         results = loading.flatten(last)
         lax = "outputs" in self.spec.without
         problem = mismatch(results, self.layout.outputs) if not lax else ""
