@@ -50,6 +50,10 @@ class Fate:
     reason: str = ""
 
 
+class HonestRefusedError(Exception):
+    """The judge refuses the kernel itself: nothing can be learnt from its mutants."""
+
+
 class Bench:
     """One kernel's judge, its honest candidate and the code that this compiles to."""
 
@@ -61,7 +65,8 @@ class Bench:
         self.honest = fuzz_kernels.honest(name, problem)
         verdict = self.judge.judge(self.honest, "full")
         if not verdict.accepted:
-            raise SystemExit(f"the honest kernel {name} is {verdict.status}: {verdict.reason}")
+            self.close()
+            raise HonestRefusedError(f"{name} is {verdict.status}: {verdict.reason}")
         self.code = code(self.judge.build(self.honest).folder)
 
     def fate(self, mutant: mutate.Mutant) -> Fate:
@@ -190,20 +195,26 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="also write every fate here")
     options = parser.parse_args()
     fates: list[Fate] = []
+    refused: list[str] = []
     with ProcessPoolExecutor(options.jobs) as pool:
         waiting = {
             pool.submit(run_kernel, name, options.each, options.seed): name
             for name in options.kernels.split(",")
         }
         for done in as_completed(waiting):
-            fates += done.result()
+            try:
+                fates += done.result()
+            except HonestRefusedError as error:
+                refused.append(f"the honest kernel {error}")
+                print(refused[-1], file=sys.stderr, flush=True)
+                continue
             mine = [f for f in fates if f.kernel == waiting[done]]
             counts = dict(Counter(f.outcome for f in mine))
             print(f"{waiting[done]}: {counts}", file=sys.stderr, flush=True)
             if options.json:
                 options.json.write_text(json.dumps([asdict(f) for f in fates], indent=1))
-    print(table(fates))
-    return 0 if score(fates) >= WANTED else 1
+    print(table(fates), *refused, sep="\n")
+    return 0 if score(fates) >= WANTED and not refused else 1
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ LAYERS = (
     "record",
     "problem chip candidate verdict",
     "plugin toolchain machine check proposer",
-    "timing roofline sandbox compiler product worker probe chip_facts",
+    "timing roofline mutate sandbox compiler product worker probe chip_facts",
     "toolchains machines checks proposers references baselines",
     "cases guards chain judge ledger study replay",
     "report report_charts report_page chip_report progress doctor",

@@ -21,6 +21,7 @@ from epitaxy.chip import Chip, Fact, Level
 from epitaxy.compiler import Compiler
 from epitaxy.errors import BadCandidate, BadInput, BadProblem
 from epitaxy.machine import Job
+from epitaxy.mutate import Mutant
 from epitaxy.problem import Policy, Problem, TensorSpec, Work
 from epitaxy.record import FrozenDict, Record, canonical
 from epitaxy.study import Budget, Progress
@@ -32,6 +33,7 @@ FULL = fake_records.accepted(fake_records.candidate(fake_records.problem(), 4), 
 FACT = Fact(value=1.5, unit="W", confidence="A", sources=("doc",))
 FAULT = Fault(number=2, table="events", key="1", what="the row is gone")
 EXAMPLES: list[Record] = [
+    Mutant(operator="bound short", line=3, before="9", after="8", text="int x[8];"),
     FAULT,
     Audit(links=2, rows=2, adopted=0, head="0" * 64, faults=(FAULT,)),
     fake_records.SPEC,
