@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import json
 import os
 import platform
 import resource
@@ -32,7 +33,7 @@ from epitaxy.errors import NoSandbox
 NEEDED = ("landlock", "seccomp")
 MEND = "use Linux 5.13 or newer with Landlock on x86-64 or arm64, or pass --trust for your own code"
 
-_WRITE, _READ, _READ_DIR, _TRUNCATE = 1 << 1, 1 << 2, 1 << 3, 1 << 14
+_EXECUTE, _WRITE, _READ, _READ_DIR, _TRUNCATE = 1, 1 << 1, 1 << 2, 1 << 3, 1 << 14
 _DEFAULT_LIMITS = {
     "cpu_s": 3600,
     "memory_bytes": 0,
@@ -42,6 +43,9 @@ _DEFAULT_LIMITS = {
 }
 _NAMESPACES = 0x10000000 | 0x40000000 | 0x08000000 | 0x04000000  # user, net, ipc, uts
 _EPERM, _ENOSYS = 1, 38
+_PROGRAMS = ("execve", "fork", "vfork")
+_NEW_NAMESPACE = 0x7E020080  # any CLONE_NEW flag of clone(2)
+_LAUNCHER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker", "launch.py")
 
 # name: (x86-64, arm64); -1 where an architecture has none.
 _DENIED = {
@@ -92,8 +96,12 @@ def confine(
     read_only: Sequence[str] = (),
     writable: Sequence[str] = (),
     limits: Mapping[str, int] | None = None,
+    programs: bool = False,
 ) -> tuple[str, ...]:
     """Confine this process, which must have one thread, for good; the layers in force.
+
+    `programs` lets it start programs from `read_only` places, as a compiler must; they are
+    confined like it.
 
     `read_only` and `writable` are folders or files; ones that do not exist are left out. `limits`:
     cpu_s, memory_bytes (on top of what is mapped now; 0: none), file_bytes, files, threads.
@@ -113,16 +121,27 @@ def confine(
     libc = _libc()
     _checked(libc.prctl(38, 1, 0, 0, 0), "no_new_privs")
     try:
-        _landlock(read_only, writable)
+        _landlock(read_only, writable, programs)
         layers.append("landlock")
         _drop_capabilities()
         layers.append("capabilities")
         libc.prctl(1, int(signal.SIGKILL), 0, 0, 0)  # changed credentials may have reset it
-        _seccomp()
+        _seccomp(programs)
         layers.append("seccomp")
     except OSError as error:
         raise NoSandbox(f"the jail cannot be closed: {error}", MEND) from None
     return tuple(layers)
+
+
+def confined(
+    command: Sequence[str],
+    read_only: Sequence[str],
+    writable: Sequence[str],
+    limits: Mapping[str, int],
+) -> list[str]:
+    """The command line that runs `command` (a full path first) confined; see `confine`."""
+    jail = {"read_only": list(read_only), "writable": list(writable), "limits": dict(limits)}
+    return [sys.executable, "-I", "-S", _LAUNCHER, json.dumps(jail), *command]
 
 
 @functools.cache
@@ -173,7 +192,7 @@ def _drop_capabilities() -> None:
     _checked(_libc().capset(header, nothing), "capset")
 
 
-def _landlock(read_only: Sequence[str], writable: Sequence[str]) -> None:
+def _landlock(read_only: Sequence[str], writable: Sequence[str], programs: bool) -> None:
     """Allow the listed files and nothing else: no file, no TCP, no signal to the outside."""
     call = _libc().syscall
     version = _checked(call(444, None, ctypes.c_size_t(0), ctypes.c_uint(1)), "landlock")
@@ -186,7 +205,7 @@ def _landlock(read_only: Sequence[str], writable: Sequence[str]) -> None:
     ruleset = _checked(
         call(444, buffer, ctypes.c_size_t(size), ctypes.c_uint(0)), "landlock ruleset"
     )
-    readable = _READ | _READ_DIR
+    readable = _READ | _READ_DIR | (_EXECUTE if programs else 0)
     for paths, access in ((read_only, readable), (writable, files & ~1)):
         for path in filter(os.path.exists, paths):
             _allow(ruleset, path, access & files)
@@ -197,15 +216,15 @@ def _landlock(read_only: Sequence[str], writable: Sequence[str]) -> None:
 def _allow(ruleset: int, path: str, access: int) -> None:
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     if not os.path.isdir(path):
-        access &= _READ | _WRITE | _TRUNCATE
+        access &= _EXECUTE | _READ | _WRITE | _TRUNCATE
     rule = ctypes.create_string_buffer(struct.pack("=Qi", access, descriptor), 12)
     result = _libc().syscall(445, ruleset, ctypes.c_uint(1), rule, ctypes.c_uint(0))
     os.close(descriptor)
     _checked(result, f"landlock rule {path}")
 
 
-def _seccomp() -> None:
-    program = _program(platform.machine(), os.getpid())
+def _seccomp(programs: bool) -> None:
+    program = _program(platform.machine(), os.getpid(), programs)
     buffer = ctypes.create_string_buffer(program, len(program))
 
     class Program(ctypes.Structure):
@@ -245,7 +264,7 @@ def _argument(index: int) -> bytes:
     return _op(_LOAD, 16 + 8 * index)  # the low word: both architectures are little-endian
 
 
-def _program(machine: str, pid: int) -> bytes:
+def _program(machine: str, pid: int, programs: bool = False) -> bytes:
     """The filter for one architecture; `pid` may signal and limit itself, nobody else."""
     if machine not in ("x86_64", "aarch64"):
         raise OSError(_ENOSYS, f"no system call table for {machine}")
@@ -257,12 +276,15 @@ def _program(machine: str, pid: int) -> bytes:
     steps.append(_op(_LOAD, 0))
     if not arm:  # the x32 numbers are a second door to the same calls
         steps += [_op(_AT_LEAST, 0x40000000, 0, 1), _op(_RETURN, _ERROR | _EPERM)]
-    for numbers in _DENIED.values():
-        if numbers[arm] >= 0:
+    for name, numbers in _DENIED.items():
+        if numbers[arm] >= 0 and not (programs and name in _PROGRAMS):
             steps += _unless(numbers[arm], [_op(_RETURN, _ERROR | _EPERM)])
     # clone3 hides its flags in memory; glibc falls back to clone, where threads only may pass.
     steps += _unless(435, [_op(_RETURN, _ERROR | _ENOSYS)])
-    thread = [_argument(0), _op(_ANY_BIT, 0x10000, 1), _op(_RETURN, _ERROR | _EPERM)]
+    allowed = _op(_ANY_BIT, 0x10000, 1)
+    if programs:
+        allowed = _op(_ANY_BIT, _NEW_NAMESPACE, 0, 1)
+    thread = [_argument(0), allowed, _op(_RETURN, _ERROR | _EPERM)]
     steps += _unless(clone, [*thread, _op(_RETURN, _ALLOW)])
     steps += _unless(kill, _only(0, [pid])) + _unless(tgkill, _only(0, [pid]))
     steps += _unless(prlimit, _only(0, [0, pid])) + _unless(affinity, _only(0, [0]))

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from product_case import KERNEL, PROBLEM, candidate
 
+from epitaxy import sandbox
 from epitaxy.compiler import BASE_FLAGS, cpu_flags, find_compiler, flags
 from epitaxy.errors import BadEnvironment, NoCompiler
 from epitaxy.product import kernel_name
+from epitaxy.toolchains import cpp
 from epitaxy.toolchains.cpp import Cpp, inspect_library, trim_log
 
 
@@ -190,3 +192,36 @@ def test_errors_come_first_in_a_log():
     log = trim_log(text, "/tmp/x")
     assert log.startswith("a.cpp:9:9: error: wrong\n  code")
     assert len(log) < 4100
+
+
+ESCAPES = {
+    "includes a file of the system's": '#include "/etc/passwd"\n',
+    "includes a file of the user's": '#include "SECRET"\n',
+    "assembles a file in": 'asm(".incbin \\"SECRET\\"");\n',
+}
+
+
+@pytest.mark.skipif(
+    not set(sandbox.NEEDED) <= set(sandbox.available()), reason="no Landlock or seccomp here"
+)
+@pytest.mark.parametrize("name", ESCAPES)
+def test_the_compiler_itself_is_confined(name, tmp_path):
+    """Past the filters on the text: what a compiler is asked for, the kernel refuses."""
+    secret = tmp_path / "secret.h"
+    secret.write_text("#error the_secret_is_42\n")
+    folder = tmp_path / "build"
+    folder.mkdir()
+    (folder / "k.cpp").write_text(ESCAPES[name].replace("SECRET", str(secret)) + "int f;\n")
+    command = [find_compiler().path, "-shared", "-fPIC", "k.cpp", "-o", "k.so"]
+    code, log = cpp._compile(command, folder, 30.0)
+    assert code != 0, log
+    assert "the_secret" not in log
+    assert "root:" not in log
+    assert "Permission denied" in log or "can't open" in log or "file not found" in log, log
+
+
+def test_a_confined_compiler_still_compiles(tmp_path):
+    (tmp_path / "k.cpp").write_text("#include <vector>\nint f() { return std::vector<int>{1}[0]; }")
+    command = [find_compiler().path, "-shared", "-fPIC", "-O2", "k.cpp", "-o", "k.so"]
+    code, log = cpp._compile(command, tmp_path, 60.0)
+    assert (code, (tmp_path / "k.so").is_file()) == (0, True), log

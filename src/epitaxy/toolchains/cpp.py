@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from epitaxy import sandbox
 from epitaxy.candidate import Candidate
 from epitaxy.compiler import Compiler, cpu_fingerprint, cpu_flags, find_compiler
 from epitaxy.errors import BadCandidate, BadEnvironment, NoCompiler
@@ -26,6 +27,13 @@ from epitaxy.toolchain import Availability, Build
 LOG_CHARACTERS = 4000
 MEMORY_BYTES = 4 << 30
 """Address space that one compiler process may take."""
+
+FILE_BYTES = 256 << 20
+SYSTEM = (
+    "/usr", "/bin", "/lib", "/lib64", "/etc/alternatives", "/etc/ld.so.cache", "/proc/self",
+    "/proc/cpuinfo", "/sys/devices/system/cpu", "/dev/urandom",
+)  # fmt: skip
+"""What a compiler reads besides the candidate's folder."""
 
 # What a source may not pull into the compiler: files outside its own folder.
 _HASH = r"^\s*(?:#|%:|\?\?=)\s*"
@@ -207,9 +215,8 @@ def _compile(command: list[str], folder: Path, timeout_s: float) -> tuple[int | 
     """(exit status, what matters of the output); the status is None when time ran out."""
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "TMPDIR": str(folder)}
     environment["HOME"] = str(folder)
-    limited = _limited(command, timeout_s)
     with subprocess.Popen(
-        limited,
+        _limited(command, folder, timeout_s),
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -228,7 +235,21 @@ def _compile(command: list[str], folder: Path, timeout_s: float) -> tuple[int | 
     return process.returncode, trim_log(output.decode(errors="replace"), str(folder))
 
 
-def _limited(command: list[str], timeout_s: float) -> list[str]:
+def _limited(command: list[str], folder: Path, timeout_s: float) -> list[str]:
+    """The command in a jail: the system's files to read, its folder to write, nothing else.
+
+    Where no jail can be had a candidate is not run either, unless it is trusted: then the
+    compiler is only limited.
+    """
+    program = shutil.which(command[0]) or command[0]
+    if set(sandbox.NEEDED) <= set(sandbox.available()):
+        own = str(Path(program).resolve().parents[1])
+        limits = {
+            "cpu_s": int(timeout_s) + 1, "memory_bytes": MEMORY_BYTES, "file_bytes": FILE_BYTES,
+        }  # fmt: skip
+        return sandbox.confined(
+            [program, *command[1:]], [*SYSTEM, own], [str(folder), "/dev/null"], limits
+        )
     prlimit = shutil.which("prlimit")
     if prlimit is None:
         return command
@@ -236,7 +257,7 @@ def _limited(command: list[str], timeout_s: float) -> list[str]:
         prlimit,
         f"--as={MEMORY_BYTES}",
         f"--cpu={int(timeout_s) + 1}",
-        f"--fsize={256 << 20}",
+        f"--fsize={FILE_BYTES}",
         "--core=0",
         *command,
     ]

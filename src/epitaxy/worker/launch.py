@@ -1,0 +1,13 @@
+"""`python -I -S launch.py JAIL PROGRAM ARGUMENTS`: confine this process, then become PROGRAM."""
+
+import json
+import os
+import sys
+
+if __name__ == "__main__":
+    # Run as a file, without site packages: it starts in a few hundredths of a second.
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    from epitaxy import sandbox
+
+    sandbox.confine(**json.loads(sys.argv[1]), programs=True)
+    os.execv(sys.argv[2], sys.argv[2:])
