@@ -108,7 +108,7 @@ class Bench:
             last = next((n for n, x in enumerate(lines, 1) if rule.get("above", "\n") in x), None)
             near = last is None or "above" not in rule or mutant.line <= last
             if named and near and self.name in rule["kernels"]:
-                if rule["contains"] in lines[mutant.line - 1]:
+                if rule["contains"] in lines[mutant.line - 1] + mutant.before:
                     return dict(rule)
         return None
 
