@@ -215,10 +215,10 @@ class Study:
     def _built(self) -> Generator[Candidate, None, None]:
         """Candidates whose build has ended, while the budget lasts.
 
-        The next ones are built meanwhile, where bursts have real-time priority and therefore
-        take the processor from a compiler; else between the measurements.
+        The next ones are built meanwhile on cores that no kernel uses; where there is none, between
+        the measurements: a compiler beside them costs more than it saves.
         """
-        overlap = bool(getattr(self.machine, "realtime", False))
+        overlap = getattr(self.machine, "spare_cores", 0) > 0
         ahead: deque[tuple[Candidate, Future[Any]]] = deque()
         pool = ThreadPoolExecutor(max_workers=BATCH, initializer=_yield_to_timing)
         try:

@@ -60,6 +60,12 @@ class LocalMachine:
         self._last: LocalWorker | None = None
         atexit.register(self.close)
 
+    @property
+    def spare_cores(self) -> int:
+        """Cores that no kernel uses: builds may run on them while others are measured."""
+        cores = len(os.sched_getaffinity(0))
+        return max(0, cores - self.threads) if self.threads else 0
+
     def chip(self) -> Chip:
         """This machine's chip, measured when a probe has run here."""
         from epitaxy.probe import measured_chip
