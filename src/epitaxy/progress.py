@@ -24,6 +24,7 @@ class Progress(Protocol):
     best_time_s: float | None
     speedup: float | None
     of_limit: float | None
+    notes: tuple[str, ...]
 
 
 def duration(seconds: float | None) -> str:
@@ -74,6 +75,7 @@ class Display:
         self._step: tuple[str, float] = ("starting", 0.0)
         self._said_s = float("-inf")
         self._said: tuple[str, float | None] = ("", None)
+        self._noted: set[str] = set()
 
     def __enter__(self) -> Display:
         if not self.quiet and self.stream.isatty():
@@ -102,6 +104,10 @@ class Display:
     def __call__(self, progress: Progress) -> None:
         """Take the newest state of the study."""
         self._last = progress
+        for text in progress.notes:
+            if text not in self._noted:
+                self._noted.add(text)
+                self.note(f"note: {text}")
         new = (progress.phase, progress.best_time_s)
         if new != self._said or time.monotonic() - self._said_s >= LINE_EVERY_S:
             self._said = new

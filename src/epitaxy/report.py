@@ -14,7 +14,7 @@ from epitaxy.chip import Chip
 from epitaxy.problem import Problem
 from epitaxy.progress import milliseconds
 from epitaxy.record import encode
-from epitaxy.verdict import STATUSES, Comparison, Verdict
+from epitaxy.verdict import STATUSES, Comparison, Finding, Verdict
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -33,6 +33,7 @@ class Run:
     best: tuple[Candidate, Verdict] | None = None
     chip: Chip | None = None
     stop_reason: str = ""
+    notes: Sequence[Finding] = ()
     fingerprint: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
@@ -80,6 +81,7 @@ def verdict_json(run: Run) -> dict[str, Any]:
         "limit": verdict.floor.limit if verdict and verdict.floor else None,
         "of_limit": verdict.of_limit if verdict else None,
         "stop_reason": run.stop_reason,
+        "notes": [note.message for note in notes(run)],
         "judged": {"total": len(run.judged), **run.counts},
         "problem": _with_digest(run.problem),
         "candidate": _with_digest(candidate) if candidate else None,
@@ -119,6 +121,12 @@ def fact_rows(run: Run) -> list[tuple[str, str]]:
     rows += [("commonest refusal", text) for text in common_reasons(run)[:1] if run.best is None]
     rows.append(("stopped because", run.stop_reason or "not said"))
     return rows
+
+
+def notes(run: Run) -> list[Finding]:
+    """The judge's remarks on this run, then those on the best candidate; each once."""
+    best = run.best[1].findings if run.best else ()
+    return list(dict.fromkeys((*run.notes, *best)))
 
 
 def common_reasons(run: Run) -> list[str]:

@@ -43,6 +43,7 @@ def _frame(run: Run) -> dict[str, Any]:
         "tiles": _tiles(run),
         "search": search_chart(run),
         "limit": limit_chart(run),
+        "notes": report.notes(run),
         "reasons": report.common_reasons(run)[:REASONS],
         "problem_code": highlight("problem.py", run.problem.source),
         "machine": _machine(run),

@@ -21,7 +21,7 @@ from epitaxy.plugin import plugins
 from epitaxy.problem import Problem
 from epitaxy.record import Record, record
 from epitaxy.timing import now_s, unix_s
-from epitaxy.verdict import Verdict
+from epitaxy.verdict import Finding, Verdict
 
 BATCH = 4
 """Candidates built at once, ahead of their judgement."""
@@ -66,7 +66,8 @@ class Budget(Record):
 
 @record
 class Progress(Record):
-    """Where a study stands; times in seconds, `left_s` None when the budget is no time."""
+    """Where a study stands; times in seconds. `left_s` is None when the budget is no time and
+    before its clock starts; `notes` are the judge's so far (a baseline that failed and why)."""
 
     phase: str
     best_time_s: float | None = None
@@ -78,6 +79,7 @@ class Progress(Record):
     failed: int = 0
     elapsed_s: float = 0.0
     left_s: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 class View:
@@ -122,6 +124,8 @@ class Study:
         self._judge = judge
         self._callbacks: Sequence[Callable[[Progress], None]] = ()
         self._start_s = 0.0
+        self._searching = False
+        self._phase = ""
         self._fresh = 0
         ledger.add_problem(problem)
         self.machine_digest = ledger.add_machine(machine.fingerprint())
@@ -165,6 +169,11 @@ class Study:
         return self._judge
 
     @property
+    def notes(self) -> tuple[Finding, ...]:
+        """What the judge remarked so far: baselines that failed, inputs that judge nobody."""
+        return tuple(getattr(self._judge, "notes", ()))
+
+    @property
     def best(self) -> Judged | None:
         """The best fully judged candidate; the best screened one before any full judgement."""
         full = [p for p in self.known.values() if p[1].plan == "full"]
@@ -182,7 +191,7 @@ class Study:
         try:
             self._say("preparing baselines")
             self.judge.baselines()
-            self._start_s = now_s()
+            self._start_s, self._searching = now_s(), True
             self._search()
             self._final()
         except KeyboardInterrupt:
@@ -279,8 +288,12 @@ class Study:
         verdicts = [v for _, v in self.known.values()]
         best = self.best
         elapsed = now_s() - self._start_s
+        left = self.budget.seconds - elapsed if self.budget.seconds and self._searching else None
+        notes = tuple(n.message for n in self.notes)
+        # The judge reports its notes as well as its phases.
+        self._phase = self._phase if phase in notes else phase
         progress = Progress(
-            phase=phase,
+            phase=self._phase,
             best_time_s=best[1].time_s if best else None,
             speedup=best[1].speedup if best else None,
             of_limit=best[1].of_limit if best else None,
@@ -289,7 +302,8 @@ class Study:
             refused=sum(v.status in ("refused", "incorrect") for v in verdicts),
             failed=sum(v.status in ("build_failed", "crashed", "timeout") for v in verdicts),
             elapsed_s=elapsed,
-            left_s=max(0.0, self.budget.seconds - elapsed) if self.budget.seconds else None,
+            left_s=None if left is None else max(0.0, left),
+            notes=notes,
         )
         for callback in self._callbacks:
             callback(progress)

@@ -59,6 +59,7 @@ def probe(
         text = f"{level.bytes / 2**20:.4g} MiB, reads {level.read_bytes_per_s / 1e9:.4g} GB/s"
         rows.append((level.name, text + f", latency {level.latency_s * 1e9:.3g} ns"))
     rows.append(("barrier", f"{chip.barrier_s * 1e6:.3g} µs"))
+    rows += [("note", text) for text in chip.notes]
     print_table((chip.name, "measured"), rows)
     return DONE
 

@@ -57,7 +57,9 @@ def optimize_file(file: str, options: Options, out: Path | None, as_json: bool) 
 def check_names(options: Options) -> None:
     """Raise UnknownName or BadInput before anything slow is begun."""
     from epitaxy.plugin import plugins
+    from epitaxy.study import Budget
 
+    Budget.parse(options.budget)
     plugins("proposers").get(options.proposer)
     if options.chip in plugins("machines").names():
         return
@@ -111,6 +113,7 @@ def search(problem: Problem, options: Options) -> tuple[Run, bool]:
         best=study.best,
         chip=machine.chip(),
         stop_reason=reason,
+        notes=study.notes,
         fingerprint=machine.fingerprint(),
     )
     return run, interrupted
