@@ -55,13 +55,16 @@ def optimize_file(file: str, options: Options, out: Path | None, as_json: bool) 
 
 
 def check_names(options: Options) -> None:
-    """Raise UnknownName or BadInput before anything slow is begun."""
+    """Raise UnknownName, BadInput or NoCompiler before anything slow is begun."""
+    from epitaxy.compiler import find_compiler
     from epitaxy.plugin import plugins
     from epitaxy.study import Budget
 
     Budget.parse(options.budget)
     plugins("proposers").get(options.proposer)
     if options.chip in plugins("machines").names():
+        # Asked now, not after minutes of baselines.
+        find_compiler()
         return
     from epitaxy.chip_facts import find
 
@@ -107,11 +110,13 @@ def search(problem: Problem, options: Options) -> tuple[Run, bool]:
         except KeyboardInterrupt:
             interrupted = True
     reason = "interrupted" if interrupted else study.stop_reason
+    judged = tuple(study.view().judged())
     run = Run(
         problem=problem,
-        judged=tuple(study.view().judged()),
+        judged=judged,
         best=study.best,
-        chip=machine.chip(),
+        # An interrupted probe is not begun again.
+        chip=None if interrupted and not judged else machine.chip(),
         stop_reason=reason,
         notes=study.notes,
         fingerprint=machine.fingerprint(),

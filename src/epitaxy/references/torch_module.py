@@ -171,7 +171,7 @@ class _Live:
             self.module = _module_of(f"epitaxy_problem_{name}")
         except MemoryError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             where = f"{type(error).__name__}: {error}"
             raise BadProblem(
                 f"{name} cannot be imported: {where}", "run the file with python first"
