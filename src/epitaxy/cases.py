@@ -11,6 +11,7 @@ LEAST_EPS = 16
 KEPT_BYTES = 6 << 30
 BLEND = -1
 """The case that is one of the timed ones but for a stretch of each input."""
+ILL_RATIO = 64
 TOO_FAR = 0.05
 """Where honest code itself errs by more than this, inputs can judge nobody."""
 
@@ -23,8 +24,10 @@ class Case:
         self.inputs = inputs
         self.honest = reference.run(inputs)
         self.exact = reference.oracle(inputs)
-        self.unusable = reference.unusable(self.exact, self.honest)
+        self.unusable = reference.unusable(self.exact, self.honest, distribution)
         self.honest_error = reference.error(self.honest, self.exact, self.honest)
+        self.moved = 0.0 if self.unusable else reference.movement(inputs, self.exact, self.honest)
+        self.honest_error = max(self.honest_error, self.moved)
         if not self.unusable and self.honest_error > TOO_FAR:
             self.unusable = f"honest code itself errs by {self.honest_error:.1g}"
 
@@ -89,10 +92,16 @@ class Cases:
         return not reason
 
     def limit(self, case: Case) -> float:
-        """The error allowed on a case: the policy's multiple of what honest code gets."""
+        """The error allowed on a case: the policy's multiple of what honest code gets.
+
+        Where the problem itself is ill-conditioned (rounding its inputs moves the exact outputs by
+        more than LEAST_EPS roundings), honest orders of summation differ by more.
+        """
         problem = self._reference.problem
         eps = max((EPS[s.dtype] for s in problem.outputs if s.dtype in EPS), default=0.0)
-        return float(max(problem.policy.error_ratio * case.honest_error, LEAST_EPS * eps))
+        least = LEAST_EPS * eps
+        ill = ILL_RATIO * case.honest_error if case.moved > least else 0.0
+        return float(max(problem.policy.error_ratio * case.honest_error, least, ill))
 
     def _make(self, number: int) -> Case:
         if number == BLEND:

@@ -17,7 +17,10 @@ DISTRIBUTIONS = (
     "cancellation",
     "constant_rows",
     "edges",
+    "special",
 )
+SPECIAL = "special"
+"""The distribution in which a few elements are NaN."""
 SHIFT = 100.0
 EDGE = 300.0
 PARTS = 16
@@ -74,6 +77,23 @@ def _mixed(a: Any, b: Any, generator: torch.Generator) -> Any:
     return mixed
 
 
+def nudged(inputs: Sequence[Any], seed: int) -> list[Any]:
+    """`inputs` in float64, each element of a tensor of floats moved by up to half a rounding.
+
+    Labels (few different values) stay: a comparison with them is no arithmetic.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def move(x: Any) -> Any:
+        if not isinstance(x, torch.Tensor) or not x.is_floating_point() or _labels(x):
+            return x
+        half = torch.finfo(x.dtype).eps / 2
+        noise = torch.rand(x.shape, generator=generator, dtype=torch.float32).double()
+        return x.double() * (1 + half * (2 * noise - 1))
+
+    return [move(x) for x in inputs]
+
+
 def _blended(a: Any, b: Any, generator: torch.Generator) -> Any:
     if not isinstance(a, torch.Tensor) or not a.is_floating_point() or not a.dim():
         return a
@@ -101,7 +121,18 @@ def _one(
     if _labels(x):
         return x if fixed or not x.dim() else _shuffled(x, generator)
     drawn = _float(x.shape, distribution, generator)
-    return _structured(_into_domain(drawn, x), x).to(x.dtype)
+    drawn = _structured(_into_domain(drawn, x), x).to(x.dtype)
+    return _with_nan(drawn, generator) if distribution == SPECIAL else drawn
+
+
+def _with_nan(drawn: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """A NaN in about one row of sixteen, one at least; not in the first, so that rows remain."""
+    rows = drawn.reshape(drawn.shape[0] if drawn.dim() > 1 else 1, -1)
+    count = max(1, rows.shape[0] // 16)
+    where = torch.randint(min(1, rows.shape[0] - 1), rows.shape[0], (count,), generator=generator)
+    places = torch.randint(0, rows.shape[1], (count,), generator=generator)
+    rows[where, places] = torch.nan
+    return drawn
 
 
 def _booleans(x: torch.Tensor, generator: torch.Generator, fixed: bool) -> torch.Tensor:
@@ -148,7 +179,7 @@ def _shuffled(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 def _float(shape: torch.Size, distribution: str, generator: torch.Generator) -> torch.Tensor:
     normal = torch.randn(shape, generator=generator)
-    if distribution == "normal":
+    if distribution in ("normal", SPECIAL):
         return normal
     if distribution == "large":
         return normal * 1e3
