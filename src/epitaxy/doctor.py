@@ -105,11 +105,13 @@ def _openmp() -> Finding:
 
 
 def _sandbox() -> Finding:
-    from epitaxy.sandbox import available
+    from epitaxy.sandbox import NEEDED, available
 
     layers = available()
     mend = "use a kernel with Landlock and seccomp, or --trust what you wrote yourself"
-    return bool(layers), ", ".join(layers) or "nothing confines a candidate here", mend
+    missing = [layer for layer in NEEDED if layer not in layers]
+    detail = f"no {' and no '.join(missing)}: candidates cannot be confined"
+    return not missing, detail if missing else ", ".join(layers), mend
 
 
 def _real_time() -> Finding:

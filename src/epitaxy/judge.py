@@ -142,6 +142,8 @@ class Judge:
 
     def build(self, candidate: Candidate) -> Build:
         """Build ahead of judging: the toolchain keeps the result by digest."""
+        if self.on("sandbox") and hasattr(self.machine, "require"):
+            self.machine.require()
         toolchain = plugins("toolchains").get(candidate.toolchain)
         return toolchain.build(candidate, self.problem, self._cache)  # type: ignore[no-any-return]
 

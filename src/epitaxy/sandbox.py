@@ -31,6 +31,8 @@ from collections.abc import Mapping, Sequence
 from epitaxy.errors import NoSandbox
 
 NEEDED = ("landlock", "seccomp")
+NOT_LAUNCHED = 97
+"""Exit code of the launcher when the program could not be started: no fault of the program."""
 MEND = "use Linux 5.13 or newer with Landlock on x86-64 or arm64, or pass --trust for your own code"
 
 _EXECUTE, _WRITE, _READ, _READ_DIR, _TRUNCATE = 1, 1 << 1, 1 << 2, 1 << 3, 1 << 14

@@ -36,7 +36,8 @@ class Finding(Record):
 class ErrorRow(Record):
     """Error on one input distribution: normalised max error against the float64 oracle.
 
-    `honest` is what the reference gets in the same precision; `limit` is what was allowed.
+    `honest` is what the reference gets in the same precision, or, if that is more, what rounding
+    the inputs alone changes; `limit` is what was allowed.
     """
 
     distribution: str

@@ -13,7 +13,7 @@ from product_case import KERNEL, PROBLEM, candidate
 
 from epitaxy import sandbox
 from epitaxy.compiler import BASE_FLAGS, cpu_flags, find_compiler, flags
-from epitaxy.errors import BadEnvironment, NoCompiler
+from epitaxy.errors import BadEnvironment, MachineFault, NoCompiler
 from epitaxy.product import kernel_name
 from epitaxy.toolchains import cpp
 from epitaxy.toolchains.cpp import Cpp, inspect_library, trim_log
@@ -225,3 +225,17 @@ def test_a_confined_compiler_still_compiles(tmp_path):
     command = [find_compiler().path, "-shared", "-fPIC", "-O2", "k.cpp", "-o", "k.so"]
     code, log = cpp._compile(command, tmp_path, 60.0)
     assert (code, (tmp_path / "k.so").is_file()) == (0, True), log
+
+
+def test_a_flood_of_messages_is_bounded(tmp_path):
+    lines = "".join(f"int x{i} = y{i};\n" for i in range(20_000))
+    (tmp_path / "k.cpp").write_text(lines)
+    command = [find_compiler().path, "-shared", "-fmax-errors=0", "k.cpp", "-o", "k.so"]
+    code, log = cpp._compile(command, tmp_path, 60.0)
+    assert code != 0
+    assert len(log) < 10_000
+
+
+def test_a_compiler_that_cannot_be_started_is_the_machines_fault(tmp_path):
+    with pytest.raises(MachineFault, match="not started"):
+        cpp._compile([str(tmp_path / "no-such-compiler")], tmp_path, 10.0)

@@ -115,6 +115,7 @@ def test_distributions_keep_the_domain_of_the_given_inputs(tmp_path):
     reference = open_reference(load(write(tmp_path, model("return x.sqrt()"))))
     for name in reference.distributions():
         x = reference.inputs(3, name)[0]
+        x = x[~x.isnan()]
         assert float(x.min()) >= 0
         assert float(x.max()) <= 1
 

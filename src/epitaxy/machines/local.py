@@ -134,6 +134,11 @@ class LocalMachine:
         }
         return LocalWorker(self, zygote, job, spec)
 
+    def require(self) -> None:
+        """Raises NoSandbox when candidates cannot be confined here and are not trusted."""
+        if not self.trust:
+            sandbox.require()
+
     def _open(self, job: Job) -> bool:
         return bool(job.baseline) or self.trust or "sandbox" in job.without
 

@@ -18,13 +18,14 @@ from pathlib import Path
 from epitaxy import sandbox
 from epitaxy.candidate import Candidate
 from epitaxy.compiler import Compiler, cpu_fingerprint, cpu_flags, find_compiler
-from epitaxy.errors import BadCandidate, BadEnvironment, NoCompiler
+from epitaxy.errors import BadCandidate, BadEnvironment, MachineFault, NoCompiler
 from epitaxy.problem import Problem
 from epitaxy.product import compose
 from epitaxy.record import FrozenDict, canonical, digest_text
 from epitaxy.toolchain import Availability, Build
 
 LOG_CHARACTERS = 4000
+LOG_BYTES = 1 << 20
 MEMORY_BYTES = 4 << 30
 """Address space that one compiler process may take."""
 
@@ -215,35 +216,43 @@ def _compile(command: list[str], folder: Path, timeout_s: float) -> tuple[int | 
     """(exit status, what matters of the output); the status is None when time ran out."""
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "TMPDIR": str(folder)}
     environment["HOME"] = str(folder)
-    with subprocess.Popen(
-        _limited(command, folder, timeout_s),
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    ) as process:
+    # A file, not a pipe: the limit on files also bounds a flood of messages.
+    with (
+        tempfile.TemporaryFile(dir=folder) as log,
+        subprocess.Popen(
+            _limited(command, folder, timeout_s),
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        ) as process,
+    ):
         try:
-            output, _ = process.communicate(timeout=timeout_s)
+            process.wait(timeout=timeout_s)
         except subprocess.TimeoutExpired:
             _end(process)
             return None, ""
         except BaseException:
             _end(process)
             raise
-    return process.returncode, trim_log(output.decode(errors="replace"), str(folder))
+        log.seek(0)
+        output = log.read(LOG_BYTES).decode(errors="replace")
+    if process.returncode == sandbox.NOT_LAUNCHED:
+        raise MachineFault(f"the compiler was not started: {output.strip()}", "run: epitaxy doctor")
+    return process.returncode, trim_log(output, str(folder))
 
 
 def _limited(command: list[str], folder: Path, timeout_s: float) -> list[str]:
     """The command in a jail: the system's files to read, its folder to write, nothing else.
 
-    Where no jail can be had a candidate is not run either, unless it is trusted: then the
-    compiler is only limited.
+    Where no jail can be had the compiler is only limited: the judge builds nothing there that is
+    not trusted.
     """
     program = shutil.which(command[0]) or command[0]
     if set(sandbox.NEEDED) <= set(sandbox.available()):
-        own = str(Path(program).resolve().parents[1])
+        own = _prefix(Path(program).resolve())
         limits = {
             "cpu_s": int(timeout_s) + 1, "memory_bytes": MEMORY_BYTES, "file_bytes": FILE_BYTES,
         }  # fmt: skip
@@ -261,6 +270,12 @@ def _limited(command: list[str], folder: Path, timeout_s: float) -> list[str]:
         "--core=0",
         *command,
     ]
+
+
+def _prefix(program: Path) -> str:
+    """The folder that a compiler was installed in; never one that holds a home folder."""
+    prefix = program.parents[1]
+    return str(program.parent if Path.home().is_relative_to(prefix) else prefix)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -9,5 +9,9 @@ if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     from epitaxy import sandbox
 
-    sandbox.confine(**json.loads(sys.argv[1]), programs=True)
-    os.execv(sys.argv[2], sys.argv[2:])
+    try:
+        sandbox.confine(**json.loads(sys.argv[1]), programs=True)
+        os.execv(sys.argv[2], sys.argv[2:])
+    except Exception as error:
+        print(error)
+        sys.exit(sandbox.NOT_LAUNCHED)
