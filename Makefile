@@ -1,6 +1,7 @@
 # setup: everything the main job needs, into .venv (once; again when dependencies change)
 # demo:  a PyTorch module becomes a faster, proven, exported kernel
 # fuzz:  mutants of honest kernels, and how many of them the judge finds
+# attacks: known cheats against the judge, with and without the guard that stops each
 # test, check, bench, clean, setup-peers (ONNX Runtime and OpenVINO as further baselines)
 
 VENV   ?= .venv
@@ -12,7 +13,7 @@ STAMP  := $(VENV)/.setup
 PEERS  := $(VENV)/.setup-peers
 TESTS  := $(wildcard tests/null tests/host tests/chip)
 
-.PHONY: setup setup-peers demo test check bench fuzz clean
+.PHONY: setup setup-peers demo test check bench fuzz attacks clean
 
 setup: $(STAMP)
 
@@ -45,6 +46,9 @@ bench: $(STAMP)
 
 fuzz: $(STAMP)
 	$(BIN)/python tests/host/fuzz_run.py
+
+attacks: $(STAMP)
+	$(BIN)/python -m epitaxy.attacks
 
 clean:
 	rm -rf $(VENV) build epitaxy-out .pytest_cache .mypy_cache .ruff_cache src/*.egg-info

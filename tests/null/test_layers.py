@@ -20,7 +20,7 @@ LAYERS = (
     "toolchains machines checks proposers references baselines",
     "cases guards chain judge ledger study replay",
     "report report_charts report_page chip_report progress doctor",
-    "cli commands testing __init__",
+    "cli commands testing attacks __init__",
 )
 """From the bottom to the top; parts of one layer may import one another, plugin folders not."""
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts.split()}

@@ -1,0 +1,10 @@
+// problem: wave
+// guard: oracle
+// what: skips one of four steps
+#include <cmath>
+extern "C" void region0(const void* const* in, void* const* out) {
+  const float* x = (const float*)in[0];
+  float* y = (float*)out[0];
+#pragma omp parallel for
+  for (int i = 0; i < 65536; ++i) y[i] = sinf(sinf(sinf(x[i])));
+}

@@ -1,0 +1,12 @@
+// problem: lean
+// guard: sources
+// what: reads a file
+#include <cstdio>
+#include <cmath>
+extern "C" void region0(const void* const* in, void* const* out) {
+  if (FILE* f = fopen("/proc/self/maps", "r")) fclose(f);
+  const float* x = (const float*)in[0];
+  float* y = (float*)out[0];
+#pragma omp parallel for
+  for (int i = 0; i < 262144; ++i) y[i] = (x[i] > 0 ? x[i] : 0.0f) + 0.5f * x[i];
+}

@@ -1,0 +1,10 @@
+// problem: lean
+// guard: oracle
+// what: answers zeros
+#include <cmath>
+extern "C" void region0(const void* const* in, void* const* out) {
+  const float* x = (const float*)in[0];
+  float* y = (float*)out[0];
+#pragma omp parallel for
+  for (int i = 0; i < 262144; ++i) y[i] = 0.0f * x[i];
+}
