@@ -228,6 +228,19 @@ class Region:
     stores: tuple[Store, ...]
     source: tuple[str, ...] = ()
     """The framework operators it replaces, in order, for people to read."""
+    checks: tuple[Store, ...] = ()
+    """Single truths, numbered after the outputs, that must all be false before anything else is
+    computed: an index that a tensor lacks. Otherwise the region refuses the call."""
+
+    @property
+    def refuses(self) -> bool:
+        """Whether some calls are refused at run time: bad indices, integers beyond 30 bits."""
+        return bool(self.checks) or any(s.dtype == "int64" for s in self.inputs)
+
+    @property
+    def roots(self) -> tuple[Value, ...]:
+        """All values that the region needs: its outputs' and its checks'."""
+        return tuple(s.value for s in (*self.stores, *self.checks))
 
 
 def operands(value: Value) -> tuple[Value, ...]:

@@ -1,4 +1,8 @@
-"""Regions as one C++ source: `extern "C" void region0(const void* const* in, void* const* out)`."""
+"""Regions as one C++ source: `extern "C" void region0(const void* const* in, void* const* out)`.
+
+A region that can refuse a call (indices outside a tensor, integers too large for 32-bit lanes)
+returns int instead: not zero, and the reference has to take the call.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,11 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from epitaxy.proposers.grower.algebra import Region
+from epitaxy.proposers.grower.algebra import Region, walk
 from epitaxy.proposers.grower.emit_expr import STORAGE, Unsupported, indent
 from epitaxy.proposers.grower.emit_loops import write_kernel
 from epitaxy.proposers.grower.genome import Choices, Genome
+from epitaxy.proposers.grower.ranges import require_lanes
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import plan
 
@@ -33,6 +38,7 @@ def emit_source(regions: Sequence[Region], genome: Genome) -> str:
 def emit_region(region: Region, choices: Choices) -> str:
     """One region's function. Raises Unsupported when the algebra holds what C++ here cannot."""
     region = coalesce(region)
+    require_lanes(walk(region.roots))
     schedule = plan(region, choices)
     buffers: dict[int, tuple[str, str]] = {}
     lines: list[str] = []
@@ -40,6 +46,8 @@ def emit_region(region: Region, choices: Choices) -> str:
         T = _storage(spec.dtype)
         buffers[i] = (f"x{i}", spec.dtype)
         lines.append(f"const {T}* const x{i} = static_cast<const {T}*>(in[{i}]);  // {spec}")
+        if spec.dtype == "int64":
+            lines.append(f"if (epx::beyond(x{i}, {spec.numel})) return 1;  // lanes are of 32 bits")
     for i, spec in enumerate(region.outputs):
         T = _storage(spec.dtype)
         lines.append(f"{T}* const y{i} = static_cast<{T}*>(out[{i}]);  // {spec}")
@@ -48,15 +56,25 @@ def emit_region(region: Region, choices: Choices) -> str:
         buffers[len(region.inputs) + i] = (name, dtype)
         lines += [f"epx::Scratch<{T}> {name}_({numel});", f"{T}* const {name} = {name}_.data;"]
     lines += [f"using V = epx::vf<{choices.width}>;", f"using VI = epx::vi<{choices.width}>;"]
+    for check in region.checks:
+        lines += [
+            f"bool bad{check.buffer} = false;",
+            f"bool* const y{check.buffer} = &bad{check.buffer};",
+        ]
     for number, kernel in enumerate(schedule.kernels):
+        if number == schedule.first and region.checks:
+            bad = " || ".join(f"bad{c.buffer}" for c in region.checks)
+            lines.append(f"if ({bad}) return 1;  // an index outside its dimension")
         outer = " x ".join(f"{a.name}:{a.size}" for a in kernel.outer) or "1"
         inner = " x ".join(f"{a.name}:{a.size}" for a in kernel.inner) or "1"
         what = ", ".join(t.buffer for t in kernel.targets)
         lines.append(f"// kernel {number}: {what} over {outer}, reducing {inner}")
         lines += write_kernel(kernel, choices, buffers)
     lines += [f"(void){b};" for b, _ in buffers.values()]
+    lines += ["return 0;"] if region.refuses else []
     source = f"// {region.name} replaces {', '.join(region.source) or 'a region'}\n// {choices}"
-    signature = f'extern "C" void {region.name}(const void* const* in, void* const* out) {{'
+    returns = "int" if region.refuses else "void"
+    signature = f'extern "C" {returns} {region.name}(const void* const* in, void* const* out) {{'
     return "\n".join([source, signature, *indent(lines), "}", ""])
 
 

@@ -91,7 +91,8 @@ def _regions(program: Program) -> Iterator[str]:
         yield f"# {region.name} replaces: {', '.join(region.source) or 'nothing named'}\n"
         yield (
             f"{_handle(region)} = _epitaxy_kernel(\n    {region.name!r}, "
-            f"inputs={len(region.inputs)}, outputs=({made})\n)\n"
+            f"inputs={len(region.inputs)}, outputs=({made})"
+            f"{', refuses=True' if region.refuses else ''}\n)\n"
         )
 
 

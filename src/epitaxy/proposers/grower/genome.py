@@ -20,6 +20,7 @@ DECISIONS: dict[str, str] = {
     "grain": "elements of one piece of an element-wise loop",
     "tile": "float lanes handled together when each lane is a row of its own",
     "split": "pieces that a long reduction or scan is cut into for the threads, 0: none",
+    "online": "1: dependent reductions of pieces from one reading, 0: a reading for each",
     "lane": "0: vectorise along the most contiguous axis, 1: along the next best",
     "sum": "0: plain partial sums, 1: sums in blocks, 2: compensated sums",
     "dynamic": "1: threads take pieces as they get free, 0: a fixed share each",
@@ -39,6 +40,7 @@ class Choices:
     grain: int = 32768
     tile: int = 64
     split: int = 0
+    online: int = 1
     lane: int = 0
     sum: int = 1
     dynamic: int = 0

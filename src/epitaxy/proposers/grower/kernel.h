@@ -155,6 +155,18 @@ inline int64_t position(const V (&best)[U], const I (&at)[U]) {
 template <bool LARGEST, class V> EPX_BODY inline auto better(V x, V best) {
   return (LARGEST ? ~(x <= best) : ~(x >= best)) & (best == best);
 }
+// Whether any of n integers is too large to be worked with in 32-bit lanes.
+inline bool beyond(const int64_t* p, int64_t n) {
+  bool bad = false;
+#pragma omp parallel for reduction(|| : bad) if (n > 65536)
+  for (int64_t block = 0; block < n; block += 4096) {
+    int64_t large = 0;
+    for (int64_t i = block; i < least(block + 4096, n); ++i)
+      large |= int64_t(uint64_t(p[i]) + (uint64_t(1) << 30)) & ~((int64_t(1) << 31) - 1);
+    bad = bad || large != 0;
+  }
+  return bad;
+}
 template <class I> EPX_BODY inline I splat_int(int64_t x) { return splat<I>(int32_t(x)); }
 template <class I> EPX_BODY inline I splat_mask(bool x) { return splat<I>(-int32_t(x)); }
 template <class V, class I> EPX_BODY inline V to_float(I x) { return convert<V>(x); }

@@ -31,6 +31,8 @@ class Builder:
     def __init__(self) -> None:
         self._table: dict[Value, Value] = {}
         self._consts: dict[tuple[str, str], Const] = {}
+        self.outside: dict[Value, None] = {}
+        """Truths that say of an index from data that it lies outside its dimension."""
 
     def keep(self, value: Value) -> Value:
         """The one object equal to `value`."""
@@ -212,12 +214,17 @@ class Builder:
         return self.keep(Scan(kind, along, arg, arg.dtype, reverse))
 
     def as_ix(self, value: Value, bound: int) -> Ix:
-        """An integer value known to lie in [0, bound), as an index: affine where it is."""
+        """An integer value as an index, affine where it is; else it is noted in `outside` that
+        it must lie in [0, bound)."""
         inner = value.args[0] if isinstance(value, Map) and value.fn == "cast" else value
         if isinstance(inner, Index):
             return Ix(inner.index.offset, inner.index.terms)
         if isinstance(inner, Const):
             return Ix(int(inner.value))
+        if not (isinstance(inner, Reduce) and inner.kind in ("argmax", "argmin")):
+            below = self.map("lt", value, self.const(0, "int64"))
+            above = self.map("ge", value, self.const(bound, "int64"))
+            self.outside[self.map("or", below, above)] = None
         return Ix(0, (), ((value, 1, bound),))
 
     def filled(self, value: Value, guards: tuple[Guard, ...], fill: float) -> Value | None:

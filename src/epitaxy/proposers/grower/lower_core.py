@@ -17,7 +17,7 @@ from typing import Any
 from torch.fx import Node
 
 from epitaxy.problem import TensorSpec
-from epitaxy.proposers.grower.algebra import Axis, Region, Store, Value
+from epitaxy.proposers.grower.algebra import Affine, Axis, Region, Store, Value
 from epitaxy.proposers.grower.axes import (
     Dim,
     Inexpressible,
@@ -124,6 +124,7 @@ class Lowering:
         self._owners: dict[Axis, Dim] = {}
         self._names: dict[str, int] = {}
         self._flat: dict[str, Value] = {}
+        self.build.outside.clear()
 
     # -- dimensions and axes ---------------------------------------------------------------
 
@@ -255,8 +256,18 @@ class Lowering:
                 continue
             source = tuple(str(n.target) for n in self.inside if not is_getitem(n))
             ins = tuple(spec_of(n) for n in self.inputs)
-            return Region(name, ins, tuple(spec_of(r) for r in roots), stores, source)
+            outs = tuple(spec_of(r) for r in roots)
+            return Region(name, ins, outs, stores, source, self._checks(len(roots)))
         raise Inexpressible(roots[0])
+
+    def _checks(self, first: int) -> tuple[Store, ...]:
+        """One truth for each index from data: whether any of it lies outside."""
+        made: list[Store] = []
+        for bad in self.build.outside:
+            axes = tuple(sorted(bad.axes, key=lambda a: a.name))
+            value = self.build.reduce("any", axes, bad, "bool")
+            made.append(Store(first + len(made), Affine(0), (), value))
+        return tuple(made)
 
     def _forget_names(self) -> None:
         for dims in self._dims.values():

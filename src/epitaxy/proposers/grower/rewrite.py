@@ -46,7 +46,7 @@ def rebuild(value: Value, replace: Replace, memo: dict[Value, Value]) -> Value:
 def _affines(region: Region) -> Iterable[Affine]:
     for store in region.stores:
         yield store.index
-    for value in walk(tuple(s.value for s in region.stores)):
+    for value in walk(region.roots):
         if isinstance(value, Load | Index):
             yield value.index
         if isinstance(value, Load):
@@ -56,7 +56,7 @@ def _affines(region: Region) -> Iterable[Affine]:
 def _axis_lists(region: Region) -> Iterable[tuple[Axis, ...]]:
     for store in region.stores:
         yield store.axes
-    for value in walk(tuple(s.value for s in region.stores)):
+    for value in walk(region.roots):
         if isinstance(value, Reduce):
             yield value.over
         elif isinstance(value, Scan):
@@ -128,15 +128,20 @@ def map_axes(
             )
         return None
 
-    stores = tuple(
-        Store(s.buffer, affine(s.index), axes(s.axes), rebuild(s.value, leaf, memo))
-        for s in region.stores
-    )
-    return dataclasses.replace(region, stores=stores)
+    def moved(stores: tuple[Store, ...]) -> tuple[Store, ...]:
+        return tuple(
+            Store(s.buffer, affine(s.index), axes(s.axes), rebuild(s.value, leaf, memo))
+            for s in stores
+        )
+
+    return dataclasses.replace(region, stores=moved(region.stores), checks=moved(region.checks))
 
 
 def split_axis(value: Value, axis: Axis, outer: Axis, inner: Axis) -> Value:
-    """`value` with `axis` replaced by outer * inner.size + inner in every index beneath it."""
+    """`value` with `axis` replaced by outer * inner.size + inner in every index beneath it;
+    where that runs past the axis, nothing is read."""
+    within = Guard(Affine(0, ((outer, inner.size), (inner, 1))), axis.size)
+    ragged = outer.size * inner.size != axis.size
 
     def affine(f: Affine) -> Affine:
         c = f.coefficient(axis)
@@ -153,10 +158,11 @@ def split_axis(value: Value, axis: Axis, outer: Axis, inner: Axis) -> Value:
         if isinstance(v, Index):
             return Index(affine(v.index), v.dtype)
         if isinstance(v, Load):
+            past = (within,) if ragged else ()
             return dataclasses.replace(
                 v,
                 index=affine(v.index),
-                guards=tuple(Guard(affine(g.index), g.size) for g in v.guards),
+                guards=tuple(Guard(affine(g.index), g.size) for g in v.guards) + past,
                 indirect=tuple((rebuild(w, leaf, memo), s) for w, s in v.indirect),
             )
         return None

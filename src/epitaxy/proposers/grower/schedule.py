@@ -23,6 +23,7 @@ from epitaxy.proposers.grower.algebra import (
     operands,
     walk,
 )
+from epitaxy.proposers.grower.chunks import divisor_near, family, online, staged
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.rewrite import rebuild, split_axis
 
@@ -67,11 +68,16 @@ class Plan:
 
     kernels: list[Kernel] = field(default_factory=list)
     temporaries: dict[str, tuple[str, int]] = field(default_factory=dict)
+    first: int = 0
+    """Kernels before this one only check the call; those from here on compute."""
 
 
 def plan(region: Region, choices: Choices) -> Plan:
     """Schedule `region` under the genome's structural choices (split, fuse)."""
     scheduler = _Scheduler(region, choices)
+    for check in region.checks:
+        scheduler.schedule(Target(f"y{check.buffer}", "bool", check.index, check.axes, check.value))
+    scheduler.plan.first = len(scheduler.plan.kernels)
     for store in region.stores:
         dtype = region.outputs[store.buffer].dtype
         scheduler.schedule(Target(f"y{store.buffer}", dtype, store.index, store.axes, store.value))
@@ -142,22 +148,13 @@ class _Scheduler:
     def _split(self, value: Value) -> Value:
         """Give each large reduction with few rows a parallel first stage over chunks."""
 
-        def chunked(v: Value) -> Value | None:
-            if not isinstance(v, Reduce) or v.kind in ("argmax", "argmin"):
-                return None
-            v = Reduce(v.kind, v.over, rebuild(v.arg, chunked, memo), v.dtype)
-            axis = max(v.over, key=lambda a: a.size)
-            count = divisor_near(axis.size, self.choices.split)
-            if count < 2 or axis.size // count < 64:
-                return self.store(self._use_stored(v), split=False)
-            outer, inner = Axis(f"{axis.name}o", count), Axis(f"{axis.name}i", axis.size // count)
-            part = split_axis(v.arg, axis, outer, inner)
-            over = tuple(inner if a == axis else a for a in v.over)
-            partial = self.store(Reduce(v.kind, over, part, v.dtype), split=False)
-            return self.store(Reduce(v.kind, (outer,), partial, v.dtype), split=False)
+        def store(v: Value) -> Load:
+            return self.store(v, split=False)
 
-        memo: dict[Value, Value] = {}
-        return rebuild(value, chunked, memo)
+        while (found := family(value, self.choices.split)) is not None:
+            totals = online(*found, store) if self.choices.online else None
+            value = rebuild(value, (totals or staged(*found, store)).get, {})
+        return value
 
     def _split_scans(self, target: Target) -> Target:
         """Give a long scan a parallel form: totals of pieces, their scan, then each piece."""
@@ -196,7 +193,8 @@ class _Scheduler:
     def merge(self) -> None:
         """Join neighbouring kernels over the same axes when the later does not read the earlier."""
         merged: list[Kernel] = []
-        for kernel in self.plan.kernels:
+        checks, kernels = self.plan.kernels[: self.plan.first], self.plan.kernels[self.plan.first :]
+        for kernel in kernels:
             last = merged[-1] if merged else None
             if last and (last.outer, last.inner) == (kernel.outer, kernel.inner):
                 written = {t.buffer for t in last.targets}
@@ -204,7 +202,7 @@ class _Scheduler:
                     merged[-1] = Kernel(last.targets + kernel.targets, last.outer, last.inner)
                     continue
             merged.append(kernel)
-        self.plan.kernels = merged
+        self.plan.kernels = [*checks, *merged]
 
     def _read(self, kernel: Kernel) -> set[str]:
         loads = (v for v in walk(tuple(t.value for t in kernel.targets)) if isinstance(v, Load))
@@ -237,9 +235,3 @@ def _ordered(value: Value) -> tuple[Axis, ...]:
                 if axis in strides:
                     strides[axis] = max(strides[axis], abs(stride))
     return tuple(sorted(strides, key=lambda a: (-strides[a], a.name)))
-
-
-def divisor_near(size: int, wanted: int) -> int:
-    """The divisor of `size` nearest to `wanted` (1 when there is none but 1)."""
-    divisors = [d for d in range(1, min(size, 4 * wanted) + 1) if size % d == 0]
-    return min(divisors, key=lambda d: abs(math.log(d / wanted)))

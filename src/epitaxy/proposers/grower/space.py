@@ -40,6 +40,7 @@ def space(region: Region, chip: Chip) -> dict[str, tuple[int, ...]]:
         options["split"] = (0, *(chip.cores * k for k in (1, 2, 4, 8, 16)))
     if reduces:
         options["sum"] = (0, 1, 2)
+        options["online"] = (0, 1)
     return options
 
 
