@@ -11,6 +11,8 @@ LEAST_EPS = 16
 KEPT_BYTES = 6 << 30
 BLEND = -1
 """The case that is one of the timed ones but for a stretch of each input."""
+LOOSE = 1e-3
+"""Limits above this would let lower precision pass for float32: bfloat16 errs by up to 2e-3."""
 ILL_RATIO = 64
 TOO_FAR = 0.05
 """Where honest code itself errs by more than this, inputs can judge nobody."""
@@ -42,23 +44,24 @@ class Cases:
 
     def __init__(self, reference: Any, seed: int, note: Callable[[str, str], None]) -> None:
         self.names = ["given", *reference.distributions()]
-        self._reference, self._seed, self._note = reference, seed, note
+        self.reference = reference
+        self._seed, self._note = seed, note
         self._made: dict[int, Case] = {}
         self._dropped: set[int] = set()
 
     @property
     def problem(self) -> Any:
         """The problem whose cases these are."""
-        return self._reference.problem
+        return self.reference.problem
 
     def unseen(self, seed: int) -> Sequence[Any]:
         """Inputs that no call has seen, for timing only: nothing is known of their outputs."""
         first, second = self.get(0).inputs, self.get(1).inputs
-        return self._reference.unseen(first, second, seed)  # type: ignore[no-any-return]
+        return self.reference.unseen(first, second, seed)  # type: ignore[no-any-return]
 
     def error(self, outputs: Sequence[Any], case: Case) -> float:
         """The normalised error of `outputs` on `case`; inf when a special value is wrong."""
-        return float(self._reference.error(outputs, case.exact, case.honest))
+        return float(self.reference.error(outputs, case.exact, case.honest))
 
     @property
     def count(self) -> int:
@@ -69,7 +72,7 @@ class Cases:
         """The case of that number."""
         if number not in self._made:
             made = self._make(number)
-            specs = (*self._reference.problem.inputs, *self._reference.problem.outputs)
+            specs = (*self.reference.problem.inputs, *self.reference.problem.outputs)
             each = 3 * sum(s.bytes for s in specs if s)
             if number > 3 and each * len(self._made) > KEPT_BYTES:
                 return made
@@ -95,17 +98,21 @@ class Cases:
         """The error allowed on a case: the policy's multiple of what honest code gets.
 
         Where the problem itself is ill-conditioned (rounding its inputs moves the exact outputs by
-        more than LEAST_EPS roundings), honest orders of summation differ by more.
+        more than LEAST_EPS roundings), honest orders of summation differ by more. Where it is not,
+        but PyTorch's own code is inexact, twice its error is enough above LOOSE.
         """
-        problem = self._reference.problem
+        problem = self.reference.problem
         eps = max((EPS[s.dtype] for s in problem.outputs if s.dtype in EPS), default=0.0)
         least = LEAST_EPS * eps
         ill = ILL_RATIO * case.honest_error if case.moved > least else 0.0
-        return float(max(problem.policy.error_ratio * case.honest_error, least, ill))
+        allowed = problem.policy.error_ratio * case.honest_error
+        if allowed > LOOSE and eps <= EPS["float32"]:
+            allowed = max(LOOSE, 2 * case.honest_error)
+        return float(max(allowed, least, ill))
 
     def _make(self, number: int) -> Case:
         if number == BLEND:
             first, second = self.get(0).inputs, self.get(1).inputs
-            return Case(self._reference, "given", self._reference.blend(first, second, self._seed))
+            return Case(self.reference, "given", self.reference.blend(first, second, self._seed))
         name = self.names[number]
-        return Case(self._reference, name, self._reference.inputs(self._seed + 1 + number, name))
+        return Case(self.reference, name, self.reference.inputs(self._seed + 1 + number, name))

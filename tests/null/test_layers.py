@@ -18,7 +18,7 @@ LAYERS = (
     "plugin toolchain machine check proposer",
     "timing roofline mutate sandbox compiler product worker probe chip_facts",
     "toolchains machines checks proposers references baselines",
-    "cases guards chain judge ledger study replay",
+    "cases guards lint chain judge ledger study replay",
     "report report_charts report_page chip_report progress doctor",
     "cli commands testing attacks __init__",
 )

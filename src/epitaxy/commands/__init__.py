@@ -10,7 +10,7 @@ def command() -> Any:
     import typer
     from typer.main import get_command
 
-    from epitaxy.commands import facts, ledger, records, search
+    from epitaxy.commands import facts, ledger, lint, records, search
 
     app = typer.Typer(
         name="epitaxy",
@@ -19,6 +19,6 @@ def command() -> Any:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for group in (search, facts, records, ledger):
+    for group in (search, facts, records, ledger, lint):
         group.register(app)
     return get_command(app)

@@ -18,6 +18,7 @@ from epitaxy.references._live import Live, spec
 from epitaxy.references._memory import out_of_memory
 from epitaxy.references._source import find, policy_beside
 from epitaxy.references._tensors import cloned, floats, same
+from epitaxy.references._trials import Trials
 from epitaxy.references._wide import widen, widening
 from epitaxy.worker.loading import flatten
 
@@ -112,6 +113,10 @@ class TorchReference:
     def unseen(self, first: Sequence[Any], second: Sequence[Any], seed: int) -> list[Any]:
         """Inputs that differ from both, set by `seed`; for timing only."""
         return unseen(first, second, seed)
+
+    def trials(self) -> Trials:
+        """What lint asks of a reference."""
+        return Trials(self._live)
 
     def init_arguments(self) -> list[Any]:
         """What the module is constructed from."""
