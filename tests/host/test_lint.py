@@ -76,11 +76,13 @@ PLANTED = {
         {"inputs": "torch.full((64, 4096), random.random()) + torch.randn(64, 4096)"},
         "warning", "seeds", "another x"),
     "ill-conditioned": (
-        {"forward": "return (x.sum(1) - x.flip(1).cumsum(1)[:, -1]) * 1e6 + x[:, 0]"},
-        None, "conditioning", ""),
+        {"forward": "return x.sum(1) - x.flip(1).cumsum(1)[:, -1]"},
+        "refusal", "conditioning", "errs by"),
+    "badly conditioned": (
+        {"forward": "return (x + 100).mean(1) - 100"}, "warning", "conditioning", "rounding moves"),
     "cancellation": (
         {"forward": "return ((x + 1e5) ** 2).mean(1) - (x + 1e5).mean(1) ** 2"},
-        None, "conditioning", ""),
+        "refusal", "conditioning", "errs by"),
     "small": ({"inputs": "torch.randn(4, 8)"}, "warning", "size", "a call itself costs"),
     "a module that counts its calls": (
         {"init": "self.register_buffer('seen', torch.zeros(3))",
@@ -120,7 +122,7 @@ def test_planted_faults_are_found_and_come_with_a_mend(name, tmp_path):
     found = lint(load(write(tmp_path, changes)))
     hits = [f for f in found if f.check == check and words in f.message]
     assert hits, found
-    assert severity in (None, hits[0].severity)
+    assert severity == hits[0].severity
     assert hits[0].mend
     assert "\n" not in hits[0].message
 
