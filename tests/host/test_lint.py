@@ -76,7 +76,7 @@ PLANTED = {
         {"inputs": "torch.full((64, 4096), random.random()) + torch.randn(64, 4096)"},
         "warning", "seeds", "another x"),
     "ill-conditioned": (
-        {"forward": "return x.sum(1) - x.flip(1).cumsum(1)[:, -1]"},
+        {"forward": "return x.sum(1) - x.flip(1).cumsum(1)[:, -1] + 1e-6 * x[:, 0]"},
         "refusal", "conditioning", "errs by"),
     "badly conditioned": (
         {"forward": "return (x + 100).mean(1) - 100"}, "warning", "conditioning", "rounding moves"),
