@@ -16,13 +16,14 @@ import random
 import tempfile
 from pathlib import Path
 
-from epitaxy import timing
+from epitaxy import paired, timing
 from epitaxy.candidate import Candidate
 from epitaxy.judge import Judge
 from epitaxy.machine import Job
 from epitaxy.machines.local import LocalMachine
 from epitaxy.problem import load
 from epitaxy.proposers.grower.growth import grow_program
+from epitaxy.verdict import Comparison
 
 SIZES = {"short": 3200, "medium": 1_024_000}
 """Elements; about 5 us and 1 ms for a chain of sines on one core and on four."""
@@ -71,7 +72,7 @@ def built(judge: Judge, size: int, percent: int) -> str:
     return build.folder
 
 
-def compared(judge: Judge, machine: LocalMachine, ours: str, theirs: str) -> timing.Comparison:
+def compared(judge: Judge, machine: LocalMachine, ours: str, theirs: str) -> Comparison:
     """`ours` against `theirs` as a full judgement would."""
     chosen = timing.plan("full")
     samples: dict[str, list[float]] = {"ours": [], "theirs": []}
@@ -82,10 +83,10 @@ def compared(judge: Judge, machine: LocalMachine, ours: str, theirs: str) -> tim
                 job = Job(problem=judge.problem, folder=folder)
                 workers[name] = stack.enter_context(machine.start(job))
                 judge._prepare(workers[name])
-            taken = timing.interleave(workers, [0, 1], chosen, random.Random())
+            taken = timing.interleave(workers, [0, 1], chosen, random.Random()).times
         for name, times in taken.items():
             samples[name] += times
-    return timing.compare("theirs", samples["theirs"], samples["ours"])
+    return paired.compare("theirs", samples["theirs"], samples["ours"])
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from epitaxy.cases import Cases
 from epitaxy.errors import BadInput, MachineFault, PluginError
 from epitaxy.guards import Manners, Refused, Watch, refusal, switched_off
 from epitaxy.machine import Job, WorkerFailure
+from epitaxy.measure import AGAIN, OURS, Measurement
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem, load, open_reference
 from epitaxy.record import FrozenDict, make_callable
@@ -50,6 +51,8 @@ class Judge:
         self.problem = problem
         self.machine = machine
         self.notes: list[Finding] = []
+        self.condition: str = getattr(machine, "condition", "warm")
+        self.threads: int = getattr(machine, "threads", 0)
         self.chip = machine.chip()
         self.reference: Any = open_reference(problem)
         self._wanted = baselines
@@ -87,8 +90,8 @@ class Judge:
         if not self._workers:
             raise MachineFault("no baseline runs on this machine", "run: epitaxy doctor")
         rng = random.Random(secrets.randbits(64))
-        sample = timing.interleave(self._workers, self._slots(), timing.plan("screen"), rng)
-        self._times = {name: timing.median(s) for name, s in sample.items()}
+        sample = timing.interleave(self._workers, self._slots(), self._plan("screen"), rng)
+        self._times = {name: timing.median(s) for name, s in sample.times.items()}
         model = Watch(
             self.cases,
             self._workers[min(self._times, key=self._times.__getitem__)],
@@ -149,7 +152,7 @@ class Judge:
 
     def judge(self, candidate: Candidate, plan: str = "screen") -> Verdict:
         """The verdict on `candidate`. Never raises on the candidate's account."""
-        chosen = timing.plan(plan)
+        chosen = self._plan(plan)
         facts: dict[str, Any] = {"findings": []}
         try:
             if candidate.problem != self.problem.digest:
@@ -179,8 +182,13 @@ class Judge:
             status=status,
             reason=reason[:2000],
             judged_unix_s=timing.unix_s(),
+            condition=chosen.condition,
+            threads=self.threads,
             **kept,
         )
+
+    def _plan(self, name: str) -> Plan:
+        return timing.plan(name, self.condition)
 
     def _static(self, candidate: Candidate, facts: dict[str, Any]) -> None:
         for name in filter(self.on, plugins("checks").names()):
@@ -201,7 +209,7 @@ class Judge:
 
     def _measure(self, build: Build, chosen: Plan, facts: dict[str, Any]) -> None:
         parties = self._parties(chosen)
-        samples: dict[str, list[float]] = {}
+        measured = Measurement(chosen, self.machine)
         job = Job(problem=self.problem, folder=build.folder, without=tuple(sorted(self._off)))
         for process in range(chosen.processes):
             with contextlib.ExitStack() as stack:
@@ -211,14 +219,12 @@ class Judge:
                     facts["errors"] = self._correct(worker, chosen, facts)
                     if chosen.processes > 1 and self.on("fences"):
                         self._fenced(job)
-                workers = {"candidate": worker, **parties}
+                workers = {OURS: worker, **parties}
                 if chosen.processes > 1:
-                    workers["candidate again"] = twin = stack.enter_context(self.machine.start(job))
+                    workers[AGAIN] = twin = stack.enter_context(self.machine.start(job))
                     self._prepare(twin)
-                taken = self._timed(workers, chosen)
-            for name, times in taken.items():
-                samples.setdefault(name, []).extend(times)
-        self._conclude(samples, facts)
+                self._timed(workers, measured)
+        self._conclude(measured, facts)
 
     def _parties(self, chosen: Plan) -> dict[str, Any]:
         self.baselines()
@@ -273,34 +279,26 @@ class Judge:
                 worker.burst([slot])
                 worker.outputs()
 
-    def _timed(self, workers: dict[str, Any], chosen: Plan) -> dict[str, list[float]]:
-        rng = random.Random(secrets.randbits(64))
-        watched = {rng.randrange(5), *rng.sample(range(chosen.rounds), chosen.rechecks)}
+    def _timed(self, workers: dict[str, Any], measured: Measurement) -> None:
+        chosen, rng = measured.plan, random.Random(secrets.randbits(64))
+        watched = {rng.randrange(3), *rng.sample(range(chosen.rounds), chosen.rechecks)}
         watches = {
             name: Watch(self.cases, worker, self._slots(), self.on)
             for name, worker in workers.items()
-            if name.startswith("candidate")
+            if name.startswith(OURS)
         }
 
         def after(number: int, name: str, slot: int) -> None:
             if name in watches:
                 watches[name].after(slot, number in watched)
 
-        def hopeless(samples: Any) -> bool:
-            if chosen.processes > 1:
-                return False
-            others = [timing.median(v) for k, v in samples.items() if k != "candidate"]
-            return timing.median(samples["candidate"]) > 3 * min(others)
-
-        samples = timing.interleave(workers, self._slots(), chosen, rng, after, hopeless)
+        taken = measured.process(workers, self._slots(), rng, after)
         for name, watch in watches.items():
             watch.recheck()
-            watch.conclude(timing.median(samples[name]), self._model)
-        return samples
+            watch.conclude(timing.median(taken.times[name]), self._model)
 
-    def _conclude(self, samples: dict[str, list[float]], facts: dict[str, Any]) -> None:
-        ours = samples["candidate"]
-        time_s = timing.median(ours)
+    def _conclude(self, measured: Measurement, facts: dict[str, Any]) -> None:
+        time_s = timing.median(measured.times(OURS))
         limit = self.floor()
         # Bytes must move whatever the algebra; flops can be saved by a better formula.
         moved = limit.replace(time_s=limit.memory_s, compute_s=0.0)
@@ -313,24 +311,13 @@ class Judge:
         if below_physics(time_s, limit):
             message = "it does less arithmetic than the reference: its algebra is better"
             facts["findings"].append(Finding(check="algebra", severity="note", message=message))
-        metrics = dict(facts.get("metrics", {}))
-        again = samples.pop("candidate again", None)
-        if again:
-            control = timing.compare("candidate again", again, ours)
-            metrics["control_ratio"] = control.speedup
-            metrics["control_half_width"] = control.detectable
-        metrics["drift"] = timing.drift(ours)
         facts.update(
             time_s=time_s,
             floor=limit,
-            metrics=metrics,
-            samples={k: tuple(v) for k, v in samples.items()},
-            comparisons=tuple(
-                timing.compare(name, times, ours)
-                for name, times in samples.items()
-                if name != "candidate"
-            ),
-            findings=(*facts["findings"], *self.notes),
+            metrics={**facts.get("metrics", {}), **measured.metrics()},
+            samples=measured.samples,
+            comparisons=measured.comparisons(),
+            findings=(*facts["findings"], *measured.findings(), *self.notes),
         )
 
     def floor(self) -> Floor:

@@ -50,13 +50,19 @@ def headline(run: Run) -> str:
     best = run.best[1].strongest
     if best is None:
         return f"{NO_EVIDENCE}: no baseline could be timed"
-    interval = f"95 % interval {best.low:.2f}–{best.high:.2f}"
+    interval = f"{best.confidence * 100:g} % interval {best.low:.2f}–{best.high:.2f}"
     if best.outcome == "faster":
         return (
             f"{best.speedup:.2f}x as fast as {best.baseline}, the strongest baseline ({interval})"
         )
     how = "slower than" if best.outcome == "slower" else "as fast as"
-    return f"{NO_EVIDENCE}: {how} {best.baseline} ({best.speedup:.2f}x, {interval})"
+    text = f"{NO_EVIDENCE}: {how} {best.baseline} ({best.speedup:.2f}x, {interval})"
+    return text if best.outcome == "slower" else f"{text}; {detectable(best)}"
+
+
+def detectable(row: Comparison) -> str:
+    """What a comparison without evidence could have shown."""
+    return f"an effect of {row.detectable * 100:.2g} % would have been found"
 
 
 def verdict_json(run: Run) -> dict[str, Any]:
@@ -114,6 +120,9 @@ def fact_rows(run: Run) -> list[tuple[str, str]]:
             rows.append(("physical floor", limit))
         if verdict.of_limit is not None:
             rows.append(("of the limit", f"{verdict.of_limit:.0%}"))
+        if verdict.condition != "warm" or verdict.threads:
+            count = str(verdict.threads or "all")
+            rows.append(("condition", f"{verdict.condition} caches, {count} threads"))
         if verdict.energy_j is not None:
             rows.append(("energy", f"{verdict.energy_j:.4g} J per call"))
     counts = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in run.counts.items())
@@ -189,7 +198,8 @@ def _table(*header: str) -> Table:
 def _comparison_table(verdict: Verdict) -> Table:
     from rich.text import Text
 
-    table = _table("", "time", "ours is", "95 % interval", "outcome")
+    confidence = max((c.confidence for c in verdict.comparisons), default=0.0) * 100
+    table = _table("", "time", "ours is", f"{confidence:g} % interval", "outcome")
     table.add_row(Text("ours", style="bold"), milliseconds(verdict.time_s), "", "", "")
     for row in comparison_rows(verdict):
         interval = f"{row.low:.2f}–{row.high:.2f}"
@@ -198,10 +208,16 @@ def _comparison_table(verdict: Verdict) -> Table:
             milliseconds(row.time_s),
             f"{row.speedup:.2f}x",
             interval,
-            row.outcome,
+            _outcome(row),
         )
         table.add_row(*map(Text, cells))
     return table
+
+
+def _outcome(row: Comparison) -> str:
+    if row.outcome != "no evidence":
+        return row.outcome
+    return f"no evidence (±{row.detectable * 100:.2g} % would have been found)"
 
 
 def _error_table(verdict: Verdict) -> Table:

@@ -284,11 +284,11 @@ def _bandwidth(run: Run) -> Chart:
 
 
 def interval_chart(comparisons: Sequence[Comparison]) -> Chart | None:
-    """Speed-up over each baseline with its 95 % interval, against 1."""
+    """Speed-up over each baseline with its interval, against 1."""
     if not comparisons:
         return None
     chart = Chart(
-        "Speed-up over each baseline with 95 % interval", height=26 * len(comparisons) + BOTTOM + 10
+        "Speed-up over each baseline with its interval", height=26 * len(comparisons) + BOTTOM + 10
     )
     left, bottom = 230, chart.height - BOTTOM
     bounds = [1.0, *(c.low for c in comparisons), *(c.high for c in comparisons)]

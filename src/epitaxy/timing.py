@@ -1,7 +1,9 @@
-"""The only clock, the plans of measurement, and the statistics of paired times."""
+"""The only clock, the plans of measurement, and the rounds in which times are taken."""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import math
 import random
 import time
@@ -10,12 +12,16 @@ from typing import Any, Protocol
 
 from epitaxy.errors import BadInput
 from epitaxy.record import Record, record
-from epitaxy.verdict import Comparison
+from epitaxy.verdict import CONDITIONS
 
-RESAMPLES = 2000
 BURST_S = 1.5e-3
 """A burst is at least this long, so that the broker's clock and wake-up weigh little."""
 LONGEST_BURST = 512
+LEAST_ROUNDS = 8
+"""Rounds that are taken however long they last: an interval on fewer says nothing."""
+LONGER = 2.0
+"""How many times `limit_s` a disturbed process may be timed."""
+_WORK = bytes(64 << 10)
 
 
 def now_s() -> float:
@@ -28,12 +34,27 @@ def unix_s() -> float:
     return time.time()
 
 
+def pulse_s() -> float:
+    """Seconds that a fixed piece of arithmetic takes: the processor's speed just now.
+
+    The least of three, so that an interruption does not pass for a change of frequency.
+    """
+    times = []
+    for _ in range(3):
+        start = now_s()
+        hashlib.sha256(_WORK).digest()
+        times.append(now_s() - start)
+    return min(times)
+
+
 @record
 class Plan(Record):
     """How much is measured: interleaved rounds in each of several fresh processes.
 
-    `cases` is how many input distributions are checked (0 = all); `rechecks` how many timed
-    outputs per process are checked again; `limit_s` bounds the timing of one process.
+    `rounds` are taken on a quiet machine, up to `most` while the interval is wider than
+    ±`precise` or the machine is disturbed. `cases` is how many input distributions are checked
+    (0 = all); `rechecks` how many timed outputs per process are checked again; `limit_s` bounds
+    the timing of one process. `condition` is "warm" or "cold" (see `verdict.CONDITIONS`).
     """
 
     name: str
@@ -42,23 +63,35 @@ class Plan(Record):
     cases: int
     rechecks: int
     limit_s: float
+    most: int = 0
+    precise: float = 0.01
+    condition: str = "warm"
 
 
 PLANS: Mapping[str, Plan] = {
-    "screen": Plan(name="screen", rounds=15, processes=1, cases=2, rechecks=1, limit_s=1.5),
-    "full": Plan(name="full", rounds=20, processes=3, cases=0, rechecks=2, limit_s=6.0),
-}
+    "screen": Plan(
+        name="screen", rounds=15, processes=1, cases=2, rechecks=1, limit_s=1.5,
+        most=30, precise=0.03,
+    ),
+    "full": Plan(
+        name="full", rounds=20, processes=3, cases=0, rechecks=2, limit_s=6.0,
+        most=60, precise=0.01,
+    ),
+}  # fmt: skip
 
 
-def plan(name: str) -> Plan:
-    """The plan of that name. Raises BadInput."""
+def plan(name: str, condition: str = "warm") -> Plan:
+    """The plan of that name under that condition. Raises BadInput."""
     if name not in PLANS:
         raise BadInput(f"unknown plan {name!r}", f"use one of {', '.join(PLANS)}")
-    return PLANS[name]
+    if condition not in CONDITIONS:
+        raise BadInput(f"unknown condition {condition!r}", f"use {' or '.join(CONDITIONS)}")
+    return PLANS[name].replace(condition=condition)
 
 
 class Timed(Protocol):
-    """What can be timed: a worker."""
+    """What can be timed: a worker. `waited_s`, where it has one, is how long the threads of its
+    last burst were ready to run and had no processor (s, summed over threads)."""
 
     overhead_s: float
 
@@ -66,9 +99,46 @@ class Timed(Protocol):
         """Seconds for one call per slot."""
 
 
-def calls_per_burst(worker: Timed, slot: int) -> int:
-    """Calls that make a burst of about BURST_S, from two trial bursts."""
+@dataclasses.dataclass(frozen=True)
+class Taken:
+    """What rounds in one process gave: seconds per call of each worker, in the order taken, how
+    long its threads waited for a processor meanwhile (s per call), and the pulse of each round."""
+
+    times: dict[str, list[float]]
+    waits: dict[str, list[float]]
+    pulses: list[float]
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds."""
+        return len(self.pulses)
+
+
+class Pace(Protocol):
+    """Decides after each round whether there have been enough."""
+
+    def enough(self, taken: Taken, elapsed_s: float) -> bool:
+        """Whether to stop; `elapsed_s` is since the first round."""
+
+
+class Steady:
+    """The planned rounds, fewer (but not fewer than LEAST_ROUNDS) when the time is up."""
+
+    def __init__(self, chosen: Plan) -> None:
+        self.plan = chosen
+
+    def enough(self, taken: Taken, elapsed_s: float) -> bool:
+        """Whether the rounds are done or the time is up."""
+        late = elapsed_s > self.plan.limit_s and taken.rounds >= LEAST_ROUNDS
+        return late or taken.rounds >= self.plan.rounds
+
+
+def calls_per_burst(worker: Timed, slot: int, condition: str = "warm") -> int:
+    """Calls that make a burst of about BURST_S, from two trial bursts; one where caches are cold:
+    the second call would find them warm."""
     worker.burst([slot])
+    if condition == "cold":
+        return 1
     call_s = max(worker.burst([slot]) - worker.overhead_s, 1e-7)
     return max(1, min(LONGEST_BURST, math.ceil(BURST_S / call_s)))
 
@@ -79,30 +149,32 @@ def interleave(
     chosen: Plan,
     rng: random.Random,
     after: Callable[[int, str, int], Any] = lambda *_: None,
-    stop: Callable[[Mapping[str, list[float]]], bool] = lambda _: False,
-) -> dict[str, list[float]]:
-    """Seconds per call of each worker, one burst each in every round, in random order.
+    pace: Pace | None = None,
+) -> Taken:
+    """One burst of each worker in every round, in random order, until `pace` has enough.
 
     Burst lengths vary so that the last call cannot be foreseen. `after(round, name, slot)` may
-    look at outputs; `stop(samples)` ends early. At least five rounds are taken.
+    look at outputs.
     """
-    counts = {name: calls_per_burst(w, slots[0]) for name, w in workers.items()}
-    samples: dict[str, list[float]] = {name: [] for name in workers}
+    pace = pace or Steady(chosen)
+    counts = {n: calls_per_burst(w, slots[0], chosen.condition) for n, w in workers.items()}
+    taken = Taken({name: [] for name in workers}, {name: [] for name in workers}, [])
     start = now_s()
-    for number in range(chosen.rounds):
+    while not taken.rounds or not pace.enough(taken, now_s() - start):
+        number = taken.rounds
+        taken.pulses.append(pulse_s())
         order = list(workers)
         rng.shuffle(order)
         slot = rng.choice(list(slots))
         for name in order:
-            most = counts[name]
+            most, worker = counts[name], workers[name]
             count = rng.randint(max(1, most - most // 4), most + most // 4)
             picked = [rng.choice(list(slots)) for _ in range(count - 1)] + [slot]
-            seconds = workers[name].burst(picked) - workers[name].overhead_s
-            samples[name].append(max(seconds, 1e-9) / count)
+            seconds = worker.burst(picked) - worker.overhead_s
+            taken.times[name].append(max(seconds, 1e-9) / count)
+            taken.waits[name].append(getattr(worker, "waited_s", 0.0) / count)
             after(number, name, slot)
-        if number >= 4 and (stop(samples) or now_s() - start > chosen.limit_s):
-            break
-    return samples
+    return taken
 
 
 def median(values: Sequence[float]) -> float:
@@ -110,46 +182,3 @@ def median(values: Sequence[float]) -> float:
     ordered = sorted(values)
     middle = len(ordered) // 2
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
-
-
-def compare(baseline: str, theirs: Sequence[float], ours: Sequence[float]) -> Comparison:
-    """Candidate against baseline from paired times (s): the median of theirs/ours.
-
-    The 95 % interval is a percentile bootstrap of that median over rounds (2,000 resamples, fixed
-    seed), from 30 rounds on drawn in circular blocks of about the cube root of their number,
-    because neighbours in time share a disturbance; with fewer rounds, blocks make the interval
-    too narrow. `detectable` is its half-width on the log scale: the least effect
-    that these samples would have shown. Efron, Tibshirani, "An Introduction to the Bootstrap",
-    1993, ch. 13 and section 8.6. Raises BadInput when the samples are not pairs.
-    """
-    if len(theirs) != len(ours) or not len(ours):
-        raise BadInput("times must come in pairs", f"{len(theirs)} against {len(ours)}")
-    import numpy as np
-
-    ratios = np.log(np.asarray(theirs, dtype=float) / np.asarray(ours, dtype=float))
-    rounds = len(ratios)
-    block = round(rounds ** (1 / 3)) if rounds >= 30 else 1
-    starts = np.random.default_rng(7).integers(0, rounds, (RESAMPLES, -(-rounds // block), 1))
-    draws = ((starts + np.arange(block)) % rounds).reshape(RESAMPLES, -1)[:, :rounds]
-    medians = np.median(ratios[draws], axis=1)
-    middle = float(np.median(ratios))
-    low, high = (float(q) for q in np.quantile(medians, [0.025, 0.975]))
-    low, high = min(low, middle), max(high, middle)
-    bounds = math.exp(low), math.exp(middle), math.exp(high)
-    outcome = "faster" if bounds[0] > 1 else "slower" if bounds[2] < 1 else "no evidence"
-    return Comparison(
-        baseline=baseline,
-        time_s=median(theirs),
-        speedup=bounds[1],
-        low=bounds[0],
-        high=bounds[2],
-        outcome=outcome,
-        detectable=math.expm1((high - low) / 2),
-        pairs=len(ours),
-    )
-
-
-def drift(samples: Sequence[float]) -> float:
-    """How much the second half differs from the first, as a ratio of medians minus one."""
-    half = len(samples) // 2
-    return median(samples[half:]) / median(samples[:half]) - 1 if half else 0.0

@@ -17,6 +17,11 @@ STATUSES: Mapping[str, str] = FrozenDict(
     machine_fault="the machine failed; nothing is said about the candidate",
 )
 
+CONDITIONS: Mapping[str, str] = FrozenDict(
+    warm="inputs rotate, caches hold what the calls before left there",
+    cold="every core's caches are filled with other data before each call, for both sides",
+)
+
 
 @record
 class Finding(Record):
@@ -55,8 +60,9 @@ class ErrorRow(Record):
 class Comparison(Record):
     """Candidate against one baseline: `speedup` = median of paired baseline/candidate times.
 
-    `low`, `high`: 95 % bootstrap interval; `outcome`: "faster", "slower" or "no evidence";
-    `detectable`: the least |speedup - 1| that these samples could have shown.
+    `low`, `high`: the interval that holds it with probability `confidence` (`paired.py`);
+    `outcome`: "faster", "slower" or "no evidence"; `detectable`: the least |speedup - 1| that
+    would have been found nineteen times in twenty. Records from before 0.99 say 0.95.
     """
 
     baseline: str
@@ -67,6 +73,12 @@ class Comparison(Record):
     outcome: str
     detectable: float
     pairs: int
+    confidence: float = 0.95
+
+    @property
+    def half_width(self) -> float:
+        """Half the interval's width, as a share of the ratio."""
+        return (self.high - self.low) / (2 * self.speedup)
 
     def validate(self) -> None:
         if self.outcome not in ("faster", "slower", "no evidence"):
@@ -101,7 +113,8 @@ class Verdict(Record):
 
     `basis` is "measured", "checked", "compiled" or "simulated". `samples` maps each party
     ("candidate" and the baselines) to its raw times in seconds, in the order taken; they exist
-    only when the status is "accepted". `speedup` is against the strongest baseline.
+    only when the status is "accepted". `speedup` is against the strongest baseline. `condition`
+    is one of CONDITIONS; `threads` 0 means PyTorch's own choice, one per core.
     """
 
     candidate: str
@@ -121,8 +134,14 @@ class Verdict(Record):
     findings: tuple[Finding, ...] = ()
     build_log: str = ""
     judged_unix_s: float = 0.0
+    condition: str = "warm"
+    threads: int = 0
 
     def validate(self) -> None:
+        if self.condition not in CONDITIONS:
+            raise BadInput(
+                f"unknown condition {self.condition!r}", f"use {' or '.join(CONDITIONS)}"
+            )
         if self.status not in STATUSES:
             raise BadInput(f"unknown status {self.status!r}", f"use one of {', '.join(STATUSES)}")
         if (self.status == "accepted") != (self.time_s is not None):

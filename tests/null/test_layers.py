@@ -16,9 +16,10 @@ LAYERS = (
     "record",
     "problem chip candidate verdict",
     "plugin toolchain machine check proposer",
-    "timing roofline mutate sandbox compiler product worker probe chip_facts",
+    "timing paired sequential quiet roofline mutate"
+    " sandbox compiler product worker probe chip_facts",
     "toolchains machines checks proposers references baselines",
-    "cases guards lint chain judge ledger study replay",
+    "cases guards lint chain measure judge ledger study replay",
     "report report_charts report_page chip_report progress doctor",
     "cli commands testing attacks __init__",
 )

@@ -23,6 +23,7 @@ from epitaxy.errors import BadCandidate, BadInput, BadProblem
 from epitaxy.machine import Job
 from epitaxy.mutate import Mutant
 from epitaxy.problem import Policy, Problem, TensorSpec, Work
+from epitaxy.quiet import Activity
 from epitaxy.record import FrozenDict, Record, canonical
 from epitaxy.study import Budget, Progress
 from epitaxy.timing import Plan
@@ -53,6 +54,7 @@ EXAMPLES: list[Record] = [
     Build(ok=True, folder="/a"),
     Job(problem=fake_records.problem(), folder="/a"),
     Plan(name="p", rounds=5, processes=1, cases=1, rechecks=1, limit_s=1.0),
+    Activity(wall_s=1.0, cores=4, busy_s=2.0, stolen_s=0.1, own_s=1.5),
     Budget(seconds=3.0),
     Compiler(path="/g++", kind="gcc", version="12"),
     Progress(phase="building"),
@@ -68,6 +70,7 @@ CHANGES: dict[tuple[str, str], dict[str, object]] = {
     },
     ("Comparison", "speedup"): {"speedup": 2.11},
     ("Comparison", "outcome"): {"outcome": "no evidence", "low": 0.5},
+    ("Verdict", "condition"): {"condition": "cold"},
     ("Finding", "severity"): {"severity": "warning"},
     ("Fact", "confidence"): {"confidence": "B"},
     ("Comparison", "low"): {"low": 2.05},

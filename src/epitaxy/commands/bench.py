@@ -98,7 +98,7 @@ def markdown(table: Mapping[str, Any]) -> str:
     """The table as Markdown."""
     rows = table["rows"]
     names = sorted({name for r in rows for name in r.get("baselines", {})})
-    header = ["problem", *names, "ours", "floor", "of limit", "speed-up", "95 %", "outcome"]
+    header = ["problem", *names, "ours", "floor", "of limit", "speed-up", "interval", "outcome"]
     lines = [_line(header), _line(["---"] * len(header))]
     lines += [_line(_cells(row, names)) for row in rows]
     mean = table["geometric_mean"]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from epitaxy.errors import MachineFault
 from epitaxy.machine import Job, WorkerFailure
-from epitaxy.machines import _realtime
+from epitaxy.machines import _activity, _realtime
 from epitaxy.machines._memory import Arena, state_file
 from epitaxy.machines._zygote import Zygote
 from epitaxy.worker.frames import MAX_FRAME, Op, pack, unpack
@@ -48,6 +48,7 @@ class LocalWorker:
     ) -> None:
         self.label = job.baseline or os.path.basename(job.folder.rstrip("/"))
         self.layers: tuple[str, ...] = ()
+        self.waited_s = 0.0
         self._machine, self._zygote, self._job = machine, zygote, job
         self._limits = machine.limits
         self._arena = Arena(job.problem)
@@ -104,7 +105,8 @@ class LocalWorker:
     def burst(self, slots: Sequence[int]) -> float:
         """One call per entry of `slots`; seconds from the command to the answer.
 
-        `overhead_s` is included. A baseline compiles at its first burst, outside the time.
+        `overhead_s` is included; `waited_s` then says how long its threads had no processor. A
+        baseline compiles at its first burst, outside the time.
         """
         seconds = self._burst(slots)
         if slots:
@@ -181,6 +183,7 @@ class LocalWorker:
             self._warm = self._warm or bool(slots)
             expected_s = self._call_s * len(slots)
             limit_s = self._limits.burst_s + 4 * expected_s
+            self._machine.condition_caches()
             if self._machine.realtime and expected_s < _realtime.LONGEST_S:
                 with _realtime.priority(self.pid):
                     return self._timed(limit_s)
@@ -190,6 +193,7 @@ class LocalWorker:
         self._sequence += 1
         frame = pack(Op.GO, self._sequence)
         self._channel.settimeout(limit_s)
+        waited_s = _activity.waits_s(self.pid)
         try:
             start = time.perf_counter()
             self._channel.send(frame)
@@ -197,6 +201,7 @@ class LocalWorker:
             seconds = time.perf_counter() - start
         except OSError as error:
             raise self._lost(error, limit_s) from None
+        self.waited_s = max(0.0, _activity.waits_s(self.pid) - waited_s)
         self._check(answer, Op.DONE)
         return seconds
 

@@ -14,11 +14,13 @@ from epitaxy import sandbox
 from epitaxy.chip import Chip
 from epitaxy.errors import BadInput, UnknownName
 from epitaxy.machine import Job
-from epitaxy.machines import _fingerprint, _mkl, _realtime
+from epitaxy.machines import _activity, _fingerprint, _mkl, _realtime
+from epitaxy.machines._cold import Evictor
 from epitaxy.machines._jail import jail
 from epitaxy.machines._worker import Limits, LocalWorker
 from epitaxy.machines._zygote import Zygote, clean_environment
 from epitaxy.plugin import plugins
+from epitaxy.quiet import Activity
 from epitaxy.record import FrozenDict
 from epitaxy.toolchain import Availability
 
@@ -37,6 +39,7 @@ class LocalMachine:
     """Workers on this machine.
 
     `trust` runs candidates unconfined. `threads` 0 means PyTorch's own choice: one per core.
+    `condition` says what calls find in the caches: "warm" or "cold" (`verdict.CONDITIONS`).
     """
 
     name = "local"
@@ -48,16 +51,21 @@ class LocalMachine:
         threads: int = 0,
         home: Path | None = None,
         limits: Limits | None = None,
+        condition: str = "warm",
     ) -> None:
         self.trust = trust
         self.threads = threads
         self.home = home or state_folder()
         self.limits = limits or Limits()
+        self.condition = condition
         self.realtime = _realtime.permitted()
         self._zygotes: dict[str, Zygote] = {}
         self._lock = threading.RLock()
         self._baselines: dict[str, Availability] = {}
         self._last: LocalWorker | None = None
+        self._live: set[int] = set()
+        self._ended_s = 0.0
+        self._evictor: Evictor | None = None
         atexit.register(self.close)
 
     @property
@@ -73,8 +81,26 @@ class LocalMachine:
         return measured_chip()
 
     def fingerprint(self) -> FrozenDict[str]:
-        """CPU, kernel, glibc, Python, torch, compiler, allocator settings, scheduling."""
-        return _fingerprint.fingerprint(self.realtime)
+        """CPU, kernel, glibc, Python, torch, compiler, allocator settings, scheduling.
+
+        Also the number of threads and the condition of the caches where they are not the default:
+        times under others do not compare.
+        """
+        own = {"threads": str(self.threads)} if self.threads else {}
+        own |= {"condition": self.condition} if self.condition != "warm" else {}
+        return FrozenDict[str]({**_fingerprint.fingerprint(self.realtime), **own})
+
+    def activity(self) -> Activity | None:
+        """What the processors have done so far, and how much of it for us."""
+        with self._lock:
+            pids = [*self._live, *(z.pid for z in self._zygotes.values() if z.alive)]
+            return _activity.activity(pids, self._ended_s)
+
+    def condition_caches(self) -> None:
+        """Just before the clock starts: empty the caches, where calls shall find them cold."""
+        if self.condition == "cold":
+            self._evictor = self._evictor or Evictor()
+            self._evictor.evict()
 
     def baselines(self) -> list[str]:
         """Names of the baselines that run here; `unavailable` says why the others do not."""
@@ -132,7 +158,10 @@ class LocalMachine:
             "without": list(job.without),
             "fenced": job.fenced,
         }
-        return LocalWorker(self, zygote, job, spec)
+        worker = LocalWorker(self, zygote, job, spec)
+        with self._lock:
+            self._live.add(worker.pid)
+        return worker
 
     def require(self) -> None:
         """Raises NoSandbox when candidates cannot be confined here and are not trusted."""
@@ -173,6 +202,9 @@ class LocalMachine:
     def forget(self, worker: LocalWorker) -> None:
         """A worker ends: nobody has to wait for it."""
         with self._lock:
+            if worker.pid in self._live:
+                self._live.discard(worker.pid)
+                self._ended_s += _realtime.processor_s(worker.pid)
             if self._last is worker:
                 self._last = None
 
