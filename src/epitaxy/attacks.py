@@ -1,8 +1,11 @@
 """The attack corpus, run against the judge: `python -m epitaxy.attacks [NAMES]`.
 
-Each attack names the single guard that refuses it. It is judged with every guard in force, and
-again without its own: the first must refuse it, the second must accept it, or the guard is not
-what stops it. Honest controls that look suspicious must be accepted.
+Each attack names the guard that refuses it. It is judged with every guard in force, which must
+refuse it, and again without its own, which must accept it, or the guard is not what stops it.
+Where other guards would refuse it too, its file says so (`also`); then it is judged a third time
+without those, to show that its own is enough. Honest controls that look suspicious must be
+accepted. What an attack may do freely because it gains nothing by it names an honest `twin`, and
+must not be timed as faster than that.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import contextlib
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -25,52 +28,88 @@ from epitaxy.problem import load
 from epitaxy.record import FrozenDict
 from epitaxy.verdict import Verdict
 
-_HEADER = re.compile(r"^(?://|#) (problem|guard|off|plan|what): (.+)$", re.M)
+_HEADER = re.compile(r"^(?://|#) (problem|guard|also|plan|what|twin): (.+)$", re.M)
 _SUFFIX = {".cpp": "cpp", ".py.txt": "torch"}
+_FORWARD = ".forward.txt"
+TWIN_RATIO = 0.8
+"""An attack that gains nothing takes at least this part of its twin's time."""
+HEAD = (
+    "| attack | guard | refused by | without its guard | fault |\n"
+    "|:--|:--|:--|:--|:--|"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Specimen:
-    """One file of the corpus: an attack, or an honest control when it names no guard."""
+    """One file of the corpus: an attack, or an honest control when it names no guard.
+
+    `also` are further guards that refuse it. An attack with a `twin` needs no guard.
+    """
 
     name: str
     problem: str
     what: str
     toolchain: str
     text: str
+    forward: str = ""
     guard: str = ""
-    off: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    twin: str = ""
     plan: str = "screen"
+
+    @property
+    def honest(self) -> bool:
+        """Whether it is a control."""
+        return not self.guard and not self.twin
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What the judge said: with all guards but `off`, and (attacks only) without its own too."""
+    """What the judge said: with all guards, with its own only of those, and without any of them.
+
+    `alone` is None where no other guard overlaps; `twin` is the verdict on the honest twin.
+    """
 
     specimen: Specimen
     verdict: Verdict
+    alone: Verdict | None = None
     without: Verdict | None = None
+    twin: Verdict | None = None
 
     @property
     def fault(self) -> str:
         """What is wrong with the judge or the corpus; "" when all is as it must be."""
         accepted = self.verdict.accepted
-        if not self.specimen.guard:
+        if self.specimen.honest:
             return "" if accepted else "honest, but not accepted"
-        if accepted:
-            return "an undeserved acceptance"
+        if self.twin is not None:
+            return "" if _no_faster(self.verdict, self.twin) else "faster than its twin"
+        if accepted or (self.alone is not None and self.alone.accepted):
+            return "an undeserved acceptance" if accepted else "its guard does not stop it"
         if self.without is None or not self.without.accepted:
             return "its guard is not what stops it"
         return ""
+
+
+def _no_faster(verdict: Verdict, twin: Verdict) -> bool:
+    if not verdict.accepted or verdict.time_s is None:
+        return True
+    return twin.time_s is not None and verdict.time_s >= TWIN_RATIO * twin.time_s
 
 
 def corpus() -> list[Specimen]:
     """Attacks, then controls, by name. Raises BadInput for a file without its header."""
     found = []
     for folder in ("attacks", "controls"):
-        place = resources.files("epitaxy") / "corpus" / folder
-        for file in sorted(place.iterdir(), key=lambda f: f.name):
-            found.append(_specimen(file.name, file.read_text(encoding="utf-8"), folder))
+        files = {f.name: f for f in (resources.files("epitaxy") / "corpus" / folder).iterdir()}
+        for name in sorted(n for n in files if not n.endswith(_FORWARD)):
+            forward = files.get(name.split(".")[0] + _FORWARD)
+            found.append(
+                _specimen(
+                    f"{folder}/{name}", files[name].read_text(encoding="utf-8"),
+                    forward.read_text(encoding="utf-8") if forward else "",
+                )
+            )  # fmt: skip
     return found
 
 
@@ -83,17 +122,24 @@ def chosen(names: Sequence[str]) -> list[Specimen]:
     return [known[name] for name in names or known]
 
 
-def _specimen(file: str, text: str, folder: str) -> Specimen:
+def _specimen(place: str, text: str, forward: str) -> Specimen:
+    folder, _, file = place.partition("/")
     suffix = next((s for s in _SUFFIX if file.endswith(s)), "")
     head = dict(_HEADER.findall(text))
-    wanted = {"problem", "what"} | ({"guard"} if folder == "attacks" else set())
-    if not suffix or not wanted <= set(head):
-        raise BadInput(f"corpus/{folder}/{file} lacks its header", f"state {sorted(wanted)}")
+    attack = folder == "attacks"
+    if not suffix or not {"problem", "what"} <= set(head) or attack != bool(_aim(head)):
+        wanted = "problem, what" + (", and guard or twin" if attack else " (and no guard)")
+        raise BadInput(f"corpus/{place} lacks its header", f"state {wanted}")
     return Specimen(
         name=file.removesuffix(suffix), problem=head["problem"], what=head["what"],
-        toolchain=_SUFFIX[suffix], text=text, guard=head.get("guard", ""),
-        off=tuple(head.get("off", "").split()), plan=head.get("plan", "screen"),
+        toolchain=_SUFFIX[suffix], text=text, forward=forward, guard=head.get("guard", ""),
+        also=tuple(head.get("also", "").split()), twin=head.get("twin", ""),
+        plan=head.get("plan", "screen"),
     )  # fmt: skip
+
+
+def _aim(head: dict[str, str]) -> str:
+    return head.get("guard", "") or head.get("twin", "")
 
 
 class Range:
@@ -105,11 +151,18 @@ class Range:
         self._judges: dict[tuple[str, tuple[str, ...]], Judge] = {}
 
     def fire(self, it: Specimen) -> Outcome:
-        """Judge one specimen, an attack a second time without its guard."""
-        verdict = self._judge(it, it.off)
-        if not it.guard:
+        """Judge one specimen with all guards, and with and without the ones that it names."""
+        verdict = self._judge(it, ())
+        if it.honest:
             return Outcome(specimen=it, verdict=verdict)
-        return Outcome(specimen=it, verdict=verdict, without=self._judge(it, (*it.off, it.guard)))
+        if it.twin:
+            (twin,) = chosen([it.twin])
+            return Outcome(specimen=it, verdict=verdict, twin=self._judge(twin, ()))
+        return Outcome(
+            specimen=it, verdict=verdict,
+            alone=self._judge(it, it.also) if it.also else None,
+            without=self._judge(it, (*it.also, it.guard)),
+        )  # fmt: skip
 
     def close(self) -> None:
         """End all processes."""
@@ -117,7 +170,7 @@ class Range:
             judge.close()
         self.machine.close()
 
-    def _judge(self, it: Specimen, without: Sequence[str]) -> Verdict:
+    def _judge(self, it: Specimen, without: Iterable[str]) -> Verdict:
         key = (it.problem, tuple(sorted(without)))
         if key not in self._judges:
             self._judges[key] = Judge(
@@ -129,8 +182,11 @@ class Range:
 
     def _problem(self, name: str) -> Path:
         path = self.folder / f"{name}.py"
-        file = resources.files("epitaxy") / "corpus" / "problems" / f"{name}.py.txt"
-        path.write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
+        problems = resources.files("epitaxy") / "corpus" / "problems"
+        for suffix, target in ((".py.txt", path), (".toml", path.with_suffix(".toml"))):
+            file = problems / f"{name}{suffix}"
+            if file.is_file():
+                target.write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
         return path
 
 
@@ -138,10 +194,11 @@ def _candidate(it: Specimen, judge: Judge) -> Candidate:
     if it.toolchain == "torch":
         files, entry = {"model_new.py": it.text}, "model_new.py"
     else:
-        from epitaxy.proposers.grower.growth import grow_program
+        files, entry = {"kernel.cpp": it.text, "forward.py": it.forward}, "forward.py"
+        if not it.forward:
+            from epitaxy.proposers.grower.growth import grow_program
 
-        forward = grow_program(judge.reference).forward
-        files, entry = {"kernel.cpp": it.text, "forward.py": forward}, "forward.py"
+            files["forward.py"] = grow_program(judge.reference).forward
     return Candidate(
         problem=judge.problem.digest, toolchain=it.toolchain, files=FrozenDict(files), entry=entry,
         proposer="corpus",
@@ -159,14 +216,26 @@ def run(specimens: Sequence[Specimen]) -> Iterator[Outcome]:
 
 
 def row(it: Outcome) -> str:
-    """One line of the table."""
-    first = f"{it.verdict.status}: {it.verdict.reason.splitlines()[0]}" if it.verdict.reason else ""
-    again = ""
-    if it.without is not None:
-        again = "accepted" if it.without.accepted else f"{it.without.status} {it.without.reason}"
-    guard = it.specimen.guard or "(honest)"
-    cells = (f"{it.specimen.name:26}", f"{guard:13}", f"{(first or 'accepted')[:64]:64}", again)
-    return " | ".join((*cells, it.fault.upper()))
+    """One line of the table, in Markdown."""
+    guard = it.specimen.guard or ("(honest)" if it.specimen.honest else "(none needed)")
+    if it.specimen.also:
+        guard += f"; also by {', '.join(it.specimen.also)}"
+    again = "" if it.without is None else _said(it.without)
+    if it.twin is not None:
+        again = f"{_time(it.verdict)}; {it.specimen.twin} {_time(it.twin)}"
+    cells = (f"{it.specimen.name:24}", f"{guard:13}", _said(it.verdict), again, it.fault.upper())
+    return "| " + " | ".join(cells) + " |"
+
+
+def _said(verdict: Verdict) -> str:
+    if verdict.accepted:
+        return "accepted"
+    line = next(iter(verdict.reason.splitlines()), "").replace("|", "/")
+    return f"{verdict.status}: {line}"[:96]
+
+
+def _time(verdict: Verdict) -> str:
+    return "no time" if verdict.time_s is None else f"{verdict.time_s * 1e6:.0f} us"
 
 
 def main(names: Sequence[str]) -> int:
@@ -176,15 +245,30 @@ def main(names: Sequence[str]) -> int:
     except UnknownName as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print("attack                     | guard         | with all guards | without its guard |")
+    print(HEAD)
     outcomes = []
     for outcome in run(specimens):
         outcomes.append(outcome)
         print(row(outcome), flush=True)
-    faults = sum(bool(o.fault) for o in outcomes)
-    attacks = sum(bool(s.guard) for s in specimens)
-    print(f"{attacks} attacks, {len(specimens) - attacks} honest controls, {faults} faults")
-    return 1 if faults else 0
+    print("\n" + summary(outcomes))
+    return 1 if any(o.fault for o in outcomes) else 0
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """What came out, in one line."""
+    attacks = [o for o in outcomes if not o.specimen.honest]
+    guards = {o.specimen.guard for o in attacks if o.specimen.guard}
+    shared = sum(bool(o.specimen.also) for o in attacks)
+    undeserved = sum(
+        o.fault in ("an undeserved acceptance", "faster than its twin") for o in attacks
+    )
+    refused = sum(o.specimen.honest and bool(o.fault) for o in outcomes)
+    others = sum(bool(o.fault) for o in attacks) - undeserved
+    return (
+        f"{len(attacks)} attacks on {len(guards)} guards ({shared} refused by further guards too), "
+        f"{len(outcomes) - len(attacks)} honest controls: {undeserved} undeserved, "
+        f"{refused} honest refused, {others} stopped by another guard than theirs"
+    )
 
 
 if __name__ == "__main__":

@@ -78,9 +78,11 @@ def test_a_file_of_the_candidates_own_may_be_included():
         ("operator.attrgetter('a')(x)", "reaches for attrgetter"),
         ("().__class__.__bases__", "reaches for __"),
         ("(g for g in ()).gi_frame", "reaches for gi_frame"),
-        ("torch.relu = abs", "changes torch.relu"),
         ("eval('1')", "uses eval"),
         ("e = exec", "uses exec"),
+        ("_epitaxy_os.environ", "_epitaxy_os of the loader"),
+        ("_epitaxy_guarded = abs", "_epitaxy_guarded of the loader"),
+        ("torch.library.impl('aten::sin', 'CPU')", "reaches for library"),
         ("x = = 1", "not Python"),
     ],
 )
@@ -104,10 +106,6 @@ def test_forward_may_only_compute(line, says):
         ("int r = open(0, 0);", "open"),
         ("auto f = ::kill;", "kill"),
         ("auto f = &mmap;", "mmap"),
-        ('__asm__("syscall");', "__asm__"),
-        ('const char* s = ".incbin";', ".incbin"),
-        ('auto s = R"(")"; system(0); auto t = R"(")";', ""),
-        ('auto s = u8R"x(a)x";', "raw string"),
         ('#include "/etc/passwd"', "/etc/passwd"),
         ("#include </etc/passwd>", "/etc/passwd"),
         ("#include <../secret.h>", "secret.h"),
@@ -116,14 +114,57 @@ def test_forward_may_only_compute(line, says):
         ("%:include <fstream>", "fstream"),
         ("#include NAME", "NAME"),
         ("#include <sys/mman.h>", "sys/mman.h"),
-        ("#include <chrono>", "chrono"),
-        ("int \\u0073ystem(int);", "escapes"),
     ],
 )
 def test_kernels_may_only_compute(line, says):
     found = findings({"kernel.cpp": f"{KERNEL}\n{line}\n"})
     assert set(found) == {"sources"}
     assert says in found["sources"]
+
+
+@pytest.mark.parametrize(
+    ("check", "line", "says"),
+    [
+        ("opaque", '__asm__("syscall");', "__asm__"),
+        ("opaque", 'const char* s = ".incbin";', ".incbin"),
+        ("opaque", 'auto s = R"(")"; system(0); auto t = R"(")";', "raw string"),
+        ("opaque", 'auto s = u8R"x(a)x";', "raw string"),
+        ("opaque", "int \\u0073ystem(int);", "escapes"),
+        ("opaque", '__attribute__((section(".text"))) const char code[] = {1};', "section"),
+        ("opaque", '[[gnu::section(".text")]] const char code[] = {1};', "section"),
+        ("clocks", "#include <chrono>", "chrono"),
+        ("clocks", "long t = __rdtsc();", "__rdtsc"),
+        ("clocks", "double t = omp_get_wtime();", "omp_get_wtime"),
+        ("clocks", 'extern "C" long clock();', "clock"),
+    ],
+)
+def test_kernels_hide_nothing_and_know_no_time(check, line, says):
+    found = findings({"kernel.cpp": f"{KERNEL}\n{line}\n"})
+    assert set(found) == {check}
+    assert says in found[check]
+
+
+@pytest.mark.parametrize(
+    ("check", "line", "says"),
+    [
+        ("clocks", "import time", "imports time"),
+        ("clocks", "e = torch.cuda.Event()", "reaches for Event"),
+        ("patches", "torch.relu = abs", "changes torch.relu"),
+        ("patches", "t = torch\nt.relu = abs", "changes t.relu"),
+        ("patches", "nn.functional.relu = abs", "changes nn.functional.relu"),
+        ("patches", "type(x).copy_ = abs", "changes type(x).copy_"),
+        ("patches", "del torch.relu", "changes torch.relu"),
+        ("patches", "a = torch.nn.Linear(1, 1)\na = torch\na.relu = abs", "changes a.relu"),
+    ],
+)
+def test_forward_changes_nothing_of_others_and_knows_no_time(check, line, says):
+    found = findings({"forward.py": f"{FORWARD}\n{line}\n"})
+    assert set(found) == {check}
+    assert says in found[check]
+
+
+def test_modules_that_a_file_makes_are_its_own_to_change():
+    assert findings({"forward.py": f"{FORWARD}\na = nn.Linear(1, 1)\na.bias = None\n"}) == {}
 
 
 @pytest.mark.parametrize(
@@ -134,6 +175,9 @@ def test_kernels_may_only_compute(line, says):
         ("forward.py", "y = x @ x", "@"),
         ("forward.py", "y = x.matmul(x)", "Tensor.matmul"),
         ("forward.py", "y = (x + 1).softmax(-1)", "Tensor.softmax"),
+        ("forward.py", "y = x.erfinv()", "Tensor.erfinv"),
+        ("forward.py", "y = Model.forward(None, x)", "Model.forward"),
+        ("forward.py", "class ModelNew(Model): pass", "inherits"),
         ("kernel.cpp", "#include <torch/extension.h>", "torch/extension.h"),
     ],
 )

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from epitaxy.candidate import Candidate
 from epitaxy.checks._cpp import includes, words
+from epitaxy.checks._py import path_of, tree_of
 from epitaxy.checks._words import listed, table
 from epitaxy.problem import Problem
 from epitaxy.verdict import Finding
@@ -42,39 +43,42 @@ class Libraries:
 
 
 def _python(text: str) -> Iterator[tuple[str, str]]:
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
+    tree = tree_of(text)
+    if tree is None:
         return  # `sources` refuses it
-    imported = {
+    names = {
         alias.asname or alias.name.split(".")[0]
         for node in ast.walk(tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
         if (getattr(node, "module", None) or alias.name).split(".")[0] == "torch"
     }
-    methods = listed("python", "methods")
     for node in ast.walk(tree):
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
             yield "torch", "@"
-        if not isinstance(node, ast.Call):
-            continue
-        path = _path(node.func)
-        if path and path[0] in imported and path[-1] not in listed("python", "allocating"):
+        elif isinstance(node, ast.ClassDef) and node.name == "ModelNew" and not _computes(node):
+            yield "torch", "the forward that ModelNew inherits"
+        elif isinstance(node, ast.Call):
+            yield from _called(node, names)
+
+
+def _called(node: ast.Call, imported: set[str]) -> Iterator[tuple[str, str]]:
+    path = path_of(node.func)
+    if path and path[0] in imported:
+        if path[-1] not in listed("python", "allocating"):
             yield "torch", ".".join(path)
-        elif isinstance(node.func, ast.Attribute) and node.func.attr in methods and not path[:1]:
+    elif isinstance(node.func, ast.Attribute) and node.func.attr not in listed(
+        "python", "harmless"
+    ):
+        own = len(path) == 2 and path[0] in ("self", "math", "operator")
+        if path[:1] == ["Model"]:
+            yield "torch", ".".join(path)
+        elif not own:
             yield "torch", f"Tensor.{node.func.attr}"
-        elif len(path) == 2 and path[1] in methods and path[0] not in ("math", "operator"):
-            yield "torch", f"Tensor.{path[1]}"
 
 
-def _path(node: ast.expr) -> list[str]:
-    """`torch.nn.functional.relu` as its parts; empty when it does not start from a name."""
-    parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
-    return [node.id, *reversed(parts)] if isinstance(node, ast.Name) else []
+def _computes(node: ast.ClassDef) -> bool:
+    return any(isinstance(x, ast.FunctionDef) and x.name == "forward" for x in node.body)
 
 
 def _cpp(text: str) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from epitaxy.candidate import Candidate
-from epitaxy.checks._cpp import includes, plain, spliced, words
+from epitaxy.checks._cpp import includes, plain, words
+from epitaxy.checks._py import imported, root_of
 from epitaxy.checks._words import listed, table
 from epitaxy.problem import Problem
 from epitaxy.verdict import Finding
@@ -56,30 +57,24 @@ def _python_node(node: ast.AST) -> Iterator[str]:
         yield from _imported(node)
     elif isinstance(node, ast.Name) and node.id in listed("python", "names"):
         yield f"uses {node.id}"
+    elif isinstance(node, ast.Name) and node.id.lower().startswith("_epitaxy"):
+        if node.id not in listed("python", "loader") or not isinstance(node.ctx, ast.Load):
+            yield f"uses {node.id} of the loader"
     elif isinstance(node, ast.Attribute):
-        door = node.attr in listed("python", "doors") and _root(node) != "self"
+        door = node.attr in listed("python", "doors") and root_of(node) != "self"
         inside = node.attr in listed("python", "insides")
         if door or inside or re.fullmatch(r"__(?!init__)\w+__", node.attr):
             yield f"reaches for {node.attr}"
-        elif not isinstance(node.ctx, ast.Load) and _root(node) in IMPORTS:
-            yield f"changes {_root(node)}.{node.attr}"
 
 
 def _imported(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
-    source = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
     if isinstance(node, ast.ImportFrom) and node.level:
         yield "imports from beside itself"
-    for alias in node.names:
-        parts = [*source.split("."), *alias.name.split(".")] if source else alias.name.split(".")
-        bad = listed("python", "doors") | listed("python", "insides") | {"*"}
-        if parts[0] not in IMPORTS or bad & set(parts):
+    bad = listed("python", "doors") | listed("python", "insides") | {"*"}
+    for parts in imported(node):
+        known = parts[0] in IMPORTS or parts[0] in listed("python", "clocks")
+        if not known or bad & set(parts):
             yield f"imports {'.'.join(parts)}"
-
-
-def _root(node: ast.expr) -> str:
-    while isinstance(node, ast.Attribute):
-        node = node.value
-    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _cpp(text: str, candidate: Candidate) -> Iterator[str]:
@@ -93,12 +88,6 @@ def _cpp(text: str, candidate: Candidate) -> Iterator[str]:
         yield f"calls {call[1]}"
     for taken in _TAKEN.finditer(code):
         yield f"takes {taken[1] or taken[2]}"
-    if re.search(r"\\u[0-9A-Fa-f]{4}|\\U[0-9A-Fa-f]{8}", code):
-        yield "spells an identifier in escapes"
-    if re.search(r'\b(?:u8|[uUL])?R\s*""', code):
-        yield "holds a raw string"
-    if ".incbin" in spliced(text):
-        yield "uses .incbin"
 
 
 def _may_include(what: str, candidate: Candidate) -> bool:
@@ -107,5 +96,6 @@ def _may_include(what: str, candidate: Candidate) -> bool:
         return name in candidate.files
     if (what[:1], what[-1:]) != ("<", ">") or name.startswith("/") or ".." in name.split("/"):
         return False
-    # A library's header is for the check `libraries` to judge.
-    return name in listed("cpp", "headers") or name.split("/")[0] in table()["libraries"]["headers"]
+    # Some headers are for other checks to judge: those of libraries and of clocks.
+    known = listed("cpp", "headers") | listed("cpp", "clock_headers")
+    return name in known or name.split("/")[0] in table()["libraries"]["headers"]

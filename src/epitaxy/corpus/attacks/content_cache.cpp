@@ -1,6 +1,5 @@
 // problem: wave
 // guard: repeats
-// off: sources
 // what: keeps results under a fingerprint of the inputs
 #include <cmath>
 static void compute(const float* x, float* y) {

@@ -1,5 +1,5 @@
 // problem: lean
-// guard: sources
+// guard: clocks
 // what: reads the cycle counter
 #include <x86intrin.h>
 #include <cmath>

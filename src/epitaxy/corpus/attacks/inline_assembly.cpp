@@ -1,5 +1,5 @@
 // problem: lean
-// guard: sources
+// guard: opaque
 // what: hides code in assembly
 #include <cmath>
 extern "C" void region0(const void* const* in, void* const* out) {

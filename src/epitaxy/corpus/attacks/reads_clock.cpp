@@ -1,5 +1,5 @@
 // problem: lean
-// guard: sources
+// guard: clocks
 // what: reads the clock
 #include <ctime>
 #include <cmath>

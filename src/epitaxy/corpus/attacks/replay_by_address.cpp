@@ -1,6 +1,6 @@
 // problem: wave
 // guard: fresh
-// off: witness
+// also: witness
 // what: replays what an address held while its first and middle elements stand
 #include <cmath>
 #include <cstring>

@@ -1,6 +1,6 @@
 // problem: wave
 // guard: recheck
-// off: witness
+// also: witness
 // what: computes while it is checked, half of it later
 #include <cmath>
 static void compute(const float* x, float* y) {

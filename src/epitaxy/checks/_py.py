@@ -1,0 +1,36 @@
+"""Python sources as syntax trees, for the checks."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+
+def tree_of(text: str) -> ast.Module | None:
+    """The syntax tree; None where the text is not Python (the check `sources` says so)."""
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+
+
+def imported(node: ast.AST) -> Iterator[list[str]]:
+    """The dotted names that an import statement asks for, as their parts."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        source = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+        for alias in node.names:
+            yield [*source.split("."), *alias.name.split(".")] if source else alias.name.split(".")
+
+
+def path_of(node: ast.expr) -> list[str]:
+    """`torch.nn.functional.relu` as its parts; empty when it does not start from a name."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return [node.id, *reversed(parts)] if isinstance(node, ast.Name) else []
+
+
+def root_of(node: ast.expr) -> str:
+    """The name that an attribute is reached from; "" when it starts from none."""
+    return next(iter(path_of(node)), "")
