@@ -2,15 +2,16 @@
 
 A freshly forked, single-threaded process calls `confine` and can never undo it:
 
-    rlimits        processor time, memory, file size, descriptors, no core dump
-    namespaces     user, network, ipc, host name: an empty network, where the system permits
-    capabilities   none, whoever the user is
+    rlimits        processor time, memory, file size, descriptors, threads, no core dump
+    namespaces     network, ipc, host name, and processes for programs, where the system permits
+    user           started by root: an account of its own that owns no file; it may only read
+    capabilities   none else, whoever the user is
     landlock       files: what is listed; no TCP; no signals to processes outside (by kernel)
-    seccomp        no sockets, processes, programs, tracing, mounts, modules, other's scheduling
+    seccomp        no sockets, processes, programs, tracing, mounts, others' scheduling
 
-Landlock and seccomp are indispensable, the rest deepens the defence. Sources: the kernel's
-Documentation/userspace-api/{landlock,seccomp_filter}.rst and the syscall tables of x86-64 and
-arm64.
+Landlock and seccomp (`seccomp.py`) are indispensable, the rest deepens the defence. When memory
+runs out the kernel ends confined processes first. Sources: the kernel's
+Documentation/userspace-api/landlock.rst, capabilities(7), user_namespaces(7), getrlimit(2).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
+from epitaxy import seccomp
 from epitaxy.errors import NoSandbox
 
 NEEDED = ("landlock", "seccomp")
@@ -43,41 +45,15 @@ _DEFAULT_LIMITS = {
     "files": 256,
     "threads": 512,
 }
-_NAMESPACES = 0x10000000 | 0x40000000 | 0x08000000 | 0x04000000  # user, net, ipc, uts
-_EPERM, _ENOSYS = 1, 38
-_PROGRAMS = ("execve", "fork", "vfork")
-_NEW_NAMESPACE = 0x7E020080  # any CLONE_NEW flag of clone(2)
 _LAUNCHER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "worker", "launch.py")
-
-# name: (x86-64, arm64); -1 where an architecture has none.
-_DENIED = {
-    "socket": (41, 198), "socketpair": (53, 199), "connect": (42, 203), "bind": (49, 200),
-    "listen": (50, 201), "accept": (43, 202), "accept4": (288, 242),
-    "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271),
-    "process_madvise": (440, 440), "kcmp": (312, 272),
-    "pidfd_open": (434, 434), "pidfd_getfd": (438, 438), "pidfd_send_signal": (424, 424),
-    "execve": (59, 221), "execveat": (322, 281), "fork": (57, -1), "vfork": (58, -1),
-    "tkill": (200, 130), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
-    "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51),
-    "open_tree": (428, 428), "move_mount": (429, 429), "fsopen": (430, 430),
-    "fsconfig": (431, 431), "fsmount": (432, 432), "fspick": (433, 433),
-    "mount_setattr": (442, 442), "unshare": (272, 97), "setns": (308, 268),
-    "open_by_handle_at": (304, 265), "name_to_handle_at": (303, 264),
-    "bpf": (321, 280), "perf_event_open": (298, 241), "userfaultfd": (323, 282),
-    "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
-    "keyctl": (250, 219), "add_key": (248, 217), "request_key": (249, 218),
-    "kexec_load": (246, 104), "kexec_file_load": (320, 294), "init_module": (175, 105),
-    "finit_module": (313, 273), "delete_module": (176, 106), "fanotify_init": (300, 262),
-    "sched_setparam": (142, 118), "sched_setscheduler": (144, 119), "sched_setattr": (314, 274),
-    "setpriority": (141, 140), "ioprio_set": (251, 30), "migrate_pages": (256, 238),
-    "move_pages": (279, 239), "shmget": (29, 194), "msgget": (68, 186), "semget": (64, 190),
-    "mq_open": (240, 180), "clock_settime": (227, 112), "settimeofday": (164, 170),
-    "adjtimex": (159, 171), "clock_adjtime": (305, 266), "reboot": (169, 142),
-    "swapon": (167, 224), "swapoff": (168, 225), "sethostname": (170, 161),
-    "setdomainname": (171, 162), "acct": (163, 89), "quotactl": (179, 60),
-    "personality": (135, 92), "modify_ldt": (154, -1), "iopl": (172, -1), "ioperm": (173, -1),
-    "syslog": (103, 116),
-}  # fmt: skip
+_NETWORK_IPC_NAME = 0x40000000 | 0x08000000 | 0x04000000
+_NEW_USER, _NEW_PROCESSES = 0x10000000, 0x20000000
+_RLIMIT_RTTIME = 15
+_REALTIME_US = 3_000_000
+"""How long a thread may run at real-time priority without a pause: else it would starve others."""
+_PASS_ANY, _READ_ANY = 1 << 1, 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+_NOBODY = 1_900_000_000
+"""Above the numbers that accounts, services and containers are given."""
 
 
 def available() -> tuple[str, ...]:
@@ -114,21 +90,18 @@ def confine(
             "a process with threads cannot be confined", "confine it before it starts any"
         )
     bounds = {**_DEFAULT_LIMITS, **(limits or {})}
-    layers = ["rlimits"]
-    _limit(bounds)
-    with contextlib.suppress(OSError):
-        _namespaces()
-        resource.setrlimit(resource.RLIMIT_NPROC, (bounds["threads"],) * 2)
-        layers.append("namespaces")
+    layers = ["rlimits", *_apart(programs)]
+    _limit(bounds, "namespaces" in layers or "user" in layers)
     libc = _libc()
     _checked(libc.prctl(38, 1, 0, 0, 0), "no_new_privs")
     try:
         _landlock(read_only, writable, programs)
         layers.append("landlock")
-        _drop_capabilities()
+        if "user" not in layers:
+            _keep_capabilities(0)
         layers.append("capabilities")
         libc.prctl(1, int(signal.SIGKILL), 0, 0, 0)  # changed credentials may have reset it
-        _seccomp(programs)
+        _filter(programs)
         layers.append("seccomp")
     except OSError as error:
         raise NoSandbox(f"the jail cannot be closed: {error}", MEND) from None
@@ -158,12 +131,15 @@ def _checked(result: int, what: str) -> int:
     return result
 
 
-def _limit(bounds: Mapping[str, int]) -> None:
+def _limit(bounds: Mapping[str, int], alone: bool) -> None:
+    """`alone`: nobody else's threads count against this process's limit on threads."""
     pairs = {
         resource.RLIMIT_CPU: bounds["cpu_s"],
         resource.RLIMIT_FSIZE: bounds["file_bytes"],
         resource.RLIMIT_NOFILE: bounds["files"],
+        resource.RLIMIT_NPROC: bounds["threads"] + (0 if alone else _own_threads()),
         resource.RLIMIT_CORE: 0,
+        _RLIMIT_RTTIME: _REALTIME_US,
     }
     if bounds["memory_bytes"]:
         with open("/proc/self/statm", encoding="ascii") as file:
@@ -175,23 +151,82 @@ def _limit(bounds: Mapping[str, int]) -> None:
         resource.setrlimit(which, (bound, bound))
 
 
-def _namespaces() -> None:
-    """New user, network, ipc and host-name namespaces; the user stays the same one, alone."""
+def _own_threads() -> int:
+    """How many threads this user runs now."""
+    count = 0
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if os.stat(f"/proc/{name}").st_uid == os.getuid():
+                count += len(os.listdir(f"/proc/{name}/task"))
+    return count
+
+
+def _apart(programs: bool) -> list[str]:
+    """Leave the others' namespaces and account, as far as the system permits: the layers."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+    layers = []
+    root = os.geteuid() == 0 and not programs
+    with contextlib.suppress(OSError):
+        _namespaces(new_user=not root, processes=programs)
+        layers.append("namespaces")
+    # A compiler keeps the account: it must write its folder, and runs no code of a candidate's.
+    with contextlib.suppress(OSError):
+        if root and _step_down():
+            layers.append("user")
+    return layers
+
+
+def _namespaces(new_user: bool, processes: bool) -> None:
+    """New network, ipc and host-name namespaces; in a new user namespace the user stays the same.
+
+    With `processes` the caller goes on as the first of a new process namespace: all that it starts
+    ends with it.
+    """
     user, group = os.geteuid(), os.getegid()
-    _checked(_libc().unshare(_NAMESPACES), "unshare")
-    for name, text in (
-        ("setgroups", "deny"),
-        ("uid_map", f"{user} {user} 1"),
-        ("gid_map", f"{group} {group} 1"),
-    ):
-        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
-            file.write(text)
+    wanted = _NETWORK_IPC_NAME | (_NEW_USER if new_user else 0)
+    _checked(_libc().unshare(wanted | (_NEW_PROCESSES if processes else 0)), "unshare")
+    if new_user:
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{user} {user} 1"),
+            ("gid_map", f"{group} {group} 1"),
+        ):
+            with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+                file.write(text)
+    if processes and (child := os.fork()):
+        status = os.waitpid(child, 0)[1]
+        os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
 
 
-def _drop_capabilities() -> None:
+def _step_down() -> bool:
+    """From root to a user that nobody else is; False where that cannot be.
+
+    The kernel limits no number of threads for root, and root owns files whose modes it could
+    change. What only root may read stays readable, as far as Landlock lists it.
+    """
+    with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
+        held = int(next(line for line in lines if line.startswith("CapPrm")).split()[1], 16)
+    reading = next((c for c in (_READ_ANY, _PASS_ANY) if held & c), 0)
+    if not reading:
+        return False
+    with open("/proc/self/uid_map", encoding="ascii") as lines:
+        inside, _, count = max(tuple(map(int, line.split())) for line in lines)
+    user = min(_NOBODY, inside + count - (1 << 15)) + os.getpid() % (1 << 14)
+    if user <= 1000:
+        return False
+    _checked(_libc().prctl(8, 1, 0, 0, 0), "keep capabilities")
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+    _keep_capabilities(reading)
+    return True
+
+
+def _keep_capabilities(kept: int) -> None:
     header = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0), 8)
-    nothing = ctypes.create_string_buffer(24)
-    _checked(_libc().capset(header, nothing), "capset")
+    sets = ctypes.create_string_buffer(struct.pack("=6I", kept, kept, 0, 0, 0, 0), 24)
+    _checked(_libc().capset(header, sets), "capset")
 
 
 def _landlock(read_only: Sequence[str], writable: Sequence[str], programs: bool) -> None:
@@ -225,8 +260,8 @@ def _allow(ruleset: int, path: str, access: int) -> None:
     _checked(result, f"landlock rule {path}")
 
 
-def _seccomp(programs: bool) -> None:
-    program = _program(platform.machine(), os.getpid(), programs)
+def _filter(programs: bool) -> None:
+    program = seccomp.program(platform.machine(), os.getpid(), programs)
     buffer = ctypes.create_string_buffer(program, len(program))
 
     class Program(ctypes.Structure):
@@ -234,66 +269,6 @@ def _seccomp(programs: bool) -> None:
 
     filled = Program(len(program) // 8, ctypes.cast(buffer, ctypes.c_void_p))
     _checked(_libc().prctl(22, 2, ctypes.byref(filled), 0, 0), "seccomp")
-
-
-# --- the filter, a classic BPF program over (number, architecture, address, six arguments) ---
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_ALLOW, _ERROR, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
-
-
-def _op(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
-    return struct.pack("=HBBI", code, if_true, if_false, value)
-
-
-def _unless(number: int, block: Sequence[bytes]) -> list[bytes]:
-    """`block`, which must return, for one system call; skipped for all others."""
-    return [_op(_EQUAL, number, 0, len(block)), *block]
-
-
-def _only(argument: int, values: Sequence[int]) -> list[bytes]:
-    """Allow when the argument is one of `values`, refuse otherwise."""
-    tests = [_op(_EQUAL, v, len(values) - i) for i, v in enumerate(values)]
-    return [_argument(argument), *tests, _op(_RETURN, _ERROR | _EPERM), _op(_RETURN, _ALLOW)]
-
-
-def _never(argument: int, values: Sequence[int]) -> list[bytes]:
-    """Refuse when the argument is one of `values`, allow otherwise."""
-    tests = [_op(_EQUAL, v, len(values) - i) for i, v in enumerate(values)]
-    return [_argument(argument), *tests, _op(_RETURN, _ALLOW), _op(_RETURN, _ERROR | _EPERM)]
-
-
-def _argument(index: int) -> bytes:
-    return _op(_LOAD, 16 + 8 * index)  # the low word: both architectures are little-endian
-
-
-def _program(machine: str, pid: int, programs: bool = False) -> bytes:
-    """The filter for one architecture; `pid` may signal and limit itself, nobody else."""
-    if machine not in ("x86_64", "aarch64"):
-        raise OSError(_ENOSYS, f"no system call table for {machine}")
-    arm = machine == "aarch64"
-    clone, kill, tgkill = (220, 129, 131) if arm else (56, 62, 234)
-    fcntl, ioctl, prctl = (25, 29, 167) if arm else (72, 16, 157)
-    prlimit, affinity = (261, 122) if arm else (302, 203)
-    steps = [_op(_LOAD, 4), _op(_EQUAL, 0xC00000B7 if arm else 0xC000003E, 1), _op(_RETURN, _KILL)]
-    steps.append(_op(_LOAD, 0))
-    if not arm:  # the x32 numbers are a second door to the same calls
-        steps += [_op(_AT_LEAST, 0x40000000, 0, 1), _op(_RETURN, _ERROR | _EPERM)]
-    for name, numbers in _DENIED.items():
-        if numbers[arm] >= 0 and not (programs and name in _PROGRAMS):
-            steps += _unless(numbers[arm], [_op(_RETURN, _ERROR | _EPERM)])
-    # clone3 hides its flags in memory; glibc falls back to clone, where threads only may pass.
-    steps += _unless(435, [_op(_RETURN, _ERROR | _ENOSYS)])
-    allowed = _op(_ANY_BIT, 0x10000, 1)
-    if programs:
-        allowed = _op(_ANY_BIT, _NEW_NAMESPACE, 0, 1)
-    thread = [_argument(0), allowed, _op(_RETURN, _ERROR | _EPERM)]
-    steps += _unless(clone, [*thread, _op(_RETURN, _ALLOW)])
-    steps += _unless(kill, _only(0, [pid])) + _unless(tgkill, _only(0, [pid]))
-    steps += _unless(prlimit, _only(0, [0, pid])) + _unless(affinity, _only(0, [0]))
-    steps += _unless(fcntl, _never(1, [8, 10, 15]))  # F_SETOWN, F_SETSIG, F_SETOWN_EX
-    steps += _unless(ioctl, _never(1, [0x8901, 0x8902, 0x5412]))  # owners of sockets, TIOCSTI
-    steps += _unless(prctl, _never(0, [1]))  # PR_SET_PDEATHSIG
-    return b"".join([*steps, _op(_RETURN, _ALLOW)])
 
 
 _TRIAL = """

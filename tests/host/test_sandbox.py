@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from epitaxy import sandbox
+from epitaxy import sandbox, seccomp
 from epitaxy.errors import NoSandbox
 from epitaxy.machine import Job
 from epitaxy.machines.local import LocalMachine
@@ -188,7 +188,7 @@ def test_without_a_sandbox_a_candidate_is_refused_unless_trusted(machine, tmp_pa
 
 @pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
 def test_the_filter_is_well_formed(architecture):
-    program = sandbox._program(architecture, 1234)
+    program = seccomp.program(architecture, 1234)
     steps = list(struct.iter_unpack("=HBBI", program))
     assert len(steps) < 4096
     for i, (code, if_true, if_false, _) in enumerate(steps):

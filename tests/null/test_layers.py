@@ -17,7 +17,7 @@ LAYERS = (
     "problem chip candidate verdict",
     "plugin toolchain machine check proposer",
     "timing paired sequential quiet roofline mutate"
-    " sandbox compiler product worker probe chip_facts",
+    " seccomp sandbox compiler product worker probe chip_facts",
     "toolchains machines checks proposers references baselines",
     "cases guards lint chain measure judge ledger study replay",
     "report report_charts report_page chip_report progress doctor",
