@@ -51,7 +51,7 @@ def _one(file: Path, options: Options, out: Path) -> tuple[Mapping[str, Any], bo
     try:
         problem = load(str(file))
         folder = out / default_folder(problem).name
-        done = _finished(folder / "verdict.json", problem.digest)
+        done = _finished(folder / "verdict.json", problem.digest, options)
         if done is not None:
             note("  already done")
             return row_of(done), False
@@ -66,11 +66,14 @@ def _one(file: Path, options: Options, out: Path) -> tuple[Mapping[str, Any], bo
         return {"problem": file.stem, "speedup": None, "error": str(error)}, False
 
 
-def _finished(path: Path, digest: str) -> Mapping[str, Any] | None:
-    """An earlier result for exactly this problem, if there is one."""
+def _finished(path: Path, digest: str, options: Options) -> Mapping[str, Any] | None:
+    """An earlier result for exactly this problem under this condition, if there is one."""
     try:
         document: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return document if document["problem"]["digest"] == digest else None
+        verdict = document["verdict"] or {}
+        known = verdict.get("condition", "warm"), verdict.get("threads", 0)
+        same = not verdict or known == (options.condition, options.threads)
+        return document if same and document["problem"]["digest"] == digest else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from epitaxy.cli import DONE, NOTHING_ACCEPTED
+from epitaxy.commands.condition import Condition, Threads
 from epitaxy.commands.output import (
     Json,
     LedgerPath,
@@ -30,13 +31,15 @@ def register(app: Any) -> None:
 def judge(
     candidate: Annotated[str, typer.Argument(help="A folder with sources, or a recorded id.")],
     problem: Annotated[str, typer.Option("--problem", help="KernelBench-format file.")],
+    condition: Condition = "warm",
+    threads: Threads = 0,
     ledger: LedgerPath = None,
     as_json: Json = False,
 ) -> int:
     """Judge one candidate and record the verdict."""
     from epitaxy.commands.rejudge import judge_one
 
-    run = judge_one(candidate, problem, ledger)
+    run = judge_one(candidate, problem, ledger, condition, threads)
     from epitaxy.report import summary_table, verdict_json
 
     _, verdict = run.judged[-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from epitaxy.candidate import Candidate
+from epitaxy.commands.condition import apply
 from epitaxy.commands.output import open_ledger
 from epitaxy.commands.run import open_machine
 from epitaxy.errors import BadCandidate
@@ -18,12 +19,14 @@ ENTRIES = {"forward.py": "cpp", "model_new.py": "torch"}
 SOURCES = {".py", ".cpp", ".cc", ".c", ".h", ".hpp"}
 
 
-def judge_one(target: str, file: str, path: Path | None) -> Run:
+def judge_one(
+    target: str, file: str, path: Path | None, condition: str = "warm", threads: int = 0
+) -> Run:
     """Judge a folder's sources or a recorded candidate, and record the verdict."""
     from epitaxy.judge import Judge
 
+    machine = apply(open_machine("local"), condition, threads)
     problem = load(file)
-    machine = open_machine("local")
     with open_ledger(path) as ledger:
         folder = Path(target)
         candidate = read_folder(folder, problem) if folder.exists() else ledger.candidate(target)

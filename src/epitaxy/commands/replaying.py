@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from epitaxy.candidate import Candidate
+from epitaxy.commands.condition import apply
 from epitaxy.commands.output import emit, note, open_ledger, print_table
 from epitaxy.commands.run import open_machine
 from epitaxy.errors import BadInput, EpitaxyError
@@ -61,15 +62,21 @@ def agreement(name: str, candidate: Candidate, before: Verdict, after: Verdict) 
     )
 
 
-def replay(records: Iterable[Recorded], judging: Callable[[Problem], Any]) -> list[Agreement]:
-    """Judge every record again under its own plan; `judging(problem)` gives a judge."""
+def replay(
+    records: Iterable[Recorded], judging: Callable[[Problem, Verdict], Any]
+) -> list[Agreement]:
+    """Judge every record again under its own plan.
+
+    `judging(problem, verdict)` gives a judge with the verdict's condition and threads.
+    """
     rows: list[Agreement] = []
-    groups: dict[str, list[Recorded]] = {}
+    groups: dict[tuple[str, str, int], list[Recorded]] = {}
     for record in records:
-        groups.setdefault(record[0].digest, []).append(record)
+        key = (record[0].digest, record[2].condition, record[2].threads)
+        groups.setdefault(key, []).append(record)
     total = sum(map(len, groups.values()))
     for group in groups.values():
-        judge = judging(group[0][0])
+        judge = judging(group[0][0], group[0][2])
         try:
             for problem, candidate, before in group:
                 note(f"[{len(rows) + 1}/{total}] {problem.name} {candidate.id} {candidate.intent}")
@@ -130,11 +137,11 @@ def _evidence(path: Path) -> Recorded:
     return problem, candidate, verdict
 
 
-def local_judge(problem: Problem) -> Any:
-    """A judge on this machine."""
+def local_judge(problem: Problem, before: Verdict) -> Any:
+    """A judge on this machine, under the condition of an earlier verdict."""
     from epitaxy.judge import Judge
 
-    return Judge(problem, open_machine("local"))
+    return Judge(problem, apply(open_machine("local"), before.condition, before.threads))
 
 
 def say(rows: Sequence[Agreement], as_json: bool) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from epitaxy.candidate import Candidate
 from epitaxy.cli import DONE, INTERRUPTED, NOTHING_ACCEPTED
+from epitaxy.commands.condition import apply
 from epitaxy.commands.output import emit, note, stdout, writable_folder, write_text
 from epitaxy.errors import BadInput
 from epitaxy.problem import Problem, load
@@ -28,6 +29,8 @@ class Options:
     seed: int = 0
     ledger: Path | None = None
     trust: bool = False
+    condition: str = "warm"
+    threads: int = 0
 
 
 FIRST_PROBE_S = 30.0
@@ -63,6 +66,7 @@ def check_names(options: Options) -> None:
     Budget.parse(options.budget)
     plugins("proposers").get(options.proposer)
     if options.chip in plugins("machines").names():
+        apply(open_machine(options.chip), options.condition, options.threads)
         # Asked now, not after minutes of baselines.
         find_compiler()
         return
@@ -92,7 +96,7 @@ def search(problem: Problem, options: Options) -> tuple[Run, bool]:
     """Run one study with live progress; what is known at its end, and whether it was cut short."""
     from epitaxy.study import create_study
 
-    machine = open_machine(options.chip)
+    machine = apply(open_machine(options.chip), options.condition, options.threads)
     study = create_study(
         problem,
         machine=machine,

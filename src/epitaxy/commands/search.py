@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from epitaxy.commands.condition import Condition, Threads
 from epitaxy.commands.output import Json, LedgerPath
 
 
@@ -34,12 +35,14 @@ def optimize(
     seed: Seed = 0,
     ledger: LedgerPath = None,
     trust: Trust = False,
+    condition: Condition = "warm",
+    threads: Threads = 0,
     as_json: Json = False,
 ) -> int:
     """Grow, prove and export the fastest kernel found for FILE."""
     from epitaxy.commands.run import Options, optimize_file
 
-    options = Options(chip, proposer, budget, seed, ledger, trust)
+    options = Options(chip, proposer, budget, seed, ledger, trust, condition, threads)
     return optimize_file(file, options, out, as_json)
 
 
@@ -53,11 +56,13 @@ def bench(
     seed: Seed = 0,
     ledger: LedgerPath = None,
     trust: Trust = False,
+    condition: Condition = "warm",
+    threads: Threads = 0,
     as_json: Json = False,
 ) -> int:
     """Optimize each file of FOLDER (resuming) and write table.json and table.md."""
     from epitaxy.commands.bench import bench_folder
     from epitaxy.commands.run import Options
 
-    options = Options("local", proposer, budget, seed, ledger, trust)
+    options = Options("local", proposer, budget, seed, ledger, trust, condition, threads)
     return bench_folder(folder, options, out, as_json)
