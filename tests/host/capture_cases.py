@@ -65,6 +65,21 @@ class RunningScale(nn.Module):
         return x * self.scale + self.shift * self.factor
 
 
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv = nn.Linear(12, 36)
+        self.norm = nn.LayerNorm(12)
+        self.register_buffer("mask", torch.tril(torch.ones(8, 8)).view(1, 1, 8, 8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = self.qkv(self.norm(x)).split(12, dim=2)
+        q, k, v = (t.view(2, 8, 3, 4).transpose(1, 2) for t in (q, k, v))
+        scores = (q @ k.transpose(-2, -1)) * 0.5
+        weights = F.softmax(scores.masked_fill(self.mask == 0, float("-inf")), dim=-1)
+        return (weights @ v).transpose(1, 2).reshape(2, 8, 12) + x
+
+
 # Everything of these is grown: nothing is left to the framework.
 GROWN: dict[str, tuple[Any, tuple[Any, ...]]] = {
     # element-wise
@@ -163,6 +178,23 @@ GROWN: dict[str, tuple[Any, tuple[Any, ...]]] = {
         nn.CosineEmbeddingLoss(),
         (_t(5, 33), _t(5, 33, seed=7), _ints(2, 5) * 2 - 1),
     ),
+    # contractions
+    "attention": (Attention(), (_t(2, 8, 12),)),
+    "gemm_sum": (nn.Sequential(nn.Linear(9, 5), nn.GELU(), nn.Softmax(-1)), (_t(3, 9),)),
+    "linear": (nn.Linear(9, 5), (_t(3, 9),)),
+    "linear_no_bias": (nn.Linear(9, 5, bias=False), (_t(2, 3, 9),)),
+    "addmm": (lambda c, a, b: torch.addmm(c, a, b, beta=0.5, alpha=2), (_t(5), _t(3, 4), _t(4, 5))),
+    "baddbmm": (torch.baddbmm, (_t(2, 3, 5), _t(2, 3, 4), _t(2, 4, 5))),
+    "matmul_broadcast": (torch.matmul, (_t(4, 1, 3, 5), _t(2, 5, 6))),
+    "matmul_vector": (lambda a, x, y: (a @ x, y @ a, x @ x), (_t(7, 5), _t(5), _t(7))),
+    "einsum": (
+        lambda a, b: torch.einsum("bij,bjk->bik", a, b).relu(),
+        (_t(2, 3, 4), _t(2, 4, 5)),
+    ),
+    "einsum_heads": (
+        lambda q, k: torch.einsum("bthd,bshd->bhts", q, k),
+        (_t(2, 3, 4, 6), _t(2, 5, 4, 6)),
+    ),
     # running reductions
     "cumsum": (lambda x: torch.cumsum(x, 1), (X,)),
     "cumprod": (lambda x: torch.cumprod(x, -1), (X,)),
@@ -240,31 +272,9 @@ class Residual(nn.Module):
         return F.relu(self.conv2(y) + x)
 
 
-class Attention(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.qkv = nn.Linear(12, 36)
-        self.norm = nn.LayerNorm(12)
-        self.register_buffer("mask", torch.tril(torch.ones(8, 8)).view(1, 1, 8, 8))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        q, k, v = self.qkv(self.norm(x)).split(12, dim=2)
-        q, k, v = (t.view(2, 8, 3, 4).transpose(1, 2) for t in (q, k, v))
-        scores = (q @ k.transpose(-2, -1)) * 0.5
-        weights = F.softmax(scores.masked_fill(self.mask == 0, float("-inf")), dim=-1)
-        return (weights @ v).transpose(1, 2).reshape(2, 8, 12) + x
-
-
 # These keep framework calls: name -> (module, inputs, words that `left` must hold).
 MIXED: dict[str, tuple[Any, tuple[Any, ...], tuple[str, ...]]] = {
     "residual": (Residual(), (IMG,), ("aten.convolution.default (conv1)", "(conv2)")),
-    "attention": (Attention(), (_t(2, 8, 12),), ("aten.linear.default (qkv)", "matmul")),
-    "gemm_sum": (
-        nn.Sequential(nn.Linear(9, 5), nn.GELU(), nn.Softmax(-1)),
-        (_t(3, 9),),
-        ("linear",),
-    ),
-    "linear_only": (nn.Linear(9, 5), (_t(3, 9),), ("aten.linear.default",)),
     "conv_pool": (
         nn.Sequential(nn.Conv2d(6, 4, 3), nn.Tanh(), nn.MaxPool2d(2)),
         (IMG,),
@@ -280,9 +290,4 @@ MIXED: dict[str, tuple[Any, tuple[Any, ...], tuple[str, ...]]] = {
     "topk": (lambda x: x.topk(3)[0].exp(), (X,), ("topk",)),
     "uneven_pool": (nn.AdaptiveAvgPool2d(4), (IMG,), ("adaptive_avg_pool2d",)),
     "sdpa": (F.scaled_dot_product_attention, (_t(2, 3, 8, 4),) * 3, ("scaled_dot_product",)),
-    "einsum": (
-        lambda a, b: torch.einsum("bij,bjk->bik", a, b).relu(),
-        (_t(2, 3, 4), _t(2, 4, 5)),
-        ("bmm",),
-    ),
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from epitaxy.proposers.grower.algebra import Region, walk
 from epitaxy.proposers.grower.emit_expr import STORAGE, Unsupported, indent
+from epitaxy.proposers.grower.emit_gemm import write_contraction
 from epitaxy.proposers.grower.emit_loops import write_kernel
 from epitaxy.proposers.grower.genome import Choices, Genome
 from epitaxy.proposers.grower.ranges import require_lanes
@@ -25,7 +26,7 @@ __all__ = ["Unsupported", "emit_region", "emit_source"]
 def header() -> str:
     """The vector functions and loops that every kernel builds on."""
     folder = Path(__file__).parent
-    parts = ["simd.h", "simd_math.h", "kernel.h"]
+    parts = ["simd.h", "simd_math.h", "kernel.h", "gemm.h"]
     return "\n".join((folder / p).read_text() for p in parts).replace("#pragma once\n", "")
 
 
@@ -69,7 +70,8 @@ def emit_region(region: Region, choices: Choices) -> str:
         inner = " x ".join(f"{a.name}:{a.size}" for a in kernel.inner) or "1"
         what = ", ".join(t.buffer for t in kernel.targets)
         lines.append(f"// kernel {number}: {what} over {outer}, reducing {inner}")
-        lines += write_kernel(kernel, choices, buffers)
+        write = write_contraction if kernel.contraction else write_kernel
+        lines += write(kernel, choices, buffers)
     lines += [f"(void){b};" for b, _ in buffers.values()]
     lines += ["return 0;"] if region.refuses else []
     source = f"// {region.name} replaces {', '.join(region.source) or 'a region'}\n// {choices}"

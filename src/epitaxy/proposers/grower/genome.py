@@ -25,6 +25,14 @@ DECISIONS: dict[str, str] = {
     "sum": "0: plain partial sums, 1: sums in blocks, 2: compensated sums",
     "dynamic": "1: threads take pieces as they get free, 0: a fixed share each",
     "prefetch": "vectors to fetch ahead of the one in use, 0: leave it to the hardware",
+    "tile_m": "rows of a contraction's register tile",
+    "tile_n": "vectors in a row of a contraction's register tile",
+    "kc": "steps along the contracted axis before the sums are put aside",
+    "mc": "rows of the result that one piece of a contraction computes",
+    "nc": "columns of the result that one piece of a contraction computes",
+    "split_k": "pieces that the contracted axis is cut into for the threads",
+    "pack_a": "1: copy the left operand tile by tile before use, 0: read it where it is",
+    "pack_b": "1: copy the right operand panel by panel before use, 0: read it where it is",
 }
 
 
@@ -45,6 +53,14 @@ class Choices:
     sum: int = 1
     dynamic: int = 0
     prefetch: int = 0
+    tile_m: int = 6
+    tile_n: int = 2
+    kc: int = 256
+    mc: int = 96
+    nc: int = 512
+    split_k: int = 1
+    pack_a: int = 0
+    pack_b: int = 1
 
     def __str__(self) -> str:
         return " ".join(f"{k}={v}" for k, v in asdict(self).items())

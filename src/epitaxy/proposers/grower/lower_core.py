@@ -40,26 +40,33 @@ class Op:
     """How one framework operator becomes algebra.
 
     `kind`: point (element-wise), view (index arithmetic only), move (copies elements around),
-    make (from nothing), reduce, scan, window. `lower(low, node, index, which)` gives the value of
-    one element of result `which`; a view gives the operand's index through `index` instead.
-    `ok(node)` tells whether this very call can be expressed.
+    make (from nothing), reduce, scan, window, contract. `lower(low, node, index, which)` gives the
+    value of one element of result `which`; a view gives the operand's index through `index`
+    instead. `ok(node)` tells whether this very call can be expressed; `hint(low, node)` joins the
+    dimensions that run together where that is not simply all of equal size.
     """
 
     kind: str
     lower: Callable[[Lowering, Node, Index, int], Value] | None = None
     index: Callable[[Node, Index, int], Index] | None = None
     ok: Callable[[Node], bool] = lambda node: True
+    hint: Callable[[Lowering, Node], None] | None = None
 
 
 OPS: dict[str, Op] = {}
 
 
-def op(kind: str, *names: str, ok: Callable[[Node], bool] | None = None) -> Callable[[Any], Any]:
+def op(
+    kind: str,
+    *names: str,
+    ok: Callable[[Node], bool] | None = None,
+    hint: Callable[[Lowering, Node], None] | None = None,
+) -> Callable[[Any], Any]:
     """Register a lowering for operators such as "aten.cumsum" or "aten.max.dim"."""
 
     def add(function: Any) -> Any:
         given = {"index" if kind == "view" else "lower": function}
-        made = Op(kind, ok=ok or (lambda node: True), **given)
+        made = Op(kind, ok=ok or (lambda node: True), hint=hint, **given)
         for name in names:
             OPS[name] = made
         return function
@@ -290,7 +297,9 @@ class Lowering:
                 continue
             call = node.args[0] if is_getitem(node) else node
             assert isinstance(call, Node)
-            if found.kind == "view":
+            if found.hint is not None:
+                found.hint(self, node)
+            elif found.kind == "view":
                 self._hint_view(found, node, call)
             elif found.kind == "reduce":
                 self._hint_reduce(node, call)

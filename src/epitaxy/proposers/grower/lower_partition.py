@@ -15,11 +15,17 @@ from typing import Any
 from torch.fx import Graph, Node
 
 from epitaxy.problem import ITEM_BYTES
-from epitaxy.proposers.grower import lower_gather, lower_index, lower_pointwise, lower_reduce
+from epitaxy.proposers.grower import (
+    lower_contract,
+    lower_gather,
+    lower_index,
+    lower_pointwise,
+    lower_reduce,
+)
 from epitaxy.proposers.grower.lower_core import is_getitem, op_of
 
 # Importing them fills the table of lowerings.
-_LOWERINGS = (lower_gather, lower_index, lower_pointwise, lower_reduce)
+_LOWERINGS = (lower_contract, lower_gather, lower_index, lower_pointwise, lower_reduce)
 _COPIES = (
     "aten.clone.default",
     "aten.alias.default",

@@ -24,8 +24,10 @@ from epitaxy.proposers.grower.algebra import (
     walk,
 )
 from epitaxy.proposers.grower.chunks import divisor_near, family, online, staged
+from epitaxy.proposers.grower.contract import Contraction
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.rewrite import rebuild, split_axis
+from epitaxy.proposers.grower.schedule_contract import contracted, store_shared
 
 Node = Reduce | Scan
 NEUTRAL = {"sum": 0.0, "prod": 1.0, "max": -math.inf, "min": math.inf}
@@ -55,6 +57,8 @@ class Kernel:
     targets: tuple[Target, ...]
     outer: tuple[Axis, ...]
     inner: tuple[Axis, ...]
+    contraction: Contraction | None = None
+    """What the loops of gemm.h compute, when the kernel is one."""
 
     @property
     def numel(self) -> int:
@@ -78,6 +82,7 @@ def plan(region: Region, choices: Choices) -> Plan:
     for check in region.checks:
         scheduler.schedule(Target(f"y{check.buffer}", "bool", check.index, check.axes, check.value))
     scheduler.plan.first = len(scheduler.plan.kernels)
+    store_shared(scheduler, region.stores)
     for store in region.stores:
         dtype = region.outputs[store.buffer].dtype
         scheduler.schedule(Target(f"y{store.buffer}", dtype, store.index, store.axes, store.value))
@@ -96,7 +101,9 @@ class _Scheduler:
         """Append the kernels that compute `target`; `split` allows chunked reductions."""
         if self.choices.split and split:
             target = self._split_scans(target)
-        value = self._use_stored(target.value)
+        value = self._contract(target)
+        if value is None:
+            return
         if self.choices.split and split:
             value = self._split(value)
         inner = self._inner(value, target)
@@ -116,6 +123,17 @@ class _Scheduler:
         new = Target(target.buffer, target.dtype, target.index, target.axes, value)
         self.plan.kernels.append(Kernel((new,), outer, inner))
 
+    def _contract(self, target: Target) -> Value | None:
+        """Schedule `target` when it is a contraction; else the value to schedule otherwise."""
+        value = self._use_stored(target.value)
+        made = contracted(self, value, target.index, target.axes, self.choices.width)
+        if not isinstance(made, tuple):
+            return made
+        store, what = made
+        new = Target(target.buffer, target.dtype, store.index, store.axes, store.value)
+        self.plan.kernels.append(Kernel((new,), what.result, what.inner, what))
+        return None
+
     def _use_stored(self, value: Value) -> Value:
         return rebuild(value, lambda v: self.stored.get(v), {})
 
@@ -131,11 +149,14 @@ class _Scheduler:
                 best, size = axes, work
         return best
 
-    def store(self, value: Value, split: bool = True) -> Load:
-        """Compute `value` into a temporary by a kernel of its own; the load that reads it."""
+    def store(self, value: Value, split: bool = True, axes: tuple[Axis, ...] | None = None) -> Load:
+        """Compute `value` into a temporary by a kernel of its own; the load that reads it.
+
+        `axes` lists its axes outermost first.
+        """
         if value in self.stored:
             return self.stored[value]
-        axes = _ordered(value)
+        axes = _ordered(value) if axes is None else axes
         strides = [math.prod(a.size for a in axes[i + 1 :]) for i in range(len(axes))]
         index = Affine(0, tuple(zip(axes, strides, strict=True)))
         number = len(self.plan.temporaries)
@@ -196,7 +217,8 @@ class _Scheduler:
         checks, kernels = self.plan.kernels[: self.plan.first], self.plan.kernels[self.plan.first :]
         for kernel in kernels:
             last = merged[-1] if merged else None
-            if last and (last.outer, last.inner) == (kernel.outer, kernel.inner):
+            apart = kernel.contraction or (last and last.contraction)
+            if last and not apart and (last.outer, last.inner) == (kernel.outer, kernel.inner):
                 written = {t.buffer for t in last.targets}
                 if not written & self._read(kernel):
                     merged[-1] = Kernel(last.targets + kernel.targets, last.outer, last.inner)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from epitaxy.chip import Chip
+from epitaxy.proposers.grower import space_contract
 from epitaxy.proposers.grower.algebra import Reduce, Region, Scan, walk
 from epitaxy.proposers.grower.genome import Choices, Genome
 from epitaxy.proposers.grower.rewrite import coalesce
@@ -41,6 +42,10 @@ def space(region: Region, chip: Chip) -> dict[str, tuple[int, ...]]:
     if reduces:
         options["sum"] = (0, 1, 2)
         options["online"] = (0, 1)
+    kernels = plan(coalesce(region), Choices(width=lanes)).kernels
+    if any(k.contraction for k in kernels):
+        kept = () if all(k.contraction for k in kernels) else options
+        options = {d: options[d] for d in ("threads", *kept)} | space_contract.options(chip)
     return options
 
 
@@ -61,9 +66,14 @@ def first_guess(region: Region, chip: Chip) -> Choices:
         grain=max(2048, min(65536, 1 << int(math.log2(max(2, largest // pieces))))),
         tile=8 * lanes,
     )
-    for kernel in plan(coalesce(region), guess).kernels:
+    kernels = plan(coalesce(region), guess).kernels
+    products = [k.contraction for k in kernels if k.contraction]
+    if products:
+        largest_product = max(products, key=lambda c: c.work)
+        guess = space_contract.guess(largest_product, guess, chip)
+    for kernel in kernels:
         rows = math.prod(a.size for a in kernel.outer)
-        if kernel.inner and kernel.numel > SMALL and rows < pieces:
+        if kernel.contraction is None and kernel.inner and kernel.numel > SMALL and rows < pieces:
             return replace(guess, split=pieces)
     return guess
 
@@ -77,10 +87,10 @@ def portfolio(genome: Genome, spaces: dict[str, dict[str, tuple[int, ...]]]) -> 
     """The guess, then the variants that most often win, one decision away from it."""
     yield genome
     likely = (
-        ("split", None), ("stream", None), ("lane", None), ("tile", None), ("unroll", None),
-        ("dynamic", None), ("width", None), ("stash", None), ("grain", None), ("threads", None),
+        "kc", "pack_a", "nc", "mc", "split_k", "pack_b", "split", "stream", "lane", "tile",
+        "unroll", "dynamic", "width", "stash", "grain", "threads",
     )  # fmt: skip
-    for decision, _ in likely:
+    for decision in likely:
         for name, choices in genome.regions:
             for value in _spread(spaces[name].get(decision, ()), getattr(choices, decision)):
                 yield genome.with_choice(name, **{decision: value})

@@ -1,0 +1,104 @@
+"""Which sums of products are contractions, and how they fit the loops of gemm.h."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from epitaxy.proposers.grower.algebra import Affine, Axis, Load, Map, Reduce, Value, operands
+
+LEAST_COLUMNS = 4
+"""Narrower results are better summed along the contracted axis."""
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """sum over `inner` of left * right: `left` lacks the columns, `right` lacks the rows.
+
+    Axes of a group are listed outermost first and count as one dimension.
+    """
+
+    total: Reduce
+    left: Value
+    right: Value
+    batch: tuple[Axis, ...]
+    rows: tuple[Axis, ...]
+    columns: tuple[Axis, ...]
+    inner: tuple[Axis, ...]
+
+    @property
+    def result(self) -> tuple[Axis, ...]:
+        """Axes of the result: batch, rows, columns."""
+        return (*self.batch, *self.rows, *self.columns)
+
+    @property
+    def work(self) -> int:
+        """Multiplications and additions."""
+        return 2 * size_of(self.result) * size_of(self.inner)
+
+
+def size_of(axes: Iterable[Axis]) -> int:
+    """The product of the axes' sizes."""
+    return math.prod(a.size for a in axes)
+
+
+def recognise(value: Value, order: Sequence[Axis]) -> Contraction | None:
+    """`value` as a contraction whose last column is the last axis of `order`; None when it is none.
+
+    `order` lists the result's axes outermost first.
+    """
+    if not isinstance(value, Reduce) or value.kind != "sum" or value.dtype != "float32":
+        return None
+    product = value.arg
+    if not isinstance(product, Map) or product.fn != "mul" or product.dtype != "float32":
+        return None
+    left, right = product.args
+    over = set(value.over)
+    if not (over <= left.axes and over <= right.axes) or set(order) != set(value.axes):
+        return None
+    if order and order[-1] in left.axes:
+        left, right = right, left
+    batch = tuple(a for a in order if a in left.axes and a in right.axes)
+    rows = tuple(a for a in order if a not in right.axes)
+    columns = tuple(a for a in order if a not in left.axes)
+    if size_of(rows) < 2 or size_of(columns) < LEAST_COLUMNS:
+        return None
+    return Contraction(value, left, right, batch, rows, columns, value.over)
+
+
+def step(index: Affine, axes: Sequence[Axis]) -> int | None:
+    """The stride of `axes` counted as one dimension; None when there is no single one."""
+    if not axes:
+        return 0
+    stride = index.coefficient(axes[-1])
+    reach = stride
+    for axis in reversed(axes):
+        if index.coefficient(axis) != reach:
+            return None
+        reach *= axis.size
+    return stride
+
+
+def plain(value: Value, groups: Iterable[Sequence[Axis]]) -> bool:
+    """Whether `value` is float32 memory with one stride for each group of axes."""
+    if not isinstance(value, Load) or value.dtype != "float32":
+        return False
+    if value.indirect or value.guards:
+        return False
+    return all(step(value.index, axes) is not None for axes in groups)
+
+
+def reaches(root: Value, wanted: Value, closed: Value | None = None) -> bool:
+    """Whether `wanted` can be reached from `root` without passing through `closed`."""
+    goal, seen = {wanted}, {closed}
+    stack = [root]
+    while stack:
+        value = stack.pop()
+        if value in goal:
+            return value not in seen
+        if value in seen:
+            continue
+        seen.add(value)
+        stack.extend(operands(value))
+    return False

@@ -1,0 +1,133 @@
+"""Contractions as C++: the sizes and strides that gemm.h works from, and what is done with a sum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from epitaxy.proposers.grower.algebra import Axis, Load, Value
+from epitaxy.proposers.grower.contract import Contraction, size_of, step
+from epitaxy.proposers.grower.emit_expr import Scope, indent
+from epitaxy.proposers.grower.emit_kernel import KernelWriter
+from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.schedule import Kernel
+
+
+def write_contraction(
+    kernel: Kernel, choices: Choices, buffers: dict[int, tuple[str, str]]
+) -> list[str]:
+    """The block of C++ of a kernel that is a contraction."""
+    assert kernel.contraction is not None
+    return GemmWriter(kernel, choices, buffers, kernel.contraction).write()
+
+
+class GemmWriter(KernelWriter):
+    """Sizes and strides as constants, operands as functions, the element-wise work as `finish`."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        choices: Choices,
+        buffers: dict[int, tuple[str, str]],
+        contraction: Contraction,
+    ) -> None:
+        super().__init__(kernel, choices, buffers, contraction.columns[-1])
+        self.what = contraction
+
+    def write(self) -> list[str]:
+        """The block of C++."""
+        sizes = ", ".join(f"{name} = {value}" for name, value in self._shape().items())
+        finish = self._finish()
+        body = [
+            f"struct Shape {{ enum : int64_t {{ {sizes} }}; }};",
+            "using G = epx::Gemm<Shape>;",
+            "const epx::Scratch<float> pa(G::a_floats), pb(G::b_floats), parts(G::part_floats);",
+            f"const auto a = [=](int64_t t) {{ {self._operand(self.what.left)} }};",
+            f"const auto b = [=](int64_t t) {{ {self._operand(self.what.right)} }};",
+            "const auto finish = [=](auto tail, int64_t t, int64_t i, int64_t j, V sum, int n) EPX_BODY {",
+            "  (void)t, (void)i, (void)j, (void)n;",
+            *indent(finish),
+            "};",
+        ]  # fmt: skip
+        call = "epx::contract<Shape>(a, b, pa.data, pb.data, parts.data, finish);"
+        if self.kernel.numel < 8192 or self.choices.threads == 1:
+            run = [call, *self._fence()]
+        else:
+            threads = f" num_threads({self.choices.threads})" if self.choices.threads else ""
+            run = [f"#pragma omp parallel{threads}", "{", *indent([call, *self._fence()]), "}"]
+        return ["{", *indent(body + run), "}"]
+
+    def _fence(self) -> list[str]:
+        return ["epx::fence();"] if self.streams else []
+
+    def _shape(self) -> dict[str, int]:
+        """Sizes, strides and decisions, by the names that gemm.h gives them."""
+        what, chosen = self.what, self.choices
+        m, n, k = size_of(what.rows), size_of(what.columns), size_of(what.inner)
+        a, b = _load(what.left).index, _load(what.right).index
+        ai, ak = step(a, what.rows) or 0, step(a, what.inner) or 0
+        bk, bj = step(b, what.inner) or 0, step(b, what.columns) or 0
+        high, wide = min(chosen.tile_m, m), min(chosen.tile_n, -(-n // self.N))
+        kc = _even(k, chosen.kc, 8)
+        depths = -(-k // kc)
+        return {
+            "N": self.N, "MR": high, "NV": wide, "BATCH": size_of(what.batch),
+            "M": m, "J": n, "K": k,
+            "MC": _even(m, chosen.mc, high), "JC": _even(n, chosen.nc, wide * self.N), "KC": kc,
+            "PARTS": max(1, min(chosen.split_k, depths)),
+            "AI": ai, "AK": ak, "BK": bk, "BJ": bj,
+            "PACK_A": chosen.pack_a, "PACK_B": int(chosen.pack_b or bj != 1),
+            "AHEAD": chosen.prefetch // 8, "STEPS": chosen.unroll, "DYNAMIC": chosen.dynamic,
+        }  # fmt: skip
+
+    def _operand(self, value: Value) -> str:
+        """The first element of batch t."""
+        load = _load(value)
+        name, _ = self.buffers[load.buffer]
+        parts = [name, *([str(load.index.offset)] if load.index.offset else [])]
+        for axis, text in _decoded("t", self.what.batch):
+            if stride := load.index.coefficient(axis):
+                parts.append(f"{text} * {stride}")
+        return f"(void)t; return {' + '.join(parts)};"
+
+    def _finish(self) -> list[str]:
+        """What happens to one vector of sums."""
+        (target,) = self.kernel.targets
+        scope = Scope(frozenset(self.kernel.outer), memo={self.what.total: "sum"})
+        groups = (("t", self.what.batch), ("i", self.what.rows), ("j", self.what.columns))
+        for variable, axes in groups:
+            for axis, text in _decoded(variable, axes):
+                if text == variable:
+                    self.names[axis] = variable
+                else:
+                    scope.lines.append(f"const int64_t {self.names[axis]} = {text};")
+        self.scopes = [scope]
+        self.prefetch = 0
+        scope.lines.append(self.put(target, self.vector(target.value), vector=True))
+        return scope.lines
+
+
+def _load(value: Value) -> Load:
+    assert isinstance(value, Load)
+    return value
+
+
+def _decoded(variable: str, axes: Sequence[Axis]) -> list[tuple[Axis, str]]:
+    """Each axis with its position, taken out of their common one."""
+    found, stride = [], size_of(axes)
+    for k, axis in enumerate(axes):
+        stride //= axis.size
+        text = variable if stride == 1 else f"{variable} / {stride}"
+        found.append((axis, text if k == 0 else f"{text} % {axis.size}"))
+    return found
+
+
+def pieces(size: int, wanted: int, unit: int) -> int:
+    """How many pieces `size` is cut into when each shall be near `wanted`."""
+    return -(-size // _even(size, wanted, unit))
+
+
+def _even(size: int, wanted: int, unit: int) -> int:
+    """The length of equal pieces of `size` near `wanted`, as a multiple of `unit`."""
+    count = max(1, round(size / max(wanted, unit)))
+    piece = -(-size // count)
+    return -(-piece // unit) * unit

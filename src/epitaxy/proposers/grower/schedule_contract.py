@@ -1,0 +1,139 @@
+"""Contractions in a schedule: each becomes a kernel that also does the element-wise work on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from epitaxy.proposers.grower.algebra import (
+    Affine,
+    Axis,
+    Load,
+    Map,
+    Reduce,
+    Region,
+    Scan,
+    Store,
+    Value,
+    operands,
+    walk,
+)
+from epitaxy.proposers.grower.contract import Contraction, plain, reaches, recognise
+from epitaxy.proposers.grower.rewrite import coalesce, rebuild
+
+
+class Scheduler(Protocol):
+    """What is used of the scheduler."""
+
+    stored: dict[Value, Load]
+
+    def store(self, value: Value, split: bool = True, axes: tuple[Axis, ...] | None = None) -> Load:
+        """Compute `value` into a temporary; the load that reads it."""
+
+
+def contractions(roots: Sequence[Value]) -> list[Reduce]:
+    """The contractions that `roots` are computed from, operands before users."""
+    found = []
+    for value in walk(tuple(roots)):
+        if isinstance(value, Reduce) and value.kind == "sum":
+            axes = sorted(value.axes, key=lambda a: a.name)
+            # Either operand may give the columns; which one is decided when the order is known.
+            orders = [(*axes[:k], *axes[k + 1 :], a) for k, a in enumerate(axes)]
+            if any(recognise(value, order) for order in orders):
+                found.append(value)
+    return found
+
+
+def store_shared(scheduler: Scheduler, stores: Sequence[Store]) -> None:
+    """Give every contraction but those that end a region a kernel and a temporary of its own.
+
+    What is stored is the largest element-wise value that only this contraction leads to.
+    """
+    roots = [s.value for s in stores]
+    left = set(everything := contractions(roots))
+    for total in everything:
+        value = _reach(total, roots, left)
+        left.remove(total)
+        ends = [s for s in stores if s.value == value and set(s.axes) == value.axes]
+        inside = any(root != value and reaches(root, value) for root in roots)
+        if len(ends) != 1 or inside:
+            scheduler.store(value, axes=_layout(value, stores))
+
+
+def _reach(total: Reduce, roots: Sequence[Value], others: set[Reduce]) -> Value:
+    """The topmost element-wise value over the axes of `total` that all its users go through."""
+    for value in reversed(walk(tuple(roots))):
+        if not isinstance(value, Map) or value.axes != total.axes or value.dtype != "float32":
+            continue
+        if not reaches(value, total) or any(reaches(r, total, value) for r in roots):
+            continue
+        below = [v for v in walk((value,)) if isinstance(v, Reduce | Scan) and v != total]
+        if any(v in others or reaches(v, total) for v in below):
+            continue
+        return value
+    return total
+
+
+def _layout(value: Value, stores: Sequence[Store]) -> tuple[Axis, ...] | None:
+    """The order in which an output lists the axes of `value`; None when none has them all."""
+    for store in stores:
+        if value.axes <= set(store.axes):
+            return tuple(a for a in store.axes if a in value.axes)
+    return None
+
+
+def contracted(
+    scheduler: Scheduler, value: Value, index: Affine, axes: tuple[Axis, ...], width: int
+) -> tuple[Store, Contraction] | Value:
+    """buffer[index] = value over `axes` as one contraction of plain memory, ready to be written.
+
+    Operands that are computed are stored first. Where the value is no contraction, or cannot be
+    stored in vectors of `width` lanes, the value to schedule otherwise comes back.
+    """
+    found = [c for v in _top(value) if (c := recognise(v, axes)) is not None]
+    main = max(found, key=lambda c: c.work, default=None)
+    if main is None or any(v != main.total and reaches(v, main.total) for v in _top(value)):
+        return value
+    left = _memory(scheduler, main.left, (main.batch, main.rows, main.inner))
+    right = _memory(scheduler, main.right, (main.batch, main.inner, main.columns))
+    if left is None or right is None:
+        return value
+    total = Reduce("sum", main.inner, Map("mul", (left, right), "float32"), "float32")
+
+    def foreign(v: Value) -> Value | None:
+        return scheduler.store(v) if isinstance(v, Reduce | Scan) else scheduler.stored.get(v)
+
+    whole = rebuild(value, foreign, {main.total: total, total: total})
+    (store,) = coalesce(Region("", (), (), (Store(0, index, axes, whole),))).stores
+    final = next(c for v in _top(store.value) if (c := recognise(v, store.axes)) is not None)
+    if len(final.columns) == 1 or final.columns[-1].size % width == 0:
+        return store, final
+    raw = scheduler.store(main.total, axes=main.result)
+    return rebuild(value, lambda v: raw if v == main.total else None, {})
+
+
+def _top(value: Value) -> list[Reduce | Scan]:
+    """The reductions and scans that are reached from `value` through none other."""
+    found: dict[Value, None] = {}
+    seen: set[Value] = set()
+    stack = [value]
+    while stack:
+        v = stack.pop()
+        if v in seen:
+            continue
+        seen.add(v)
+        if isinstance(v, Reduce | Scan):
+            found[v] = None
+        else:
+            stack.extend(operands(v))
+    return [v for v in found if isinstance(v, Reduce | Scan)]
+
+
+def _memory(
+    scheduler: Scheduler, operand: Value, groups: tuple[tuple[Axis, ...], ...]
+) -> Value | None:
+    """The operand as memory with one stride for each group of axes but the batch (the first)."""
+    if plain(operand, groups[1:]):
+        return operand
+    load = scheduler.store(operand, axes=tuple(a for axes in groups for a in axes))
+    return load if plain(load, groups[1:]) else None

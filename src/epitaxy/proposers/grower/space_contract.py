@@ -1,0 +1,118 @@
+"""A good start for contractions, from the sizes and the measured chip, and where to go from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from epitaxy.chip import Chip
+from epitaxy.proposers.grower.contract import Contraction, size_of, step
+from epitaxy.proposers.grower.emit_gemm import pieces
+from epitaxy.proposers.grower.genome import Choices
+
+FLOAT_BYTES = 4
+LATENCY = 4
+"""Cycles of a multiply-add, two of which start in each cycle on every core of the last decade."""
+WORTH_THREADS = 1_000_000
+"""Floating-point operations under which waking the other cores costs more than they bring."""
+
+OPTIONS: dict[str, tuple[int, ...]] = {
+    "tile_m": (2, 3, 4, 5, 6),
+    "tile_n": (1, 2, 3, 4),
+    "kc": (64, 128, 192, 256, 384, 768, 1536),
+    "mc": (24, 48, 72, 96, 144, 192, 384),
+    "nc": (64, 128, 256, 512, 1024, 2048),
+    "split_k": (1, 2, 4, 8, 16),
+    "pack_a": (0, 1),
+    "pack_b": (0, 1),
+    "unroll": (1, 2, 4, 8),
+    "dynamic": (0, 1),
+    "prefetch": (0, 16, 64),
+    "stream": (0, 1),
+}
+
+
+def options(chip: Chip) -> dict[str, tuple[int, ...]]:
+    """The values that each decision about a contraction may take on `chip`."""
+    found = dict(OPTIONS)
+    if _registers(chip) >= 32:
+        found["tile_m"] = (4, 6, 8, 10, 12, 14)
+    return found
+
+
+def guess(what: Contraction, base: Choices, chip: Chip) -> Choices:
+    """`base` with the decisions that suit `what`: register tile, blocks, copies, threads."""
+    m, n, k = size_of(what.rows), size_of(what.columns), size_of(what.inner)
+    lanes = base.width
+    tile_m, tile_n = min(_tiles(chip), key=lambda t: _cycles(m, n, lanes, *t))
+    first, second = _cache(chip, 0, 32 << 10), _cache(chip, 1, 512 << 10)
+    kc = max(64, min(1024, first // 2 // (tile_n * lanes * FLOAT_BYTES)))
+    kc = k if k <= kc * 3 // 2 else kc
+    cores = chip.cores if what.work > WORTH_THREADS else 1
+    mc, nc = _blocks(
+        what, (tile_m, tile_n * lanes), second // (4 * FLOAT_BYTES * min(kc, k)), cores
+    )
+    blocks = size_of(what.batch) * pieces(m, mc, tile_m) * pieces(n, nc, tile_n * lanes)
+    split = min(-(-2 * cores // blocks), k // 128) if blocks < cores else 1
+    if split > 1:
+        kc = min(kc, -(-k // split))
+    a, b = what.left.index, what.right.index  # type: ignore[union-attr]
+    return replace(
+        base,
+        threads=0 if cores > 1 else 1,
+        unroll=1,
+        dynamic=1,
+        tile_m=tile_m, tile_n=tile_n, kc=kc, mc=mc, nc=nc,
+        split_k=max(1, split),
+        pack_a=int(step(a, what.inner) != 1 and n > 4 * tile_n * lanes),
+        pack_b=int(m > 2 * tile_m or step(b, what.columns) != 1),
+    )  # fmt: skip
+
+
+def _registers(chip: Chip) -> int:
+    return chip.vector_registers or (32 if chip.vector_bytes != 32 else 16)
+
+
+def _tiles(chip: Chip) -> Iterator[tuple[int, int]]:
+    """Register tiles that leave room for a row of the right operand and one value of the left."""
+    for across in (2, 1, 3, 4):
+        for down in range(14, 0, -1):
+            if down * across + across + 1 <= _registers(chip):
+                yield down, across
+
+
+def _cycles(m: int, n: int, lanes: int, tile_m: int, tile_n: int) -> float:
+    """Cycles of one step along k for the whole result, with its narrow tiles at the edges."""
+    vectors = -(-n // lanes)
+    down = [(tile_m, m // tile_m), (m % tile_m, 1)]
+    across = [(tile_n, vectors // tile_n), (vectors % tile_n, 1)]
+    total = 0.0
+    for r, r_count in down:
+        for c, c_count in across:
+            if r and c:
+                each = max(r * c / 2, (r + c) / 2, LATENCY)
+                total += each * r_count * c_count
+    return total
+
+
+def _blocks(what: Contraction, tile: tuple[int, int], rows: int, cores: int) -> tuple[int, int]:
+    """(rows, columns) of a block: large, yet as many blocks as keep every core busy."""
+    m, n, batch = size_of(what.rows), size_of(what.columns), size_of(what.batch)
+    best: tuple[float, int, int] = (0.0, rows, 512)
+    for mc in (rows, rows * 3 // 4, rows // 2, rows // 4):
+        for nc in (512, 384, 256, 128, 64):
+            mc = max(mc, tile[0])
+            blocks = batch * pieces(m, mc, tile[0]) * pieces(n, nc, tile[1])
+            rounds = -(-blocks // cores)
+            busy = blocks / (rounds * cores)
+            small = 0.01 * (rows / mc + 512 / nc)
+            best = max(best, (busy - small, mc, nc))
+    return best[1], best[2]
+
+
+def _cache(chip: Chip, number: int, default: int) -> int:
+    """Bytes of a cache that one core has."""
+    if len(chip.levels) <= number + 1:
+        return default
+    level = chip.levels[number]
+    return level.bytes_core or level.bytes // max(1, chip.cores) or default

@@ -1,0 +1,124 @@
+"""Contractions of every shape and layout: grown whole, with the numbers that PyTorch has."""
+
+import ctypes
+import random
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_grower import build, run
+
+from epitaxy.proposers.grower.capture import capture
+from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.growth import writable
+from epitaxy.proposers.grower.program import RegionCall
+
+T = torch.randn
+CASES = {
+    # shapes
+    "primes": (torch.mm, [T(37, 61), T(61, 53)]),
+    "tiny": (torch.mm, [T(2, 3), T(3, 5)]),
+    "one_by_one": (torch.mm, [T(1, 1), T(1, 1)]),
+    "one_row": (torch.mm, [T(1, 300), T(300, 65)]),
+    "one_column": (torch.mm, [T(65, 300), T(300, 1)]),
+    "outer": (torch.mm, [T(33, 1), T(1, 47)]),
+    "few_rows": (torch.mm, [T(5, 129), T(129, 260)]),
+    "tall": (torch.mm, [T(515, 8), T(8, 12)]),
+    "long_inner": (torch.mm, [T(9, 5003), T(5003, 17)]),
+    # layouts
+    "left_turned": (lambda a, b: a.T @ b, [T(61, 37), T(61, 53)]),
+    "right_turned": (lambda a, b: a @ b.T, [T(37, 61), T(53, 61)]),
+    "both_turned": (lambda a, b: a.T @ b.T, [T(61, 37), T(53, 61)]),
+    "result_turned": (lambda a, b: (a @ b).T.contiguous(), [T(37, 61), T(61, 53)]),
+    "sliced": (lambda a, b: a[1:, 2:50] @ b[::2, 3:], [T(20, 61), T(96, 53)]),
+    "symmetric": (lambda a: a @ a.T, [T(37, 61)]),
+    "batched": (torch.bmm, [T(3, 15, 29), T(3, 29, 31)]),
+    "batch_broadcast": (torch.matmul, [T(4, 1, 13, 15), T(2, 15, 16)]),
+    "four_dimensions": (
+        lambda a, b: torch.einsum("bijl,lk->bijk", a, b),
+        [T(2, 3, 5, 21), T(21, 33)],
+    ),
+    "matrix_vector": (torch.mv, [T(65, 300), T(300)]),
+    "vector_matrix": (lambda x, a: x @ a, [T(300), T(300, 65)]),
+    "dot": (torch.dot, [T(1000), T(1000)]),
+    "heads": (
+        lambda a, b: (a @ b).view(2, 5, 3, 16).transpose(1, 2).contiguous(),
+        [T(2, 5, 33), T(33, 48)],
+    ),
+    "odd_heads": (
+        lambda a, b: (a @ b).view(2, 5, 4, 7).transpose(1, 2).contiguous(),
+        [T(2, 5, 33), T(33, 28)],
+    ),
+    "scores": (
+        lambda q, k: torch.einsum("bthd,bshd->bhts", q, k),
+        [T(2, 9, 3, 16), T(2, 11, 3, 16)],
+    ),
+    # masks and diagonals
+    "triangular": (lambda a, b: torch.tril(torch.tril(a) @ torch.tril(b)), [T(45, 45), T(45, 45)]),
+    "upper": (lambda a, b: torch.triu(a) @ torch.triu(b), [T(45, 45), T(45, 45)]),
+    "diagonal": (lambda a, b: torch.diag(a) @ b, [T(37), T(37, 41)]),
+    # work around the product
+    "bias_gelu": (lambda x, w, b: F.gelu(F.linear(x, w, b)), [T(2, 13, 65), T(53, 65), T(53)]),
+    "residual": (
+        lambda x, w, b, r: torch.relu(F.linear(x, w, b)) * 0.5 + r,
+        [T(26, 65), T(53, 65), T(53), T(26, 53)],
+    ),
+    "row_scale": (lambda x, w, s: (x @ w) / s.unsqueeze(1), [T(26, 65), T(65, 53), T(26).exp()]),
+    "added": (
+        lambda c, a, b: torch.addmm(c, a, b, beta=0.5, alpha=2),
+        [T(53), T(26, 65), T(65, 53)],
+    ),
+    "gated": (lambda x, w, v: F.silu(x @ w) * (x @ v), [T(15, 60), T(60, 28), T(60, 28)]),
+    "activated_left": (lambda x, w: torch.tanh(x) @ w, [T(15, 60), T(60, 28)]),
+    "softmax_after": (lambda a, b: torch.softmax(a @ b, -1), [T(3, 15, 17), T(17, 19)]),
+    "norm_after": (
+        lambda x, w: F.layer_norm(x + F.linear(x, w), (40,)),
+        [T(3, 15, 40), T(40, 40)],
+    ),
+    "sum_after": (lambda x, w: F.linear(x, w).sum(1, keepdim=True), [T(15, 40), T(30, 40)]),
+    "mean_after": (lambda x, w: (x @ w).mean(0), [T(15, 40), T(40, 30)]),
+    "two_layers": (lambda x, w, v: torch.relu(x @ w) @ v, [T(25, 60), T(60, 38), T(38, 14)]),
+    "attention": (
+        lambda q, k, v: torch.softmax(q @ k.transpose(-1, -2) * 0.25, -1) @ v,
+        [T(2, 3, 10, 16), T(2, 3, 12, 16), T(2, 3, 12, 16)],
+    ),
+    "both_outputs": (lambda a, b: (a @ b, torch.softmax(a @ b, -1)), [T(13, 5), T(5, 11)]),
+    "cubed": (lambda a: a @ a @ a, [T(33, 33) * 0.2]),
+}
+GENOMES = [
+    Choices(unroll=1),
+    Choices(tile_m=4, tile_n=3, kc=24, mc=8, nc=48, pack_a=1, pack_b=0, split_k=3, dynamic=1),
+    Choices(width=4, tile_m=12, tile_n=1, kc=64, mc=24, nc=32, pack_a=1, prefetch=64, stream=0),
+    Choices(tile_m=3, tile_n=4, kc=40, split_k=2, pack_b=0, unroll=2, threads=1),
+]
+
+
+def compute(function, inputs, choices, folder):
+    """The outputs of `function` by its regions under `choices`."""
+    program = capture(function, inputs, accept=writable)
+    assert program.left == (), "everything here can be grown"
+    values = dict(zip(program.inputs, inputs, strict=True))
+    for number, step in enumerate(program.steps):
+        assert isinstance(step, RegionCall)
+        at = folder / str(number)
+        at.mkdir(parents=True)
+        library: ctypes.CDLL = build([step.region], choices, at)
+        outs = run(library, step.region, [values[a] for a in step.args])
+        values.update(zip(step.results, outs, strict=True))
+    return [values[o] for o in program.outputs]
+
+
+EVERY_GENOME = ("primes", "long_inner", "right_turned", "left_turned", "residual")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_contractions_compute_what_pytorch_computes(name, tmp_path):
+    function, inputs = CASES[name]
+    exact = function(*[x.double() for x in inputs])
+    exact = exact if isinstance(exact, tuple) else (exact,)
+    picked = GENOMES if name in EVERY_GENOME else [random.Random(name).choice(GENOMES)]
+    for number, choices in enumerate(picked):
+        got = compute(function, inputs, choices, tmp_path / str(number))
+        for ours, wanted in zip(got, exact, strict=True):
+            scale = float(wanted.abs().max())
+            torch.testing.assert_close(ours.double(), wanted, rtol=1e-5, atol=3e-6 * max(scale, 1))
