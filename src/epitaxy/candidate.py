@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from epitaxy.errors import BadCandidate
 from epitaxy.record import FrozenDict, Record, record
+
+MOST_FILES, MOST_CHARACTERS, LONGEST_NAME = 256, 8 << 20, 100
 
 
 @record
@@ -32,8 +36,30 @@ class Candidate(Record):
             raise BadCandidate(
                 f"entry {self.entry!r} is not among the files", f"files: {', '.join(self.files)}"
             )
-        for name in self.files:
-            if name.startswith("/") or ".." in name.split("/") or not name:
-                raise BadCandidate(
-                    f"file name {name!r} leaves the candidate's folder", "use plain relative names"
-                )
+        if len(self.files) > MOST_FILES or sum(map(len, self.files.values())) > MOST_CHARACTERS:
+            raise BadCandidate(
+                f"its sources are more than {MOST_FILES} files or {MOST_CHARACTERS} characters",
+                "generate tables when the kernel is loaded",
+            )
+        for name, text in self.files.items():
+            fault = _misnamed(name, self.files)
+            if fault:
+                raise BadCandidate(f"file name {name!r} {fault}", "use plain relative names")
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise BadCandidate(f"{name} is not Unicode text", "save it as UTF-8") from None
+
+
+def _misnamed(name: str, files: Collection[str]) -> str:
+    """Why no candidate's file may be called so; "" when it may."""
+    parts = name.split("/")
+    if "" in parts or ".." in parts:
+        return "leaves the candidate's folder"
+    if any(part[0] in "-@" for part in parts):
+        return "would be taken for an option of the compiler"
+    if not name.isprintable() or max(map(len, parts)) > LONGEST_NAME:
+        return "is not printable, or too long"
+    if any("/".join(parts[:i]) in files for i in range(1, len(parts))):
+        return "lies in a folder that is a file"
+    return ""

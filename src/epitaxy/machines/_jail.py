@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,23 @@ from epitaxy.problem import Problem
 
 CPU_S = 3600
 LEAST_MEMORY_BYTES = 4 << 30
+SHARE_OF_FREE = 90
+"""Percent of the free memory that one candidate may take."""
+LEAST_THREADS = 512
 
 
 def jail(folder: str, problem: Problem, cpu_s: int = CPU_S) -> dict[str, Any]:
     """Arguments of `sandbox.confine` for a candidate built in `folder`. Nothing is writable."""
     wanted = LEAST_MEMORY_BYTES + 8 * problem.working_set_bytes
+    room = max(available_bytes() * SHARE_OF_FREE // 100, 1 << 30)
     return {
         "read_only": [*readable(), folder],
         "writable": [],
-        "limits": {"memory_bytes": min(wanted, max(available_bytes(), 1 << 30)), "cpu_s": cpu_s},
+        "limits": {
+            "memory_bytes": min(wanted, room),
+            "cpu_s": cpu_s,
+            "threads": max(LEAST_THREADS, 4 * (os.cpu_count() or 1)),
+        },
     }
 
 

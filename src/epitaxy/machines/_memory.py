@@ -169,8 +169,7 @@ def state_file(init: Sequence[Any], state: dict[str, Any]) -> int:
         table[name] = (offset, *places[name])
         offset = aligned(offset + tensor.numel() * tensor.element_size(), 64)
     head = pickle.dumps((list(init), table))
-    descriptor = os.memfd_create("epitaxy-state", os.MFD_CLOEXEC)
-    os.ftruncate(descriptor, aligned(offset))
+    descriptor = sealed_file("epitaxy-state", aligned(offset))
     memory = mmap.mmap(descriptor, aligned(offset))
     memory[: 8 + len(head)] = struct.pack("<Q", len(head)) + head
     for name, tensor in tensors.items():

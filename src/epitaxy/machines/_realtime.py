@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 WORKER_PRIORITY, BROKER_PRIORITY = 10, 20
 LONGEST_S = 0.5
 """Longer bursts run at normal priority: real-time ones would starve the machine."""
 
+CALM_ROUNDS = 100
+"""A process that starts threads faster than they can be listed has little else to do."""
 REST_POLL_S = 0.0002
 SETTLE_S = 0.0001
 """The scheduler moves threads when their priority changes; let it, before the clock starts."""
@@ -28,20 +30,31 @@ def permitted() -> bool:
 
 
 @contextlib.contextmanager
-def priority(pid: int) -> Iterator[None]:
+def priority(pid: int) -> Iterator[Callable[[], None]]:
     """SCHED_FIFO for all threads of `pid`, and above them for the calling thread.
 
-    Dropped again right after: PyTorch's idle threads spin for a while, and at real-time priority
-    they would keep everyone else, the next worker included, from running.
+    Dropped again right after, or by what this yields: PyTorch's idle threads spin for a while, and
+    at real-time priority they would keep everyone else, the next worker included, from running.
     """
     _set(threads(pid), os.SCHED_FIFO, WORKER_PRIORITY)
     _set([0], os.SCHED_FIFO, BROKER_PRIORITY)
     time.sleep(SETTLE_S)
     try:
-        yield
+        yield lambda: _calm(pid)
     finally:
-        _set(threads(pid), os.SCHED_OTHER, 0)
+        _calm(pid)
         _set([0], os.SCHED_OTHER, 0)
+
+
+def _calm(pid: int) -> None:
+    """No real-time priority for any thread of `pid`, also those born while this goes on."""
+    calmed: set[int] = set()
+    for _ in range(CALM_ROUNDS):
+        born = set(threads(pid)) - calmed
+        if not born:
+            return
+        _set(sorted(born), os.SCHED_OTHER, 0)
+        calmed |= born
 
 
 def threads(pid: int) -> list[int]:

@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from epitaxy import sandbox
 from epitaxy.candidate import Candidate
 from epitaxy.compiler import Compiler, cpu_fingerprint, cpu_flags, find_compiler
-from epitaxy.errors import BadCandidate, BadEnvironment, MachineFault, NoCompiler
+from epitaxy.errors import BadCandidate, BadEnvironment, NoCompiler
 from epitaxy.problem import Problem
 from epitaxy.product import compose
 from epitaxy.record import FrozenDict, canonical, digest_text
 from epitaxy.toolchain import Availability, Build
+from epitaxy.toolchains import _confined
+from epitaxy.toolchains._inspect import inspect_library
 
 LOG_CHARACTERS = 4000
 LOG_BYTES = 1 << 20
 MEMORY_BYTES = 4 << 30
 """Address space that one compiler process may take."""
 
-FILE_BYTES = 256 << 20
-SYSTEM = (
-    "/usr", "/bin", "/lib", "/lib64", "/etc/alternatives", "/etc/ld.so.cache", "/proc/self",
-    "/proc/cpuinfo", "/sys/devices/system/cpu", "/dev/urandom",
-)  # fmt: skip
-"""What a compiler reads besides the candidate's folder."""
+FILE_BYTES = 64 << 20
+FOLDER_BYTES = 256 << 20
+"""What one build may take of the disk; kernels and what is made on the way to them take a few."""
 
 # What a source may not pull into the compiler: files outside its own folder.
 _HASH = r"^\s*(?:#|%:|\?\?=)\s*"
@@ -141,6 +135,8 @@ class Cpp:
             )
         if ok:
             _write_card(library, facts["compiler"])
+        else:
+            _empty(made)
         (made / "build.json").write_text(canonical(build), encoding="utf-8")
         return _settle(made, folder, build)
 
@@ -153,45 +149,6 @@ class Cpp:
 def plugin() -> Cpp:
     """The `cpp` toolchain."""
     return Cpp()
-
-
-def inspect_library(library: Path) -> FrozenDict[float]:
-    """Static metrics of a library from its disassembly (x86-64 and AArch64).
-
-    `code_bytes`, `vector_fma`, `streaming_stores`, `vector_spills` (vector stores to the stack,
-    an estimate) and `vector_bits` (the widest register used). Empty when objdump is missing.
-    """
-    objdump = shutil.which("objdump")
-    if objdump is None:
-        return FrozenDict()
-    command = [objdump, "-d", "--no-show-raw-insn", "-j", ".text", str(library)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return FrozenDict()
-    lines = [line.partition("\t")[2] for line in done.stdout.splitlines() if "\t" in line]
-    addresses = re.findall(r"^\s+([0-9a-f]+):\t", done.stdout, re.M)
-    if not lines:
-        return FrozenDict()
-
-    def count(pattern: str) -> float:
-        match = re.compile(pattern).match
-        return float(sum(1 for line in lines if match(line)))
-
-    wide = {"zmm": 512, "ymm": 256, "xmm": 128}
-    text = "\n".join(lines)
-    bits = next((b for name, b in wide.items() if f"%{name}" in text), 0)
-    if not bits and re.search(r"\bv\d+\.\d+[bhsd]\b", text):
-        bits = 128
-    return FrozenDict(
-        code_bytes=float(int(addresses[-1], 16) - int(addresses[0], 16)),
-        vector_fma=count(r"vfn?m(add|sub)\w*p[sdh]\b|fml[as]\s+v"),
-        streaming_stores=count(r"v?movnt|stnp\s"),
-        vector_spills=count(
-            r"v?mov[au]p[sd]\s+%[xyz]mm\d+,-?(0x)?[0-9a-f]*\(%r[sb]p|st[rp]\s+q.*\[sp"
-        ),
-        vector_bits=float(bits),
-    )
 
 
 def _command(compiler: Compiler, candidate: Candidate, sources: Mapping[str, str]) -> list[str]:
@@ -214,75 +171,20 @@ def _stay_inside(sources: Mapping[str, str]) -> None:
 
 def _compile(command: list[str], folder: Path, timeout_s: float) -> tuple[int | None, str]:
     """(exit status, what matters of the output); the status is None when time ran out."""
-    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "TMPDIR": str(folder)}
-    environment["HOME"] = str(folder)
-    # A file, not a pipe: the limit on files also bounds a flood of messages.
-    with (
-        tempfile.TemporaryFile(dir=folder) as log,
-        subprocess.Popen(
-            _limited(command, folder, timeout_s),
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        ) as process,
-    ):
-        try:
-            process.wait(timeout=timeout_s)
-        except subprocess.TimeoutExpired:
-            _end(process)
-            return None, ""
-        except BaseException:
-            _end(process)
-            raise
+    limits = {
+        "cpu_s": int(timeout_s) + 1, "memory_bytes": MEMORY_BYTES, "file_bytes": FILE_BYTES,
+    }  # fmt: skip
+    with tempfile.TemporaryFile(dir=folder) as log:
+        ended = _confined.run(
+            command, folder, log, limits, _confined.Bounds(timeout_s, FOLDER_BYTES)
+        )
         log.seek(0)
         output = log.read(LOG_BYTES).decode(errors="replace")
-    if process.returncode == sandbox.NOT_LAUNCHED:
-        raise MachineFault(f"the compiler was not started: {output.strip()}", "run: epitaxy doctor")
-    return process.returncode, trim_log(output, str(folder))
-
-
-def _limited(command: list[str], folder: Path, timeout_s: float) -> list[str]:
-    """The command in a jail: the system's files to read, its folder to write, nothing else.
-
-    Where no jail can be had the compiler is only limited: the judge builds nothing there that is
-    not trusted.
-    """
-    program = shutil.which(command[0]) or command[0]
-    if set(sandbox.NEEDED) <= set(sandbox.available()):
-        own = _prefix(Path(program).resolve())
-        limits = {
-            "cpu_s": int(timeout_s) + 1, "memory_bytes": MEMORY_BYTES, "file_bytes": FILE_BYTES,
-        }  # fmt: skip
-        return sandbox.confined(
-            [program, *command[1:]], [*SYSTEM, own], [str(folder), "/dev/null"], limits
-        )
-    prlimit = shutil.which("prlimit")
-    if prlimit is None:
-        return command
-    return [
-        prlimit,
-        f"--as={MEMORY_BYTES}",
-        f"--cpu={int(timeout_s) + 1}",
-        f"--fsize={FILE_BYTES}",
-        "--core=0",
-        *command,
-    ]
-
-
-def _prefix(program: Path) -> str:
-    """The folder that a compiler was installed in; never one that holds a home folder."""
-    prefix = program.parents[1]
-    return str(program.parent if Path.home().is_relative_to(prefix) else prefix)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the compiler and its children: they share a session of their own."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    if ended.late:
+        return None, ""
+    if ended.big:
+        return 1, f"error: compiling takes more than {FOLDER_BYTES >> 20} MiB of disk"
+    return ended.status, trim_log(output, str(folder))
 
 
 def trim_log(text: str, folder: str) -> str:
@@ -318,6 +220,12 @@ def _write_card(library: Path, compiler: str) -> None:
         "sha256": hashlib.sha256(library.read_bytes()).hexdigest(),
     }
     library.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+
+
+def _empty(folder: Path) -> None:
+    """Of a refused build its log is kept alone: not what a compiler left half done."""
+    shutil.rmtree(folder)
+    folder.mkdir(mode=0o700)
 
 
 def _settle(made: Path, folder: Path, build: Build) -> Build:
