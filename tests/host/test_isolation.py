@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,9 @@ import pytest
 from isolation_case import SOURCES, Attacker, attacker, built
 
 from epitaxy import sandbox
+from epitaxy.machine import WorkerFailure
+from epitaxy.machines import _jail
+from epitaxy.machines._realtime import threads
 from epitaxy.machines._worker import Limits
 from epitaxy.machines.local import LocalMachine
 
@@ -104,3 +109,152 @@ def test_the_attempt_itself_works_without_the_jail(free, victim, name):
         assert free.ask(name, victim)[0] == 0
     finally:
         os.sched_setaffinity(0, affinity)
+
+
+# -- rampages: what would take the machine or the judge down ---------------------------------------
+
+LEAST_MEMORY_BYTES = 256 << 20
+# What a rampage may get at most, and how it ends: "" when the worker survives it.
+RAMPAGES = {
+    "thread bomb": (600, ""),
+    "fork bomb": (0, ""),
+    "daemon": (0, ""),
+    "memory": (300, ""),
+    "shared memory": (300, ""),
+    "memory not reserved": (300, ""),
+    "memory of a device": (300, ""),
+    "memory in pieces": (300, ""),
+    "memory of pipes": (300, ""),
+    "memory of files": (0, ""),
+    "disk": (0, ""),
+    "output": (0, ""),
+    "errors": (0, ""),
+    "frames": (0, "spoke out of turn"),
+    "nested answer": (0, "answered nonsense"),
+    "misleading answer": (0, "kind"),
+    "files in flight": (0, "spoke out of turn"),
+    "shut channel": (0, "exited"),
+    "closed files": (0, "exited"),
+    "holes in shared memory": (0, ""),
+    "unmapped shared memory": (0, ""),
+    "spin": (0, "no answer"),
+    "sleep": (0, "no answer"),
+    "stop": (0, "no answer"),
+    "exit": (0, "exited with code 0"),
+    "kill itself": (0, "it was killed"),
+    "crash": (0, "SIGSEGV"),
+}
+
+
+@pytest.fixture(scope="module")
+def rampages(tmp_path_factory: pytest.TempPathFactory):
+    return built("rampages.cpp", tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def neighbour(machine, rampages) -> Iterator[Attacker]:
+    """An honest worker that lives beside all the others."""
+    with attacker(machine, rampages) as made:
+        yield made
+
+
+def descendants(pid: int) -> set[int]:
+    """All processes below `pid`."""
+    parents = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            text = Path("/proc", name, "stat").read_text()
+        except OSError:
+            continue
+        parents[int(name)] = int(text.rpartition(")")[2].split()[1])
+    found, more = {pid}, True
+    while more:
+        more = {p for p, parent in parents.items() if parent in found} - found
+        found |= more
+    return found - {pid}
+
+
+def resident_bytes() -> int:
+    """What this process, the broker, holds in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def free_bytes() -> list[int]:
+    """Free space of each file system that a candidate might fill."""
+    found = []
+    for place in ("/tmp", "/dev/shm", "/var/tmp"):
+        about = os.statvfs(place)
+        found.append(about.f_bavail * about.f_frsize)
+    return found
+
+
+@pytest.mark.parametrize("name", RAMPAGES)
+def test_a_rampage_is_charged_to_its_candidate_alone(
+    machine, rampages, neighbour, victim, monkeypatch, name
+):
+    monkeypatch.setattr(_jail, "LEAST_MEMORY_BYTES", LEAST_MEMORY_BYTES)
+    assert neighbour.ask("honest") == (0, 7)
+    zygote, before, around = machine.zygote().pid, descendants(os.getpid()), state(victim)
+    free, held = free_bytes(), resident_bytes()
+    most, says = RAMPAGES[name]
+    with attacker(machine, rampages) as bad:
+        if says:
+            with pytest.raises(WorkerFailure, match=says) as failure:
+                bad.ask(name, victim)
+            assert failure.value.kind in ("crashed", "timeout")
+            assert len(failure.value.message) < 3000
+        else:
+            code, got = bad.ask(name, victim)
+            assert code == 0
+            assert 0 <= got <= most
+    assert machine.zygote().pid == zygote
+    assert descendants(os.getpid()) <= before
+    assert state(victim) == around
+    assert resident_bytes() - held < 100 << 20
+    assert all(was - now < 200 << 20 for was, now in zip(free, free_bytes(), strict=True))
+    assert neighbour.ask("honest") == (0, 7)
+
+
+@pytest.mark.parametrize("name", ["memory of files", "disk"])
+def test_the_rampage_itself_works_without_the_jail(machine, rampages, victim, name):
+    with attacker(machine, rampages, without=("sandbox",)) as bad:
+        assert bad.ask(name, victim)[1] > 0
+
+
+def test_a_candidate_that_hangs_loses_its_priority(machine, rampages):
+    if not machine.realtime:
+        pytest.skip("no real-time priority here")
+    with attacker(machine, rampages) as bad:
+        pid, seen = bad.worker().pid, []
+
+        def look() -> None:
+            time.sleep(1.2)
+            seen.extend(os.sched_getscheduler(tid) for tid in threads(pid))
+
+        watcher = threading.Thread(target=look)
+        watcher.start()
+        with pytest.raises(WorkerFailure, match="no answer"):
+            bad.ask("spin on all cores")
+        watcher.join()
+    assert len(seen) > 8
+    assert set(seen) == {os.SCHED_OTHER}
+
+
+def test_when_memory_runs_out_the_candidate_is_ended_first(jailed, machine):
+    jailed.ask("nothing")
+    pid = jailed.worker().pid
+    assert Path(f"/proc/{pid}/oom_score_adj").read_text().strip() == "1000"
+    assert Path(f"/proc/{machine.zygote().pid}/oom_score_adj").read_text().strip() != "1000"
+
+
+def test_a_candidate_of_roots_is_nobody(jailed):
+    jailed.ask("nothing")
+    status = Path(f"/proc/{jailed.worker().pid}/status").read_text()
+    facts = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    if os.geteuid() == 0:
+        assert set(facts["Uid"].split()).isdisjoint({"0"})
+        assert int(facts["CapEff"], 16) in (1 << 1, 1 << 2)  # to read what it is shown
+    else:
+        assert int(facts["CapEff"], 16) == 0
+    assert int(facts["CapInh"], 16) == 0
+    assert facts["NoNewPrivs"].strip() == "1"

@@ -337,7 +337,7 @@ const Attempt attempts[] = {
 
 }  // namespace
 
-extern "C" void region0(const void* const* in, void* const* out) {
+extern "C" int region0(const void* const* in, void* const* out) {
   const int64_t* words = (const int64_t*)in[0];
   int64_t* result = (int64_t*)out[0];
   const char* name = (const char*)(words + 8);
@@ -347,4 +347,5 @@ extern "C" void region0(const void* const* in, void* const* out) {
   for (const Attempt& attempt : attempts)
     if (!strcmp(attempt.name, name)) result[0] = attempt.run();
   result[1] = detail;
+  return 0;
 }
