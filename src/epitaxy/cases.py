@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from epitaxy.precision import Precision, precision, precisions
+from epitaxy.verdict import ErrorRow, Finding
 
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}
 LEAST_EPS = 16
@@ -24,6 +28,8 @@ class Case:
     def __init__(self, reference: Any, distribution: str, inputs: Sequence[Any]) -> None:
         self.distribution = distribution
         self.inputs = inputs
+        self._reference = reference
+        self._narrow: dict[str, float] = {}
         self.honest = reference.run(inputs)
         self.exact = reference.oracle(inputs)
         self.unusable = reference.unusable(self.exact, self.honest, distribution)
@@ -32,6 +38,31 @@ class Case:
         self.honest_error = max(self.honest_error, self.moved)
         if not self.unusable and self.honest_error > TOO_FAR:
             self.unusable = f"honest code itself errs by {self.honest_error:.1g}"
+        own = precision(reference.problem.policy.precision)
+        if own.narrow and not self.unusable and not self.narrow_error(own) <= TOO_FAR:
+            self.unusable = f"honest code of {own.name} errs by {self.narrow_error(own):.1g}"
+
+    def narrow_error(self, to: Precision) -> float:
+        """The error of the reference when its operands are rounded as `to` permits; inf: it fails.
+
+        Integers are left out: they must be right at any precision.
+        """
+        if not to.narrow:
+            return 0.0
+        if to.name not in self._narrow:
+            self._narrow[to.name] = self._narrowed(to)
+        return self._narrow[to.name]
+
+    def _narrowed(self, to: Precision) -> float:
+        try:
+            outputs = self._reference.narrow(self.inputs, to)
+        except (RuntimeError, TypeError, NotImplementedError):
+            return math.inf
+        found = float(self._reference.float_error(outputs, self.exact, self.honest))
+        if to.operands == "contractions" and not self._reference.problem.work.flops:
+            return found
+        # Of few outputs one may be right by luck; an output of the mean size, rounded, is not.
+        return max(found, to.rounding / 2)
 
 
 class Cases:
@@ -94,8 +125,46 @@ class Cases:
             self._note("inputs", f"{self.names[number]} inputs are not judged: {reason}")
         return not reason
 
-    def limit(self, case: Case) -> float:
-        """The error allowed on a case: the policy's multiple of what honest code gets.
+    def honest(self, case: Case) -> float:
+        """The error of honest code on a case, in the precision that the policy permits."""
+        narrow = case.narrow_error(precision(self.problem.policy.precision))
+        return float(max(case.honest_error, narrow if narrow <= TOO_FAR else 0.0))
+
+    def too_far(self, row: ErrorRow, case: Case) -> tuple[str, Finding | None]:
+        """Why an error is refused, and which precision policy would have allowed it."""
+        own = precision(self.problem.policy.precision).name
+        reason = (
+            f"error {row.error:.2g} on {row.distribution} inputs; honest code gets "
+            f"{row.honest:.2g}, the limit of {own} is {row.limit:.2g}"
+        )
+        other = self.would_meet(row.error, case)
+        if not other:
+            return reason, None
+        message = f"{reason}: it is only as exact as {other} permits"
+        mend = f"compute as exactly as {own} asks, or permit less: --precision {other}"
+        finding = Finding(check="precision", severity="refusal", message=message, mend=mend)
+        return message, finding
+
+    def would_meet(self, error: float, case: Case) -> str:
+        """The most exact policy, other than the problem's, that allows `error`; "" if none does."""
+        own = precision(self.problem.policy.precision)
+        for other in precisions().values():
+            if other.name != own.name and error <= self.limit(case, other):
+                return other.name
+        return ""
+
+    def limit(self, case: Case, policy: Precision | None = None) -> float:
+        """The error allowed on a case, under the problem's precision policy or another.
+
+        As a multiple of what honest code gets: of the reference's error, or of its error with
+        narrower operands where the policy permits them and they still leave a result.
+        """
+        policy = policy or precision(self.problem.policy.precision)
+        narrow = case.narrow_error(policy)
+        return max(self._strict(case), policy.slack * narrow if narrow <= TOO_FAR else 0.0)
+
+    def _strict(self, case: Case) -> float:
+        """The error allowed to code in the reference's own precision.
 
         Where the problem itself is ill-conditioned (rounding its inputs moves the exact outputs by
         more than LEAST_EPS roundings), honest orders of summation differ by more. Where it is not,

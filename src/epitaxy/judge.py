@@ -252,16 +252,12 @@ class Judge:
             error = self.cases.error(outputs, case) if self.on("oracle") else 0.0
             row = ErrorRow(
                 distribution=case.distribution, error=error,
-                honest=case.honest_error, limit=self.cases.limit(case),
+                honest=self.cases.honest(case), limit=self.cases.limit(case),
             )  # fmt: skip
             rows.append(row)
             if not row.ok:
                 facts["errors"] = rows
-                raise Refused(
-                    "incorrect",
-                    f"error {error:.2g} on {case.distribution} inputs; "
-                    f"honest code gets {case.honest_error:.2g}, the limit is {row.limit:.2g}",
-                )
+                raise Refused("incorrect", *self.cases.too_far(row, case))
             after = worker.inputs(slot) if self.on("inputs") else []
             if after and not self.reference.same(
                 [x for x in after if x is not None], [x for x in case.inputs if hasattr(x, "dtype")]

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from epitaxy.errors import BadProblem
+from epitaxy.precision import STRICT, precision
 from epitaxy.record import FrozenDict, Record, make_callable, record
 
 ITEM_BYTES: Mapping[str, int] = FrozenDict(
     float64=8, float32=4, bfloat16=2, float16=2, int64=8, int32=4, int16=2, int8=1, uint8=1, bool=1
 )
+
+
+SPECIALS = ("nan", "none", "all")
 
 
 @record
@@ -63,14 +67,37 @@ class Work(Record):
 
 @record
 class Policy(Record):
-    """What counts as the same answer and as a fair time (DESIGN §4)."""
+    """What counts as the same answer and as a fair time.
 
-    precision: str = "fp32"
+    `precision` names one of `precision.toml`; `error_ratio` is how often the error of the
+    reference itself is allowed; `special` says which special values are tried ("nan", "none" or
+    "all": infinities too); `deterministic` refuses outputs that differ from call to call.
+    """
+
+    precision: str = STRICT
     weights: str = "frozen"
     libraries: tuple[str, ...] = ("torch",)
     error_ratio: float = 8.0
+    special: str = "nan"
+    deterministic: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data; what has not been asked for is left out, so that older digests hold."""
+        data = super().to_dict()
+        for name, usual in (("special", "nan"), ("deterministic", False)):
+            if data[name] == usual:
+                del data[name]
+        return data
 
     def validate(self) -> None:
+        if self.precision != STRICT:
+            precision(self.precision)
+        if self.special not in SPECIALS:
+            raise BadProblem(
+                f"unknown special values {self.special!r}", f"use one of {', '.join(SPECIALS)}"
+            )
+        if not isinstance(self.deterministic, bool):
+            raise BadProblem("deterministic is not a truth value", "use true or false")
         if self.weights not in ("frozen", "live"):
             raise BadProblem(f"unknown weights policy {self.weights!r}", "use 'frozen' or 'live'")
         if not self.error_ratio >= 1:

@@ -14,7 +14,7 @@ ROOT = Path(epitaxy.__file__).parent
 LAYERS = (
     "errors",
     "record",
-    "problem chip candidate verdict",
+    "precision problem chip candidate verdict",
     "plugin toolchain machine check proposer",
     "timing paired sequential quiet roofline mutate"
     " seccomp sandbox compiler product worker probe chip_facts",

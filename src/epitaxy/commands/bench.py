@@ -49,7 +49,7 @@ def bench_folder(folder: Path, options: Options, out: Path, as_json: bool) -> in
 def _one(file: Path, options: Options, out: Path) -> tuple[Mapping[str, Any], bool]:
     """The row of one file. A problem that cannot be judged is a row with its error."""
     try:
-        problem = load(str(file))
+        problem = load(str(file), **options.policy)
         folder = out / default_folder(problem).name
         done = _finished(folder / "verdict.json", problem.digest, options)
         if done is not None:

@@ -21,6 +21,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 LedgerPath = Annotated[
     Path | None, typer.Option("--ledger", help="Ledger file (default: <home>/ledger.sqlite).")
 ]
+Precision = Annotated[
+    str,
+    typer.Option("--precision", help="fp32-strict (default), tf32-like, bf16-accumulate-fp32 ..."),
+]
+Deterministic = Annotated[
+    bool,
+    typer.Option("--deterministic", help="Refuse outputs that differ from call to call."),
+]
+
+
+def policy_options(precision: str, deterministic: bool) -> dict[str, Any]:
+    """Fields of a problem's policy that the command line sets. Raises UnknownName."""
+    from epitaxy.precision import precision as known
+
+    found: dict[str, Any] = {"precision": known(precision).name} if precision else {}
+    return found | ({"deterministic": True} if deterministic else {})
 
 
 def open_ledger(path: Path | None) -> Any:

@@ -11,9 +11,12 @@ import typer
 from epitaxy.cli import DONE, NOTHING_ACCEPTED
 from epitaxy.commands.condition import Condition, Threads
 from epitaxy.commands.output import (
+    Deterministic,
     Json,
     LedgerPath,
+    Precision,
     emit,
+    policy_options,
     stdout,
     writable_folder,
     write_text,
@@ -34,12 +37,15 @@ def judge(
     condition: Condition = "warm",
     threads: Threads = 0,
     ledger: LedgerPath = None,
+    precision: Precision = "",
+    deterministic: Deterministic = False,
     as_json: Json = False,
 ) -> int:
     """Judge one candidate and record the verdict."""
     from epitaxy.commands.rejudge import judge_one
 
-    run = judge_one(candidate, problem, ledger, condition, threads)
+    policy = policy_options(precision, deterministic)
+    run = judge_one(candidate, problem, ledger, condition, threads, policy=policy)
     from epitaxy.report import summary_table, verdict_json
 
     _, verdict = run.judged[-1]

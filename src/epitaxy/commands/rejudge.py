@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from epitaxy.candidate import Candidate
 from epitaxy.commands.condition import apply
@@ -20,16 +22,22 @@ SOURCES = {".py", ".cpp", ".cc", ".c", ".h", ".hpp"}
 
 
 def judge_one(
-    target: str, file: str, path: Path | None, condition: str = "warm", threads: int = 0
-) -> Run:
-    """Judge a folder's sources or a recorded candidate, and record the verdict."""
+    target: str, file: str, path: Path | None, condition: str = "warm", threads: int = 0,
+    policy: Mapping[str, Any] | None = None,
+) -> Run:  # fmt: skip
+    """Judge a folder's sources or a recorded candidate, and record the verdict.
+
+    `policy` sets fields of the problem's policy.
+    """
     from epitaxy.judge import Judge
 
     machine = apply(open_machine("local"), condition, threads)
-    problem = load(file)
+    problem = load(file, **(policy or {}))
     with open_ledger(path) as ledger:
         folder = Path(target)
-        candidate = read_folder(folder, problem) if folder.exists() else ledger.candidate(target)
+        candidate = (
+            read_folder(folder, problem) if folder.exists() else _recorded(ledger, target, problem)
+        )
         judge = Judge(problem, machine)
         try:
             verdict: Verdict = judge.judge(candidate, plan="full")
@@ -44,6 +52,17 @@ def judge_one(
     return Run(
         problem=problem, judged=((candidate, verdict),), best=best, chip=chip, stop_reason="judged"
     )
+
+
+def _recorded(ledger: Any, target: str, problem: Problem) -> Candidate:
+    """A recorded candidate; for the same problem under another policy, taken over to this one."""
+    candidate: Candidate = ledger.candidate(target)
+    if candidate.problem == problem.digest:
+        return candidate
+    its = ledger.problem(candidate.problem)
+    if its.replace(policy=problem.policy).digest == problem.digest:
+        return candidate.replace(problem=problem.digest)
+    return candidate
 
 
 def _read_file(file: Path, problem: Problem) -> Candidate:

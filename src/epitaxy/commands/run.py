@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +32,8 @@ class Options:
     trust: bool = False
     condition: str = "warm"
     threads: int = 0
+    policy: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Fields of the problem's policy that the command line sets."""
 
 
 FIRST_PROBE_S = 30.0
@@ -41,7 +44,7 @@ def optimize_file(file: str, options: Options, out: Path | None, as_json: bool) 
     check_names(options)
     if out is not None:
         writable_folder(out)
-    problem = load(file)
+    problem = load(file, **options.policy)
     folder = writable_folder(out or default_folder(problem))
     run, interrupted = search(problem, options)
     if interrupted:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from epitaxy.commands.condition import Condition, Threads
-from epitaxy.commands.output import Json, LedgerPath
+from epitaxy.commands.output import Deterministic, Json, LedgerPath, Precision, policy_options
 
 
 def register(app: Any) -> None:
@@ -37,12 +37,15 @@ def optimize(
     trust: Trust = False,
     condition: Condition = "warm",
     threads: Threads = 0,
+    precision: Precision = "",
+    deterministic: Deterministic = False,
     as_json: Json = False,
 ) -> int:
     """Grow, prove and export the fastest kernel found for FILE."""
     from epitaxy.commands.run import Options, optimize_file
 
-    options = Options(chip, proposer, budget, seed, ledger, trust, condition, threads)
+    policy = policy_options(precision, deterministic)
+    options = Options(chip, proposer, budget, seed, ledger, trust, condition, threads, policy)
     return optimize_file(file, options, out, as_json)
 
 
@@ -58,11 +61,14 @@ def bench(
     trust: Trust = False,
     condition: Condition = "warm",
     threads: Threads = 0,
+    precision: Precision = "",
+    deterministic: Deterministic = False,
     as_json: Json = False,
 ) -> int:
     """Optimize each file of FOLDER (resuming) and write table.json and table.md."""
     from epitaxy.commands.bench import bench_folder
     from epitaxy.commands.run import Options
 
-    options = Options("local", proposer, budget, seed, ledger, trust, condition, threads)
+    policy = policy_options(precision, deterministic)
+    options = Options("local", proposer, budget, seed, ledger, trust, condition, threads, policy)
     return bench_folder(folder, options, out, as_json)

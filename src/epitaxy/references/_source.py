@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import tomllib
@@ -80,7 +81,7 @@ def policy_beside(path: Path | None) -> Policy:
         raise BadProblem(
             f"{beside.name} cannot be read: {error}", "it needs an [epitaxy] table"
         ) from None
-    known = {"precision", "weights", "error_ratio", "libraries"}
+    known = {f.name for f in dataclasses.fields(Policy)}
     for key in table:
         if key not in known:
             raise BadProblem(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any
 import torch
 
 from epitaxy.errors import BadProblem
+from epitaxy.precision import Precision
 from epitaxy.problem import Problem, Work
 from epitaxy.references._compare import error as _error
 from epitaxy.references._examine import examine
 from epitaxy.references._inputs import DISTRIBUTIONS, SPECIAL, blend, nudged, transform, unseen
 from epitaxy.references._live import Live, spec
 from epitaxy.references._memory import out_of_memory
+from epitaxy.references._narrow import narrowing, rounded
 from epitaxy.references._source import find, policy_beside
 from epitaxy.references._tensors import cloned, floats, same
 from epitaxy.references._trials import Trials
@@ -40,13 +43,17 @@ class TorchModules:
     def load(self, target: str | Path | Callable[..., Any], **options: Any) -> Problem:
         """A Problem, tried out: it runs, is deterministic, finite and leaves its inputs alone.
 
+        `policy` takes the place of the file's own; other options change one field of it each.
         Raises BadProblem with the mend.
         """
         name, source, entry, path = find(target)
         live = Live(name, source, entry)
         policy = options.pop("policy", None) or policy_beside(path)
-        if options:
-            raise BadProblem(f"unknown option {next(iter(options))!r}", "known: policy")
+        known = {f.name for f in dataclasses.fields(policy)}
+        for option in options:
+            if option not in known:
+                raise BadProblem(f"unknown option {option!r}", f"known: {', '.join(sorted(known))}")
+        policy = policy.replace(**options)
         given = live.given(CHECK_SEED)
         outputs = examine(live, given)
         parameters = tuple(spec(t) for t in live.state().values() if t.numel())
@@ -131,6 +138,12 @@ class TorchReference:
         with torch.no_grad():
             return flatten(self.model(*cloned(inputs)))
 
+    def narrow(self, inputs: Sequence[Any], to: Precision) -> list[Any]:
+        """The reference's outputs when operands are rounded as the policy `to` permits."""
+        with torch.no_grad(), narrowing(to):
+            outputs = flatten(self.model(*cloned(inputs)))
+        return [rounded(t, to) for t in outputs] if to.operands == "all" else outputs
+
     def oracle(self, inputs: Sequence[Any]) -> list[Any]:
         """The outputs in float64; where that cannot run, the honest ones, and a note says so."""
         wide = [x.double() if floats(x) else x for x in cloned(inputs)]
@@ -155,6 +168,13 @@ class TorchReference:
         equal the exact or the honest value: error is inf where they equal neither.
         """
         return max(_error(o, e, h) for o, e, h in zip(outputs, exact, honest, strict=True))
+
+    def float_error(
+        self, outputs: Sequence[Any], exact: Sequence[Any], honest: Sequence[Any]
+    ) -> float:
+        """`error` over the outputs that are floats; 0.0 when none is."""
+        triples = zip(outputs, exact, honest, strict=True)
+        return max((_error(o, e, h) for o, e, h in triples if floats(h)), default=0.0)
 
     def movement(self, inputs: Sequence[Any], exact: Sequence[Any], honest: Sequence[Any]) -> float:
         """How far rounding the inputs alone moves the exact outputs: an error as in `error`.
