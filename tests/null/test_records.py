@@ -22,6 +22,7 @@ from epitaxy.compiler import Compiler
 from epitaxy.errors import BadCandidate, BadInput, BadProblem
 from epitaxy.machine import Job
 from epitaxy.mutate import Mutant
+from epitaxy.precision import Precision
 from epitaxy.problem import Policy, Problem, TensorSpec, Work
 from epitaxy.quiet import Activity
 from epitaxy.record import FrozenDict, Record, canonical
@@ -40,6 +41,7 @@ EXAMPLES: list[Record] = [
     fake_records.SPEC,
     Work(flops=1.0),
     Policy(),
+    Precision(name="p", about="a", operands="all", bits=8, slack=2.0),
     fake_records.problem(),
     fake_records.candidate(fake_records.problem(), 4),
     FULL,
@@ -63,6 +65,10 @@ EXAMPLES: list[Record] = [
 CHANGES: dict[tuple[str, str], dict[str, object]] = {
     ("TensorSpec", "dtype"): {"dtype": "float64"},
     ("Policy", "weights"): {"weights": "live"},
+    ("Policy", "precision"): {"precision": "tf32-like"},
+    ("Policy", "special"): {"special": "none"},
+    ("Problem", "policy"): {"policy": Policy(precision="tf32-like")},
+    ("Precision", "operands"): {"operands": "contractions"},
     ("Candidate", "entry"): {"entry": "kernel.cpp"},
     ("Candidate", "files"): {"files": {"forward.py": "other"}},
     ("Verdict", "status"): {
