@@ -14,7 +14,7 @@ ROOT = Path(epitaxy.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LINES = 400
 PARAMETERS = 8
-OPTIONS = "commands/search.py"
+OPTIONS = ("commands/search.py", "commands/records.py")
 """Where parameters are the command line's options, one each: that is how typer declares them."""
 INHERITED = {"validate", "axes"}
 """Overrides whose documentation stands at the base class."""
@@ -74,7 +74,7 @@ def test_files_are_short(path):
 
 @EACH_FILE
 def test_signatures_are_short(path):
-    if path.relative_to(ROOT).as_posix() != OPTIONS:
+    if path.relative_to(ROOT).as_posix() not in OPTIONS:
         assert long_signatures(path.read_text(encoding="utf-8")) == []
 
 
