@@ -82,8 +82,8 @@ CASES = {
 }
 GENOMES = [
     Choices(),
-    Choices(width=16, unroll=1, stash=0, stream=0, split=8, sum=2),
-    Choices(width=4, unroll=8, tile=16, split=4, sum=0, lane=1, dynamic=1, prefetch=16),
+    Choices(width=16, unroll=1, stash=0, stream=0, split=8, sum=2, ahead=1),
+    Choices(width=4, unroll=8, tile=16, split=4, sum=0, lane=1, dynamic=1, prefetch=16, windows=0),
 ]
 
 

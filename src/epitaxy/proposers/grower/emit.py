@@ -11,9 +11,9 @@ from functools import cache
 from pathlib import Path
 
 from epitaxy.proposers.grower.algebra import Region, walk
+from epitaxy.proposers.grower.emit_columns import write_kernel
 from epitaxy.proposers.grower.emit_expr import STORAGE, Unsupported, indent
 from epitaxy.proposers.grower.emit_gemm import write_contraction
-from epitaxy.proposers.grower.emit_loops import write_kernel
 from epitaxy.proposers.grower.genome import Choices, Genome
 from epitaxy.proposers.grower.ranges import require_lanes
 from epitaxy.proposers.grower.rewrite import coalesce

@@ -221,7 +221,7 @@ class Expressions:
             )
         elif step == 1:
             if self.prefetch and self.scopes[-1] is not self.arrays:
-                self.scopes[-1].lines.append(f"epx::prefetch({pointer} + {self.prefetch});")
+                self.scopes[-1].lines.append(f"epx::prefetch({pointer} + {self.distance(load)});")
             text = f"epx::get<{T}>({self.tail}, {pointer}, {self.lanes})"
         else:
             text = f"epx::get_strided<{T}>({self.tail}, {pointer}, {step}, {self.lanes})"
@@ -229,6 +229,10 @@ class Expressions:
             text = f"({text} != 0)"
         splat = f"epx::splat<V>({fill})" if of == "f" else f"epx::splat_int<VI>(-{fill})"
         return f"({fixed}) ? {text} : {splat}" if fixed else text
+
+    def distance(self, load: Load) -> int:
+        """How many elements beyond the one in use to fetch early."""
+        return self.prefetch
 
     def _map(self, value: Map, vector: bool) -> str:
         args = [self.vector(a) if vector else self.use(a) for a in value.args]

@@ -1,16 +1,15 @@
-"""The two shapes of a kernel: rows, whose lanes run along the row, and columns of rows."""
+"""Kernels that work row by row, with lanes along the row; what they share with columns."""
 
 from __future__ import annotations
 
 import math
 
-from epitaxy.proposers.grower.algebra import Axis, Reduce, Scan, Value
+from epitaxy.proposers.grower.algebra import Axis, Load, Reduce, Scan, Value
 from epitaxy.proposers.grower.emit_expr import (
     SCALAR,
     VECTOR,
     Scope,
     Unsupported,
-    column_loop,
     indent,
     kind,
 )
@@ -20,14 +19,9 @@ from epitaxy.proposers.grower.emit_kernel import (
     axis_loops,
     combine,
     initial,
-    lane_axis,
     reduce_operand,
 )
-from epitaxy.proposers.grower.genome import Choices
-from epitaxy.proposers.grower.schedule import Kernel
 
-SMALL_WINDOW = 32
-"""Points of a window that is walked inside the loop over lanes, not around it."""
 SCAN_FN = {"sum": "scan_add", "prod": "scan_mul", "max": "scan_max", "min": "scan_min"}
 HORIZONTAL = {
     "sum": "hsum",
@@ -39,17 +33,7 @@ HORIZONTAL = {
 }
 
 
-def write_kernel(
-    kernel: Kernel, choices: Choices, buffers: dict[int, tuple[str, str]]
-) -> list[str]:
-    """The C++ block of one kernel."""
-    lane = lane_axis(kernel, choices)
-    if lane is not None and lane in kernel.outer and kernel.inner:
-        return ColumnWriter(kernel, choices, buffers, lane).write()
-    return RowWriter(kernel, choices, buffers, lane).write()
-
-
-class _Loops(KernelWriter):
+class Loops(KernelWriter):
     """Passes over the inner axes, with the stash between them."""
 
     stash_at = "0"
@@ -57,6 +41,7 @@ class _Loops(KernelWriter):
     flush: list[str]
 
     def begin(self) -> None:
+        """Start on the passes: nothing is written yet."""
         self.stash = self.stash_plan()
         self.current = 0
         self.before: list[str] = []
@@ -64,6 +49,7 @@ class _Loops(KernelWriter):
         self.back = False
 
     def use(self, value: Value) -> str:
+        """The C++ name of `value`: stashed values are computed by their first pass only."""
         kept = self.stash.get(value)
         if kept and self.find(value) is None and self.lane in value.axes:
             first, buffer = kept
@@ -98,7 +84,13 @@ class _Loops(KernelWriter):
             vector = self.lane is not None
             value = self.vector(target.value) if vector else self.use(target.value)
             body.lines.append(self.put(target, value, vector))
+        if self.choices.ahead and 0 < number == self.passes.count - 1:
+            body.lines += self.next_row()
         return body
+
+    def next_row(self) -> list[str]:
+        """Prefetches of what the first pass of the next task reads."""
+        return []
 
     def reduce(self, reduce: Reduce) -> None:
         """Declare the accumulators of `reduce`, update them in the body, and name the result."""
@@ -122,7 +114,7 @@ class _Loops(KernelWriter):
         self.back, self.scanned = scan.reverse, True
 
 
-class RowWriter(_Loops):
+class RowWriter(Loops):
     """Each task is a row; vectors run along its last axis."""
 
     def write(self) -> list[str]:
@@ -157,6 +149,19 @@ class RowWriter(_Loops):
         for target in self.passes.row_stores:
             row.lines.append(self.put(target, self.use(target.value), vector=False))
         return self.task_loop(tasks, row.lines, self.scratch())
+
+    def next_row(self) -> list[str]:
+        """One prefetch for each cache line of the next row, while memory would stand idle."""
+        steps = [a for a in self.kernel.outer if a.size > 1]
+        loads = [v for v in self.passes.needed(0) if isinstance(v, Load) and not v.indirect]
+        each = max(1, 16 // self.N)
+        return [
+            f"if (u % {each} == 0) epx::prefetch({self.buffers[v.buffer][0]} + "
+            f"{self.address(v.index)} + {v.index.coefficient(steps[-1])});"
+            for v in loads
+            if steps and not v.guards and self.lane in v.axes
+            if v.index.coefficient(self.lane) == 1 and v.index.coefficient(steps[-1])
+        ]
 
     def _flat(self) -> bool:
         """Whether the kernel is element-wise: then its axes are all parallel."""
@@ -266,121 +271,5 @@ class RowWriter(_Loops):
             body.lines.append(f"const V {s}c = epx::{fn}({s}, epx::splat<V>({c}));")
             body.lines.append(f"const V {out} = {flip}({s}c);")
             body.lines.append(f"{c} = epx::lane({s}c, {self.N - 1});")
-        body.memo[value] = out
-        return out
-
-
-class ColumnWriter(_Loops):
-    """Each lane is a row of its own; a task is a tile of neighbouring lanes."""
-
-    def write(self) -> list[str]:
-        """The block of C++."""
-        lane = self.lane
-        assert lane is not None
-        self.names[lane] = "j"
-        outer = [a for a in self.kernel.outer if a != lane]
-        inner = list(self.kernel.inner)
-        self.tile = min(-(-self.choices.tile // self.N) * self.N, -(-lane.size // self.N) * self.N)
-        self.begin()
-        self.stash_at = f"({self.flat_inner()}) * {self.tile} + c * N"
-        row = Scope(frozenset(outer))
-        self.arrays = row
-        for number in range(self.passes.count):
-            self._pass(number, row, inner)
-        self.scopes = [row]
-        for target in self.passes.row_stores:
-            value = self.vector(target.value)
-            row.lines += column_loop([self.put(target, value, vector=True)])
-        tiles = -(-lane.size // self.tile)
-        call = ["tile(whole{});"] if lane.size % self.tile == 0 else [
-            f"if (j0 + {self.tile} <= {lane.size}) tile(whole{{}});", "else tile(part{});",
-        ]  # fmt: skip
-        body = [
-            f"const int64_t j0 = block * {self.tile};",
-            "auto tile = [&](auto tail) EPX_BODY {",
-            f"  constexpr int N = {self.N}, TC = {self.tile // self.N};",
-            f"  const int chunks = tail ? int(({lane.size} - j0 + N - 1) / N) : TC;",
-            f"  auto lanes = [&](int c) {{ return tail ? int(epx::least(N, {lane.size} - j0 - c * N)) : N; }};",
-            *indent(row.lines), "};", "using epx::whole; using epx::part;", *call,
-        ]  # fmt: skip
-        tasks = [(self.names[a], a.size) for a in outer] + [("block", tiles)]
-        return self.task_loop(tasks, body, self.scratch())
-
-    def stash_rows(self) -> int:
-        """As many as a tile is wide."""
-        return self.tile
-
-    def _pass(self, number: int, row: Scope, inner: list[Axis]) -> None:
-        self.before, self.after, self.back, self.scanned = [], [], False, False
-        seen, scopes = set(row.axes), [row]
-        for axis in inner:
-            seen.add(axis)
-            scopes.append(Scope(frozenset(seen)))
-        assert self.lane is not None
-        scopes.append(Scope(frozenset(seen | {self.lane})))
-        body = self.body(number, scopes)
-        small = math.prod(a.size for a in inner) <= SMALL_WINDOW
-        loops = body.lines if small else column_loop(body.lines)
-        for axis, scope in zip(reversed(inner), reversed(scopes[1:-1]), strict=True):
-            loops = axis_loops([axis], self.names, [*scope.lines, *loops], self.back)
-            if small:
-                loops[0] = f"EPX_UNROLL {loops[0]}"
-        row.lines += [*self.before, *(column_loop(loops) if small else loops), *self.after]
-
-    def reduce(self, reduce: Reduce) -> None:
-        """Accumulate one vector for each chunk of the tile; no horizontal step."""
-        row, body = self.scopes[0], self.scopes[-1]
-        r = self.fresh("r")
-        if reduce.kind in ("argmax", "argmin"):
-            x = self.vector(reduce.arg)
-            if kind(reduce.arg.dtype) != "f":
-                raise Unsupported("position of the largest integer")
-            largest = "true" if reduce.kind == "argmax" else "false"
-            self.before.append(f"V {r}_best[TC]; epx::fill({r}_best, {initial(reduce)});")
-            self.before.append(f"VI {r}_at[TC]; epx::fill({r}_at, epx::splat<VI>(0));")
-            body.lines += [
-                f"const VI {r}_m = epx::better<{largest}>({x}, {r}_best[c]);",
-                f"{r}_best[c] = epx::select({r}_m, {x}, {r}_best[c]);",
-                f"{r}_at[c] = epx::select({r}_m, epx::splat_int<VI>({self.flat_position(reduce)}), {r}_at[c]);",
-            ]
-            row.memo[reduce] = f"{r}_at[c]"
-            return
-        operand, of = reduce_operand(reduce, self.vector(reduce.arg))
-        T = VECTOR[of]
-        self.before.append(f"{T} {r}[TC]; epx::fill({r}, {RowWriter._start(reduce, of)});")
-        steps = math.prod(a.size for a in reduce.over)
-        careful = self.choices.sum == 2 or (self.choices.sum == 1 and steps > 512)
-        if of == "f" and reduce.kind == "sum" and careful:
-            self.before.append(f"V {r}_low[TC]; epx::fill({r}_low, epx::splat<V>(0));")
-            body.lines.append(f"{r}[c] = epx::compensated({r}[c], {operand}, {r}_low[c]);")
-        else:
-            body.lines.append(f"{r}[c] = {combine(reduce.kind, of, f'{r}[c]', operand)};")
-        result = kind(reduce.dtype)
-        if result == "f" and of != "f":
-            raise Unsupported("a float sum of integers without a cast")
-        row.memo[reduce] = f"{r}[c]"
-
-    def node(self, value: Reduce | Scan) -> str:
-        """A scan down the columns: one running vector for each chunk, sums in double."""
-        if not isinstance(value, Scan):
-            return super().node(value)
-        if kind(value.dtype) != "f" or kind(value.arg.dtype) != "f":
-            raise Unsupported("an integer scan")
-        self.direction(value)
-        body, c, out = self.scopes[-1], self.fresh("carry"), self.fresh()
-        arg = self.vector(value.arg)
-        if value.kind in ("sum", "prod"):
-            op, start = ("+", 0) if value.kind == "sum" else ("*", 1)
-            self.before.append(
-                f"epx::vd<{self.N}> {c}[TC]; epx::fill({c}, epx::splat<epx::vd<{self.N}>>({start}));"
-            )
-            body.lines.append(f"{c}[c] = {c}[c] {op} epx::convert<epx::vd<{self.N}>>({arg});")
-            body.lines.append(f"const V {out} = epx::convert<V>({c}[c]);")
-        else:
-            fn, start_ = (
-                ("maximum", "-INFINITY") if value.kind == "max" else ("minimum", "INFINITY")
-            )
-            self.before.append(f"V {c}[TC]; epx::fill({c}, epx::splat<V>({start_}));")
-            body.lines.append(f"const V {out} = {c}[c] = epx::{fn}({c}[c], {arg});")
         body.memo[value] = out
         return out

@@ -22,9 +22,9 @@ DECISIONS: dict[str, str] = {
     "split": "pieces that a long reduction or scan is cut into for the threads, 0: none",
     "online": "1: dependent reductions of pieces from one reading, 0: a reading for each",
     "lane": "0: vectorise along the most contiguous axis, 1: along the next best",
+    "windows": "1: windows one direction after the other, 0: all elements of one at once",
     "sum": "0: plain partial sums, 1: sums in blocks, 2: compensated sums",
     "dynamic": "1: threads take pieces as they get free, 0: a fixed share each",
-    "prefetch": "vectors to fetch ahead of the one in use, 0: leave it to the hardware",
     "tile_m": "rows of a contraction's register tile",
     "tile_n": "vectors in a row of a contraction's register tile",
     "kc": "steps along the contracted axis before the sums are put aside",
@@ -33,6 +33,8 @@ DECISIONS: dict[str, str] = {
     "split_k": "pieces that the contracted axis is cut into for the threads",
     "pack_a": "1: copy the left operand tile by tile before use, 0: read it where it is",
     "pack_b": "1: copy the right operand panel by panel before use, 0: read it where it is",
+    "ahead": "1: fetch the next row while the last pass over this one runs, 0: don't",
+    "prefetch": "vectors (quarter rows in a tile) to fetch early, 0: leave it to the hardware",
 }
 
 
@@ -50,6 +52,7 @@ class Choices:
     split: int = 0
     online: int = 1
     lane: int = 0
+    windows: int = 1
     sum: int = 1
     dynamic: int = 0
     prefetch: int = 0
@@ -61,6 +64,7 @@ class Choices:
     split_k: int = 1
     pack_a: int = 0
     pack_b: int = 1
+    ahead: int = 0
 
     def __str__(self) -> str:
         return " ".join(f"{k}={v}" for k, v in asdict(self).items())

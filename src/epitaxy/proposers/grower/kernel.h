@@ -7,6 +7,8 @@ namespace epx {
 #define EPX_UNROLL _Pragma("GCC unroll 8")
 using whole = std::integral_constant<bool, false>;  // all lanes of a vector are in use
 using part = std::integral_constant<bool, true>;    // only the first n lanes are
+using inner = std::integral_constant<bool, true>;   // no guard can fail here
+using edge = std::integral_constant<bool, false>;   // guards have to be looked at
 
 // Memory for one call or one thread, 64-byte aligned, at least one element.
 template <class T> struct Scratch {
@@ -56,6 +58,11 @@ EPX_BODY inline V get_guarded(std::integral_constant<bool, P> tail, const T* p, 
   const int64_t last = g + ((P ? n : lanes<V>) - 1) * gstep;
   if (within(g, size) && within(last, size))
     return step == 1 ? get<V>(tail, p, n) : get_strided<V>(tail, p, step, n);
+  if (step == 1 && gstep == 1) {
+    const int lo = int(least(lanes<V>, g < 0 ? -g : 0));
+    const int64_t hi = size - g < 0 ? 0 : size - g;
+    return load_between<V>(p, lo, int(least(P ? n : lanes<V>, hi)), elem<V>(fill));
+  }
   return build<V>([=](int k) {
     return (!P || k < n) && within(g + k * gstep, size) ? load<elem<V>>(p + k * step) : elem<V>(fill);
   });

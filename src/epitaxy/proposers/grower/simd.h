@@ -289,6 +289,25 @@ template <class V, class T> EPX V load_n(const T* p, int n, elem<V> fill = 0) {
         }
     }
 }
+// Lane k is p[k] where lo <= k < hi, else fill; nothing else is touched.
+template <class V, class T> EPX V load_between(const T* p, int lo, int hi, elem<V> fill) {
+    if constexpr (is_wide<V>) {
+        constexpr int H = lanes<half<V>>;
+        return {load_between<half<V>>(p, lo, hi, fill), load_between<half<V>>(p + H, lo - H, hi - H, fill)};
+    } else if constexpr (is_scalar<V>) {
+        return lo <= 0 && hi > 0 ? load<V>(p) : fill;
+    } else {
+#if defined(__AVX2__)
+        if constexpr (std::is_same_v<T, elem<V>> && sizeof(T) == 4 && (sizeof(V) == 32 || sizeof(V) == 16)) {
+            const auto m = lane_mask<ints<V>>(hi) & ~lane_mask<ints<V>>(lo);
+            if constexpr (sizeof(V) == 32)
+                return select(m, V(_mm256_maskload_epi32((const int*)p, (__m256i)m)), fill);
+            else return select(m, V(_mm_maskload_epi32((const int*)p, (__m128i)m)), fill);
+        } else
+#endif
+            return build<V>([=](int k) { return lo <= k && k < hi ? load<elem<V>>(p + k) : fill; });
+    }
+}
 template <class T, class V> EPX void store_n(T* p, V v, int n) {
     if constexpr (is_wide<V>) {
         store_n(p, v.lo, n);

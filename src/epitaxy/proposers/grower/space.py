@@ -10,9 +10,11 @@ from dataclasses import replace
 from epitaxy.chip import Chip
 from epitaxy.proposers.grower import space_contract
 from epitaxy.proposers.grower.algebra import Reduce, Region, Scan, walk
+from epitaxy.proposers.grower.emit_columns import SMALL_WINDOW
+from epitaxy.proposers.grower.emit_kernel import lane_axis
 from epitaxy.proposers.grower.genome import Choices, Genome
 from epitaxy.proposers.grower.rewrite import coalesce
-from epitaxy.proposers.grower.schedule import plan
+from epitaxy.proposers.grower.schedule import Kernel, plan
 
 SMALL = 1 << 16
 
@@ -42,6 +44,8 @@ def space(region: Region, chip: Chip) -> dict[str, tuple[int, ...]]:
     if reduces:
         options["sum"] = (0, 1, 2)
         options["online"] = (0, 1)
+        options["ahead"] = (0, 1)
+        options["windows"] = (0, 1)
     kernels = plan(coalesce(region), Choices(width=lanes)).kernels
     if any(k.contraction for k in kernels):
         kept = () if all(k.contraction for k in kernels) else options
@@ -64,18 +68,27 @@ def first_guess(region: Region, chip: Chip) -> Choices:
         stream=int(written > last // 2),
         threads=1 if moved < SMALL else 0,
         grain=max(2048, min(65536, 1 << int(math.log2(max(2, largest // pieces))))),
-        tile=8 * lanes,
+        tile=16 * lanes,
+        ahead=int(moved > last // 2),
     )
     kernels = plan(coalesce(region), guess).kernels
     products = [k.contraction for k in kernels if k.contraction]
     if products:
         largest_product = max(products, key=lambda c: c.work)
         guess = space_contract.guess(largest_product, guess, chip)
+    if guess.ahead and any(_short_runs(kernel, guess) for kernel in kernels):
+        guess = replace(guess, prefetch=8 * lanes)
     for kernel in kernels:
         rows = math.prod(a.size for a in kernel.outer)
         if kernel.contraction is None and kernel.inner and kernel.numel > SMALL and rows < pieces:
             return replace(guess, split=pieces)
     return guess
+
+
+def _short_runs(kernel: Kernel, choices: Choices) -> bool:
+    """Whether it reads many rows of a few lanes each, which the hardware does not foresee."""
+    lane = lane_axis(kernel, choices)
+    return lane in kernel.outer and math.prod(a.size for a in kernel.inner) > SMALL_WINDOW
 
 
 def start(regions: Sequence[Region], chip: Chip) -> Genome:
@@ -87,8 +100,8 @@ def portfolio(genome: Genome, spaces: dict[str, dict[str, tuple[int, ...]]]) -> 
     """The guess, then the variants that most often win, one decision away from it."""
     yield genome
     likely = (
-        "kc", "pack_a", "nc", "mc", "split_k", "pack_b", "split", "stream", "lane", "tile",
-        "unroll", "dynamic", "width", "stash", "grain", "threads",
+        "kc", "pack_a", "nc", "mc", "split_k", "pack_b", "split", "ahead", "stream", "prefetch",
+        "lane", "tile", "unroll", "dynamic", "width", "stash", "grain", "threads",
     )  # fmt: skip
     for decision in likely:
         for name, choices in genome.regions:

@@ -1,0 +1,243 @@
+"""Kernels whose lanes are rows of their own: tiles of columns, and windows in two stages."""
+
+from __future__ import annotations
+
+import math
+
+from epitaxy.proposers.grower.algebra import Affine, Axis, Guard, Load, Reduce, Scan
+from epitaxy.proposers.grower.emit_expr import (
+    VECTOR,
+    Scope,
+    Unsupported,
+    column_loop,
+    float_literal,
+    indent,
+    kind,
+)
+from epitaxy.proposers.grower.emit_kernel import (
+    KernelWriter,
+    axis_loops,
+    combine,
+    initial,
+    lane_axis,
+    reduce_operand,
+)
+from epitaxy.proposers.grower.emit_loops import Loops, RowWriter
+from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.schedule import Kernel
+from epitaxy.proposers.grower.windows import LINE, Windows, separated
+
+SMALL_WINDOW = 32
+"""Points of a window that is walked inside the loop over lanes, not around it."""
+
+
+def write_kernel(
+    kernel: Kernel, choices: Choices, buffers: dict[int, tuple[str, str]]
+) -> list[str]:
+    """The C++ block of one kernel."""
+    lane = lane_axis(kernel, choices)
+    if lane is not None and lane in kernel.outer and kernel.inner:
+        pair = separated(kernel, lane, len(buffers)) if choices.windows else None
+        if pair is not None:
+            return _write_windows(pair, lane, choices, buffers)
+        return ColumnWriter(kernel, choices, buffers, lane).write()
+    return RowWriter(kernel, choices, buffers, lane).write()
+
+
+def _write_windows(
+    windows: Windows, lane: Axis, choices: Choices, buffers: dict[int, tuple[str, str]]
+) -> list[str]:
+    """Both stages of separated windows in one task."""
+    known = {**buffers, len(buffers): (LINE, "float32")}
+    first = ColumnWriter(windows.fill, choices, buffers, windows.line)
+    last = ColumnWriter(windows.read, choices, known, lane)
+    body: list[str] = []
+    for writer in (first, last):
+        tiles, lines = writer.tiles()
+        head = f"for (int64_t block = 0; block < {tiles}; ++block) {{"
+        stage = [head, *indent(lines), "}"]
+        if writer is first:
+            stage += _margins(windows, first)
+        body += axis_loops([windows.lines], writer.names, stage) if windows.lines else stage
+    outer = [a for a in windows.read.outer if a not in (lane, windows.lines)]
+    tasks = [(last.names[a], a.size) for a in outer]
+    scratch = [
+        f"epx::Scratch<float> {LINE}_({windows.numel});",
+        f"float* const {LINE} = {LINE}_.data;",
+    ]
+    return last.task_loop(tasks, body, scratch)
+
+
+def _margins(windows: Windows, writer: KernelWriter) -> list[str]:
+    """Stores of what the tensor counts as outside its edges."""
+    row = f"{writer.names[windows.lines]} * {windows.length} + " if windows.lines else ""
+    return [
+        f"for (int p = {a}; p < {b}; ++p) {LINE}[{row}p] = {float_literal(windows.neutral)};"
+        for a, b in windows.margins
+    ]
+
+
+class ColumnWriter(Loops):
+    """Each lane is a row of its own; a task is a tile of neighbouring lanes."""
+
+    def write(self) -> list[str]:
+        """The block of C++."""
+        tiles, body = self.tiles()
+        outer = [a for a in self.kernel.outer if a != self.lane]
+        tasks = [(self.names[a], a.size) for a in outer] + [("block", tiles)]
+        return self.task_loop(tasks, body, self.scratch())
+
+    def tiles(self) -> tuple[int, list[str]]:
+        """How many tiles a row of lanes has, and the code of tile `block`."""
+        lane = self.lane
+        assert lane is not None
+        self.names[lane] = "j"
+        outer = [a for a in self.kernel.outer if a != lane]
+        inner = list(self.kernel.inner)
+        self.guarded: dict[Guard, None] = {}
+        self.tile = min(-(-self.choices.tile // self.N) * self.N, -(-lane.size // self.N) * self.N)
+        self.begin()
+        self.stash_at = f"({self.flat_inner()}) * {self.tile} + c * N"
+        row = Scope(frozenset(outer))
+        self.arrays = row
+        for number in range(self.passes.count):
+            self._pass(number, row, inner)
+        self.scopes = [row]
+        for target in self.passes.row_stores:
+            value = self.vector(target.value)
+            row.lines += column_loop([self.put(target, value, vector=True)])
+        tiles = -(-lane.size // self.tile)
+        near = self._inside()
+        full = f"if ({near}) tile(whole{{}}, inner{{}}); else " if near else ""
+        full += f"tile(whole{{}}, {'edge' if near else 'inner'}{{}});"
+        last = f"if (j0 + {self.tile} > {lane.size}) tile(part{{}}, edge{{}}); else "
+        call = full if lane.size % self.tile == 0 else last + full
+        body = [
+            f"const int64_t j0 = block * {self.tile};",
+            "auto tile = [&](auto tail, auto inside) EPX_BODY {",
+            f"  constexpr int N = {self.N}, TC = {self.tile // self.N};",
+            f"  const int chunks = tail ? int(({lane.size} - j0 + N - 1) / N) : TC;",
+            f"  auto lanes = [&](int c) {{ return tail ? int(epx::least(N, {lane.size} - j0 - c * N)) : N; }};",
+            "  (void)inside;", *indent(row.lines), "};",
+            "using epx::whole; using epx::part; using epx::inner; using epx::edge;", call,
+        ]  # fmt: skip
+        return tiles, body
+
+    def _guard(self, guards: tuple[Guard, ...]) -> str:
+        self.guarded.update(dict.fromkeys(guards))
+        text = super()._guard(guards)
+        return f"inside || ({text})" if text else ""
+
+    def _inside(self) -> str:
+        """The condition under which no guard that was written can be false in this tile."""
+        parts = []
+        for guard in self.guarded:
+            low = high = guard.index.offset
+            kept = []
+            for axis, c in guard.index.terms:
+                if axis in self.inner:
+                    low, high = (
+                        low + min(0, c * (axis.size - 1)),
+                        high + max(0, c * (axis.size - 1)),
+                    )
+                else:
+                    kept.append((axis, c))
+            at = self.address(Affine(0, tuple(kept)))
+            parts.append(f"{at} >= {-low} && {at} < {guard.size - high}")
+        return " && ".join(parts)
+
+    def stash_rows(self) -> int:
+        """As many as a tile is wide."""
+        return self.tile
+
+    def distance(self, load: Load) -> int:
+        """The same lanes some rows on: memory sees only short runs otherwise."""
+        steps = [load.index.coefficient(a) for a in reversed(self.kernel.inner)]
+        rows = self.choices.prefetch // 4
+        return rows * next((s for s in steps if s), 0) or self.prefetch
+
+    def next_row(self) -> list[str]:
+        """One prefetch for each cache line of the next tile."""
+        each = max(1, 16 // self.N)
+        return [
+            f"if (c % {each} == 0) epx::prefetch({self.buffers[v.buffer][0]} + "
+            f"{self.address(v.index)} + {self.tile});"
+            for v in self.passes.needed(0)
+            if isinstance(v, Load) and not v.indirect and not v.guards
+            if self.lane in v.axes and v.axes & self.inner and v.index.coefficient(self.lane) == 1
+        ]
+
+    def _pass(self, number: int, row: Scope, inner: list[Axis]) -> None:
+        self.before, self.after, self.back, self.scanned = [], [], False, False
+        seen, scopes = set(row.axes), [row]
+        for axis in inner:
+            seen.add(axis)
+            scopes.append(Scope(frozenset(seen)))
+        assert self.lane is not None
+        scopes.append(Scope(frozenset(seen | {self.lane})))
+        body = self.body(number, scopes)
+        small = math.prod(a.size for a in inner) <= SMALL_WINDOW
+        loops = body.lines if small else column_loop(body.lines)
+        for axis, scope in zip(reversed(inner), reversed(scopes[1:-1]), strict=True):
+            loops = axis_loops([axis], self.names, [*scope.lines, *loops], self.back)
+            if small:
+                loops[0] = f"EPX_UNROLL {loops[0]}"
+        row.lines += [*self.before, *(column_loop(loops) if small else loops), *self.after]
+
+    def reduce(self, reduce: Reduce) -> None:
+        """Accumulate one vector for each chunk of the tile; no horizontal step."""
+        row, body = self.scopes[0], self.scopes[-1]
+        r = self.fresh("r")
+        if reduce.kind in ("argmax", "argmin"):
+            x = self.vector(reduce.arg)
+            if kind(reduce.arg.dtype) != "f":
+                raise Unsupported("position of the largest integer")
+            largest = "true" if reduce.kind == "argmax" else "false"
+            self.before.append(f"V {r}_best[TC]; epx::fill({r}_best, {initial(reduce)});")
+            self.before.append(f"VI {r}_at[TC]; epx::fill({r}_at, epx::splat<VI>(0));")
+            body.lines += [
+                f"const VI {r}_m = epx::better<{largest}>({x}, {r}_best[c]);",
+                f"{r}_best[c] = epx::select({r}_m, {x}, {r}_best[c]);",
+                f"{r}_at[c] = epx::select({r}_m, epx::splat_int<VI>({self.flat_position(reduce)}), {r}_at[c]);",
+            ]
+            row.memo[reduce] = f"{r}_at[c]"
+            return
+        operand, of = reduce_operand(reduce, self.vector(reduce.arg))
+        T = VECTOR[of]
+        self.before.append(f"{T} {r}[TC]; epx::fill({r}, {RowWriter._start(reduce, of)});")
+        steps = math.prod(a.size for a in reduce.over)
+        careful = self.choices.sum == 2 or (self.choices.sum == 1 and steps > 512)
+        if of == "f" and reduce.kind == "sum" and careful:
+            self.before.append(f"V {r}_low[TC]; epx::fill({r}_low, epx::splat<V>(0));")
+            body.lines.append(f"{r}[c] = epx::compensated({r}[c], {operand}, {r}_low[c]);")
+        else:
+            body.lines.append(f"{r}[c] = {combine(reduce.kind, of, f'{r}[c]', operand)};")
+        result = kind(reduce.dtype)
+        if result == "f" and of != "f":
+            raise Unsupported("a float sum of integers without a cast")
+        row.memo[reduce] = f"{r}[c]"
+
+    def node(self, value: Reduce | Scan) -> str:
+        """A scan down the columns: one running vector for each chunk, sums in double."""
+        if not isinstance(value, Scan):
+            return super().node(value)
+        if kind(value.dtype) != "f" or kind(value.arg.dtype) != "f":
+            raise Unsupported("an integer scan")
+        self.direction(value)
+        body, c, out = self.scopes[-1], self.fresh("carry"), self.fresh()
+        arg = self.vector(value.arg)
+        if value.kind in ("sum", "prod"):
+            op, start = ("+", 0) if value.kind == "sum" else ("*", 1)
+            self.before.append(
+                f"epx::vd<{self.N}> {c}[TC]; epx::fill({c}, epx::splat<epx::vd<{self.N}>>({start}));"
+            )
+            body.lines.append(f"{c}[c] = {c}[c] {op} epx::convert<epx::vd<{self.N}>>({arg});")
+            body.lines.append(f"const V {out} = epx::convert<V>({c}[c]);")
+        else:
+            fn, start_ = (
+                ("maximum", "-INFINITY") if value.kind == "max" else ("minimum", "INFINITY")
+            )
+            self.before.append(f"V {c}[TC]; epx::fill({c}, epx::splat<V>({start_}));")
+            body.lines.append(f"const V {out} = {c}[c] = epx::{fn}({c}[c], {arg});")
+        body.memo[value] = out
+        return out
