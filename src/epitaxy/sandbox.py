@@ -180,8 +180,7 @@ def _apart(programs: bool) -> list[str]:
 def _namespaces(new_user: bool, processes: bool) -> None:
     """New network, ipc and host-name namespaces; in a new user namespace the user stays the same.
 
-    With `processes` the caller goes on as the first of a new process namespace: all that it starts
-    ends with it.
+    With `processes` the caller goes on in a new process namespace: all that it starts ends with it.
     """
     user, group = os.geteuid(), os.getegid()
     wanted = _NETWORK_IPC_NAME | (_NEW_USER if new_user else 0)
@@ -194,7 +193,16 @@ def _namespaces(new_user: bool, processes: bool) -> None:
         ):
             with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
                 file.write(text)
-    if processes and (child := os.fork()):
+    if processes:
+        _stay_behind(os.fork())
+        _stay_behind(os.fork())  # the first process is deaf to signals, so it only waits
+
+
+def _stay_behind(child: int) -> None:
+    """In the parent of `child`: wait for it, and end as it does; SIGTERM ends the child first."""
+    if child:
+        _libc().prctl(1, int(signal.SIGKILL), 0, 0, 0)
+        signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGKILL))
         status = os.waitpid(child, 0)[1]
         os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
 

@@ -21,7 +21,7 @@ SYSTEM = (
     "/proc/cpuinfo", "/sys/devices/system/cpu", "/dev/urandom",
 )  # fmt: skip
 """What such a program reads besides the candidate's folder."""
-POLL_S = 0.05
+POLL_S, DYING_S = 0.05, 2.0
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,15 @@ def _bytes_in(folder: Path) -> int:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the program and its children: they share a session of their own."""
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    """End the program and all that it started, and wait until they are gone."""
+    if process.poll() is not None:
+        return
+    process.terminate()  # it takes its process namespace along, where it has one
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(DYING_S)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _limited(command: list[str], folder: Path, limits: Mapping[str, int]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -12,7 +13,7 @@ from epitaxy.errors import MachineFault
 from epitaxy.record import FrozenDict
 from epitaxy.toolchains import _confined
 
-LISTING_BYTES = 32 << 20
+LISTING_BYTES = 8 << 20
 """A longer disassembly is not looked at: kernels are far below, and it would fill the memory."""
 _LIMITS = {"cpu_s": 30, "memory_bytes": 2 << 30, "file_bytes": LISTING_BYTES}
 _COUNTED = {
@@ -46,7 +47,7 @@ def inspect_library(library: Path) -> FrozenDict[float]:
             ended = _confined.run(command, folder, listing, _LIMITS, bounds)
         except MachineFault:
             return FrozenDict()
-        if ended.status != 0:
+        if ended.status != 0 or listing.seek(0, os.SEEK_END) >= LISTING_BYTES:
             return FrozenDict()
         listing.seek(0)
         return _counted(line.decode(errors="replace") for line in listing)

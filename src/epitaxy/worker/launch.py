@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 
 if __name__ == "__main__":
@@ -11,6 +12,8 @@ if __name__ == "__main__":
 
     try:
         sandbox.confine(**json.loads(sys.argv[1]), programs=True)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, a program must not
+            signal.signal(number, signal.SIG_DFL)
         os.execv(sys.argv[2], sys.argv[2:])
     except Exception as error:
         print(error)
