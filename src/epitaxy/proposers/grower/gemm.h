@@ -157,9 +157,10 @@ EPX_BODY inline void finish_tile(const vf<S::N> (&c)[R][W], int64_t t, int64_t i
       finish(whole{}, t, i + r, j + v * S::N, c[r][v], int(S::N));
     }
 }
-// One tile of C over one depth of k: continue the sums in `hold`, or finish them.
+// One tile of C over one depth of k: continue the sums in `hold`, or finish them. A function of its
+// own: compilers keep the sums in registers only when the loop is all that they see.
 template <class S, int R, int W, bool MASKED, class F>
-EPX_BODY inline void tile(const float* a, const float* b, int64_t depth, float* hold, bool first, bool last,
+__attribute__((noinline)) void tile(const float* a, const float* b, int64_t depth, float* hold, bool first, bool last,
                           int64_t t, int64_t i, int64_t j, int n, const F& finish) {
   using G = Gemm<S>;
   using V = typename G::V;

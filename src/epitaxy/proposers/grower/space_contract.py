@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from epitaxy.chip import Chip
+from epitaxy.proposers.grower.algebra import Affine
 from epitaxy.proposers.grower.contract import Contraction, size_of, step
 from epitaxy.proposers.grower.emit_gemm import pieces
 from epitaxy.proposers.grower.genome import Choices
 
 FLOAT_BYTES = 4
-LATENCY = 4
-"""Cycles of a multiply-add, two of which start in each cycle on every core of the last decade."""
+LEAST_CYCLES = 6
+"""Cycles of a step of few sums: each waits for its own last one. Measured, with two units."""
 WORTH_THREADS = 1_000_000
 """Floating-point operations under which waking the other cores costs more than they bring."""
 
@@ -64,9 +65,15 @@ def guess(what: Contraction, base: Choices, chip: Chip) -> Choices:
         dynamic=1,
         tile_m=tile_m, tile_n=tile_n, kc=kc, mc=mc, nc=nc,
         split_k=max(1, split),
-        pack_a=int(step(a, what.inner) != 1 and n > 4 * tile_n * lanes),
+        pack_a=int(n > 4 * tile_n * lanes and _scattered(a, what)),
         pack_b=int(m > 2 * tile_m or step(b, what.columns) != 1),
     )  # fmt: skip
+
+
+def _scattered(index: Affine, what: Contraction) -> bool:
+    """Whether the left operand is better read from a copy: rows that share sets of the caches."""
+    along, down = step(index, what.inner), step(index, what.rows) or 0
+    return along != 1 or (down * FLOAT_BYTES) % 8192 == 0
 
 
 def _registers(chip: Chip) -> int:
@@ -90,7 +97,7 @@ def _cycles(m: int, n: int, lanes: int, tile_m: int, tile_n: int) -> float:
     for r, r_count in down:
         for c, c_count in across:
             if r and c:
-                each = max(r * c / 2, (r + c) / 2, LATENCY)
+                each = max(r * c / 2, (r + c) / 2, LEAST_CYCLES)
                 total += each * r_count * c_count
     return total
 
