@@ -97,9 +97,10 @@ def row(name: str, given: Any) -> None:
         done = subprocess.run(command, env=each, stdout=subprocess.PIPE, text=True, check=True)
         results.append(json.loads(done.stdout.splitlines()[-1]))
     plain, mkl = results
+    ours, share = mkl["ours"], 100 * mkl["ours"] / mkl["peak"]
     print(
-        f"{name:16} {mkl['ours']:7.1f} {100 * mkl['ours'] / mkl['peak']:7.0f}% {plain['eager']:7.1f}"
-        f" {mkl['eager']:10.1f} {mkl['ours'] / mkl['eager']:6.2f}   {mkl['genome']}",
+        f"{name:16} {ours:7.1f} {share:7.0f}% {plain['eager']:7.1f} {mkl['eager']:10.1f}"
+        f" {ours / mkl['eager']:6.2f}   {mkl['genome']}",
         flush=True,
     )
 
