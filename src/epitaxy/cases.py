@@ -94,6 +94,11 @@ class Cases:
         """The normalised error of `outputs` on `case`; inf when a special value is wrong."""
         return float(self.reference.error(outputs, case.exact, case.honest))
 
+    def passes(self, outputs: Sequence[Any], case: Case) -> bool:
+        """Whether `outputs` are within the limit on `case`; a miss is found soon."""
+        limit = self.limit(case)
+        return bool(self.reference.error(outputs, case.exact, case.honest, limit) <= limit)
+
     @property
     def count(self) -> int:
         """How many cases there are, the blend apart."""
@@ -185,3 +190,35 @@ class Cases:
             return Case(self.reference, "given", self.reference.blend(first, second, self._seed))
         name = self.names[number]
         return Case(self.reference, name, self.reference.inputs(self._seed + 1 + number, name))
+
+
+class Repeats(Cases):
+    """The cases as one candidate meets them: whether the same inputs gave the same bits.
+
+    Shares everything that the judge's `cases` have made.
+    """
+
+    def __init__(self, cases: Cases) -> None:
+        self.__dict__.update(cases.__dict__)
+        self._prints: dict[int, set[Any]] = {}
+        self._repeated = self._broken = False
+
+    def error(self, outputs: Sequence[Any], case: Case) -> float:
+        """As the judge's; the outputs are noted."""
+        found = super().error(outputs, case)
+        number = next((n for n, made in self._made.items() if made is case), None)
+        if number in (0, 1, BLEND):
+            seen = self._prints.setdefault(number, set())
+            self._repeated |= bool(seen)
+            self._broken |= bool(seen) and not found <= self.limit(case)
+            seen.add(self.reference.fingerprint(outputs))
+        return found
+
+    @property
+    def determinism(self) -> str:
+        """One of `verdict.DETERMINISM`; "" before anything was seen twice."""
+        if self._broken:
+            return "not"
+        if any(len(seen) > 1 for seen in self._prints.values()):
+            return "within bounds"
+        return "bitwise" if self._repeated else ""

@@ -16,9 +16,10 @@ from typing import Any
 
 from epitaxy import timing
 from epitaxy.candidate import Candidate
-from epitaxy.cases import Cases
-from epitaxy.errors import BadInput, MachineFault, PluginError
+from epitaxy.cases import Cases, Repeats
+from epitaxy.errors import BadInput, BadProblem, MachineFault, PluginError
 from epitaxy.guards import Manners, Refused, Watch, refusal, switched_off
+from epitaxy.lint import lint
 from epitaxy.machine import Job, WorkerFailure
 from epitaxy.measure import AGAIN, OURS, Measurement
 from epitaxy.plugin import plugins
@@ -30,6 +31,8 @@ from epitaxy.toolchain import Build
 from epitaxy.verdict import ErrorRow, Finding, Floor, Verdict
 
 TIMED_SLOTS = 2
+REPEATS = 8
+"""Calls on the same inputs before timing, where the same bits are asked for."""
 LOOKS = 5
 """How often the strongest baseline is watched, for candidates to be measured by."""
 
@@ -83,6 +86,7 @@ class Judge:
         """
         if self._ready:
             return self._times
+        self._lint()
         names = list(self._wanted if self._wanted is not None else self.machine.baselines())
         for name in names:
             self._report(f"preparing baseline {name}")
@@ -103,6 +107,14 @@ class Judge:
         self._model = model.manners
         self._ready = True
         return self._times
+
+    def _lint(self) -> None:
+        """Look at the problem first: its warnings are kept, its refusal is raised as BadProblem."""
+        for finding in lint(self.problem, self.cases, deep=False):
+            if finding.severity == "refusal":
+                raise BadProblem(f"{self.problem.name}: {finding.message}", finding.mend)
+            self.notes.append(finding)
+            self._report(finding.message)
 
     def _baseline(self, name: str) -> None:
         try:
@@ -209,6 +221,15 @@ class Judge:
 
     def _measure(self, build: Build, chosen: Plan, facts: dict[str, Any]) -> None:
         parties = self._parties(chosen)
+        cases = Repeats(self.cases)
+        try:
+            self._run(build, chosen, facts, parties, cases)
+        finally:
+            facts["determinism"] = cases.determinism
+
+    def _run(
+        self, build: Build, chosen: Plan, facts: dict[str, Any], parties: Any, cases: Repeats
+    ) -> None:
         measured = Measurement(chosen, self.machine)
         job = Job(problem=self.problem, folder=build.folder, without=tuple(sorted(self._off)))
         for process in range(chosen.processes):
@@ -216,15 +237,25 @@ class Judge:
                 worker = stack.enter_context(self.machine.start(job))
                 self._prepare(worker)
                 if process == 0:
-                    facts["errors"] = self._correct(worker, chosen, facts)
+                    facts["errors"] = self._correct(worker, chosen, facts, cases)
                     if chosen.processes > 1 and self.on("fences"):
                         self._fenced(job)
                 workers = {OURS: worker, **parties}
                 if chosen.processes > 1:
                     workers[AGAIN] = twin = stack.enter_context(self.machine.start(job))
                     self._prepare(twin)
-                self._timed(workers, measured)
+                self._timed(workers, measured, cases)
+                self._steady(cases)
         self._conclude(measured, facts)
+
+    def _steady(self, cases: Repeats) -> None:
+        """Refuse what differs from call to call where the policy asks for the same bits."""
+        if self.problem.policy.deterministic and cases.determinism != "bitwise":
+            raise refusal(
+                "determinism",
+                "its outputs differ from call to call on the same inputs",
+                "add in a fixed order: no atomics, no sums over threads as they finish",
+            )
 
     def _parties(self, chosen: Plan) -> dict[str, Any]:
         self.baselines()
@@ -234,7 +265,9 @@ class Judge:
             else {self.strongest: self._workers[self.strongest]}
         )
 
-    def _correct(self, worker: Any, chosen: Plan, facts: dict[str, Any]) -> list[ErrorRow]:
+    def _correct(
+        self, worker: Any, chosen: Plan, facts: dict[str, Any], cases: Repeats
+    ) -> list[ErrorRow]:
         """Errors by distribution; refuses at the first that is over its limit."""
         rows: list[ErrorRow] = []
         total = self.cases.count
@@ -249,7 +282,7 @@ class Judge:
                 worker.write(slot, case.inputs)
             worker.burst([slot])
             outputs = worker.outputs()
-            error = self.cases.error(outputs, case) if self.on("oracle") else 0.0
+            error = cases.error(outputs, case) if self.on("oracle") else 0.0
             row = ErrorRow(
                 distribution=case.distribution, error=error,
                 honest=self.cases.honest(case), limit=self.cases.limit(case),
@@ -265,6 +298,9 @@ class Judge:
                 raise refusal("inputs", "it writes to its inputs", "write to fresh tensors")
         for slot in self._slots():
             worker.write(slot, self.cases.get(slot).inputs)
+        for _ in range(REPEATS if self.problem.policy.deterministic else 0):
+            worker.burst([0])
+            cases.error(worker.outputs(), cases.get(0))
         return rows
 
     def _fenced(self, job: Job) -> None:
@@ -275,11 +311,11 @@ class Judge:
                 worker.burst([slot])
                 worker.outputs()
 
-    def _timed(self, workers: dict[str, Any], measured: Measurement) -> None:
+    def _timed(self, workers: dict[str, Any], measured: Measurement, cases: Repeats) -> None:
         chosen, rng = measured.plan, random.Random(secrets.randbits(64))
         watched = {rng.randrange(3), *rng.sample(range(chosen.rounds), chosen.rechecks)}
         watches = {
-            name: Watch(self.cases, worker, self._slots(), self.on)
+            name: Watch(cases, worker, self._slots(), self.on)
             for name, worker in workers.items()
             if name.startswith(OURS)
         }

@@ -195,8 +195,9 @@ class _Lint:
         out = dict(self._thoughtless(number)).get(kind, [None] * (place + 1))[place]
         if out is None:
             return False
-        error = self.reference.error([out], [case.exact[place]], [case.honest[place]])
-        return bool(error <= self.cases.limit(case))
+        limit = self.cases.limit(case)
+        error = self.reference.error([out], [case.exact[place]], [case.honest[place]], limit)
+        return bool(error <= limit)
 
     def _everywhere(self, kind: str, place: int) -> bool:
         finite = [n for n in range(2, self.cases.count) if self.cases.names[n] != "special"]
@@ -238,7 +239,7 @@ class _Lint:
     def _moves(self, case: Case, run: Callable[[], list[Any]]) -> bool:
         """Whether a changed run is told from the exact outputs of `case`; one that fails is."""
         try:
-            return not self.cases.error(run(), case) <= self.cases.limit(case)
+            return not self.cases.passes(run(), case)
         except Exception:
             return True
 

@@ -21,6 +21,14 @@ CONDITIONS: Mapping[str, str] = FrozenDict(
     warm="inputs rotate, caches hold what the calls before left there",
     cold="every core's caches are filled with other data before each call, for both sides",
 )
+DETERMINISM: Mapping[str, str] = FrozenDict(
+    {
+        "": "nothing was computed twice",
+        "bitwise": "the same inputs gave the same bits, in every repetition and process",
+        "within bounds": "repetitions differ in bits, each within its limit",
+        "not": "right once and wrong later, on the same inputs",
+    }
+)
 
 
 @record
@@ -113,8 +121,9 @@ class Verdict(Record):
 
     `basis` is "measured", "checked", "compiled" or "simulated". `samples` maps each party
     ("candidate" and the baselines) to its raw times in seconds, in the order taken; they exist
-    only when the status is "accepted". `speedup` is against the strongest baseline. `condition`
-    is one of CONDITIONS; `threads` 0 means PyTorch's own choice, one per core.
+    only when the status is "accepted". `speedup` is against the strongest baseline.
+    `determinism` is one of DETERMINISM, `condition` of CONDITIONS; `threads` 0 means PyTorch's own
+    choice, one per core.
     """
 
     candidate: str
@@ -134,6 +143,7 @@ class Verdict(Record):
     findings: tuple[Finding, ...] = ()
     build_log: str = ""
     judged_unix_s: float = 0.0
+    determinism: str = ""
     condition: str = "warm"
     threads: int = 0
 
@@ -144,6 +154,10 @@ class Verdict(Record):
             )
         if self.status not in STATUSES:
             raise BadInput(f"unknown status {self.status!r}", f"use one of {', '.join(STATUSES)}")
+        if self.determinism not in DETERMINISM:
+            raise BadInput(
+                f"unknown determinism {self.determinism!r}", f"use {', '.join(DETERMINISM)}"
+            )
         if (self.status == "accepted") != (self.time_s is not None):
             raise BadInput(
                 "a verdict holds a time if and only if it is accepted", "drop one of the two"

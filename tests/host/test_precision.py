@@ -77,7 +77,7 @@ def machine(tmp_path_factory):
         peak_flops_per_s={"float32": 1e12},
         levels=(Level(name="DRAM", bytes=0, read_bytes_per_s=1e12, write_bytes_per_s=1e12),),
     )  # fmt: skip
-    it = LocalMachine(home=tmp_path_factory.mktemp("home"))
+    it = LocalMachine(home=tmp_path_factory.mktemp("home"), threads=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(it, "chip", lambda: chip)
         yield it

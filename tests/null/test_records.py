@@ -77,6 +77,7 @@ CHANGES: dict[tuple[str, str], dict[str, object]] = {
     ("Comparison", "speedup"): {"speedup": 2.11},
     ("Comparison", "outcome"): {"outcome": "no evidence", "low": 0.5},
     ("Verdict", "condition"): {"condition": "cold"},
+    ("Verdict", "determinism"): {"determinism": "bitwise"},
     ("Finding", "severity"): {"severity": "warning"},
     ("Fact", "confidence"): {"confidence": "B"},
     ("Comparison", "low"): {"low": 2.05},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -160,14 +161,22 @@ class TorchReference:
                 self.notes.append(note)
             return self.run(inputs)
 
-    def error(self, outputs: Sequence[Any], exact: Sequence[Any], honest: Sequence[Any]) -> float:
+    def error(
+        self,
+        outputs: Sequence[Any],
+        exact: Sequence[Any],
+        honest: Sequence[Any],
+        enough: float = math.inf,
+    ) -> float:
         """Worst normalised error of `outputs` against `exact`.
 
         error = max |out - exact| / (|exact| + rms(exact)) over all elements of all outputs; inf
         where NaN or infinities differ from both exact and honest. Integers and booleans must
-        equal the exact or the honest value: error is inf where they equal neither.
+        equal the exact or the honest value: error is inf where they equal neither. Once an error
+        is more than `enough`, the rest of that output is not looked at.
         """
-        return max(_error(o, e, h) for o, e, h in zip(outputs, exact, honest, strict=True))
+        triples = zip(outputs, exact, honest, strict=True)
+        return max(_error(o, e, h, enough) for o, e, h in triples)
 
     def float_error(
         self, outputs: Sequence[Any], exact: Sequence[Any], honest: Sequence[Any]
@@ -207,6 +216,11 @@ class TorchReference:
             if floats(h) and not bool((e != 0).any()):
                 return "the reference gives nothing but zeros"
         return ""
+
+    def fingerprint(self, outputs: Sequence[Any]) -> tuple[int, ...]:
+        """A number for the bits of each tensor, for telling repetitions apart: CRC-32."""
+        flat = (t.contiguous().reshape(-1).view(torch.uint8) for t in outputs)
+        return tuple(zlib.crc32(memoryview(t.numpy())) for t in flat)
 
     def same(self, a: Sequence[Any], b: Sequence[Any]) -> bool:
         """Whether two lists of tensors hold the same bits (NaN equals itself)."""
