@@ -86,8 +86,9 @@ class Judge:
         """
         if self._ready:
             return self._times
-        self._lint()
         names = list(self._wanted if self._wanted is not None else self.machine.baselines())
+        if names:
+            self._lint()
         for name in names:
             self._report(f"preparing baseline {name}")
             self._baseline(name)
