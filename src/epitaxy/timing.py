@@ -137,9 +137,10 @@ def calls_per_burst(worker: Timed, slot: int, condition: str = "warm") -> int:
     """Calls that make a burst of about BURST_S, from two trial bursts; one where caches are cold:
     the second call would find them warm."""
     worker.burst([slot])
+    overhead_s = worker.overhead_s  # measured now if at all: its empty bursts drop the last outputs
+    call_s = max(worker.burst([slot]) - overhead_s, 1e-7)
     if condition == "cold":
         return 1
-    call_s = max(worker.burst([slot]) - worker.overhead_s, 1e-7)
     return max(1, min(LONGEST_BURST, math.ceil(BURST_S / call_s)))
 
 

@@ -89,6 +89,7 @@ class TestInterleave:
     def test_a_cold_call_is_a_burst_of_its_own(self):
         worker = FakeWorker(1e-6)
         interleave({"a": worker}, [0, 1], plan().replace(condition="cold"), random.Random(1))
+        assert len(worker.bursts) == 22  # two trials
         assert {len(burst) for burst in worker.bursts} == {1}
 
     def test_a_clock_that_stands_still_gives_no_zero(self):
