@@ -6,22 +6,36 @@ sources before anything runs), so that the jail alone is what stands between.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import shutil
+import subprocess
+import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import as_nobody
 import pytest
-from isolation_case import SOURCES, Attacker, attacker, built
+from isolation_case import PROBLEM, SOURCES, Attacker, attacker, built
 
+import epitaxy
 from epitaxy import sandbox
-from epitaxy.machine import WorkerFailure
+from epitaxy.candidate import Candidate
+from epitaxy.chip import Chip, Level
+from epitaxy.errors import NoSandbox
+from epitaxy.judge import Judge
+from epitaxy.machine import Job, WorkerFailure
 from epitaxy.machines import _jail
 from epitaxy.machines._realtime import threads
 from epitaxy.machines._worker import Limits
 from epitaxy.machines.local import LocalMachine
+from epitaxy.plugin import plugins
+from epitaxy.problem import load
+from epitaxy.proposers.grower.growth import grow_program
 
 pytestmark = pytest.mark.skipif(
     not set(sandbox.NEEDED) <= set(sandbox.available()), reason="no Landlock or seccomp here"
@@ -258,3 +272,211 @@ def test_a_candidate_of_roots_is_nobody(jailed):
         assert int(facts["CapEff"], 16) == 0
     assert int(facts["CapInh"], 16) == 0
     assert facts["NoNewPrivs"].strip() == "1"
+
+
+# -- what lies around: the cache, the package, the ledger ------------------------------------------
+
+TOUCHES = (
+    "write a file", "truncate a file", "make a file", "make a folder", "make an unnamed file",
+    "link a file", "rename a file", "change a file's mode", "change a file's times",
+    "change a file's attributes", "watch a file", "lease a file",
+)  # fmt: skip
+
+
+def test_no_build_and_no_source_of_the_package_can_be_touched(jailed, attempts):
+    own = Path(attempts.folder)
+    library = next(own.glob("kernel-*.so"))
+    for path in (library, own / "model_new.py", Path(_jail.__file__)):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        names = sorted(os.listdir(path.parent))
+        for name in TOUCHES:
+            assert jailed.ask(name, str(path))[0] != 0, (name, path)
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
+        assert sorted(os.listdir(path.parent)) == names
+
+
+def test_neither_the_ledger_nor_another_build_can_be_read(machine, jailed, attempts, rampages):
+    ledger = machine.home / "ledger.sqlite"
+    ledger.write_text("verdicts")
+    others = next(Path(rampages.folder).glob("kernel-*.so"))
+    assert jailed.ask("read a file", str(ledger))[0] != 0
+    for name in ("read a file", "load a library"):
+        assert jailed.ask(name, str(others))[0] != 0
+    own = str(next(Path(attempts.folder).glob("kernel-*.so")))
+    assert jailed.ask("read a file", own)[0] == 0  # so it is no matter of spelling
+    assert jailed.ask("load a library", own)[0] == 0
+
+
+# -- the whole path --------------------------------------------------------------------------------
+
+JUDGED = {
+    "thread bomb": ("for (;;) { pthread_t t; if (pthread_create(&t, 0, nap, 0)) break; }", "", ""),
+    "busy threads": (
+        "{ pthread_t t; pthread_create(&t, 0, spin, 0); }", "refused incorrect crashed", "",
+    ),
+    "endless": ("for (;;) asm volatile(\"\");", "timeout", "no answer"),
+    "forged answer": (
+        "for (int fd = 3; fd < 64; ++fd) (void)!write(fd, \"\\x11\\0\\0\\0\\0\", 5);",
+        "crashed", "out of turn",
+    ),
+    "deaf": ("for (int fd = 0; fd < 256; ++fd) close(fd);", "crashed", "exited"),
+    "killer": ("if (!kill(getppid(), SIGKILL)) return; kill(-1, SIGKILL); raise(SIGSEGV);",
+               "crashed", "SIGSEGV"),
+    "honest": ("", "accepted", ""),
+}  # fmt: skip
+RELU = """
+import torch
+class Model(torch.nn.Module):
+    def forward(self, x):
+        return torch.relu(x)
+def get_inputs():
+    return [torch.randn(16, 1024)]
+def get_init_inputs():
+    return []
+"""
+KERNEL = """
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+static void* nap(void*) { pause(); return nullptr; }
+static void* spin(void*) { for (;;) asm volatile(""); }
+extern "C" void region0(const void* const* in, void* const* out) {
+  const float* x = static_cast<const float*>(in[0]);
+  float* y = static_cast<float*>(out[0]);
+  (void)nap; (void)spin;
+  HARM
+  for (long i = 0; i < 16 * 1024; ++i) y[i] = x[i] != x[i] ? x[i] : x[i] > 0 ? x[i] : 0;
+}
+"""
+
+
+def test_the_judge_charges_each_candidate_for_itself(tmp_path, monkeypatch):
+    (tmp_path / "p.py").write_text(RELU)
+    machine = LocalMachine(threads=1, home=tmp_path, limits=Limits(load_s=20, burst_s=1.5))
+    level = Level(name="DRAM", bytes=0, read_bytes_per_s=1e12, write_bytes_per_s=1e12)
+    chip = Chip(id="c", name="c", vendor="v", kind="cpu", measured=True, levels=(level,))
+    monkeypatch.setattr(machine, "chip", lambda: chip)
+    off = plugins("checks").names()  # what is looked for in sources
+    judge = Judge(load(tmp_path / "p.py"), machine, baselines=["eager"], without=off)
+    forward = grow_program(judge.reference).forward
+    try:
+        for name, (harm, statuses, says) in JUDGED.items():
+            candidate = Candidate(
+                problem=judge.problem.digest,
+                toolchain="cpp",
+                files={"kernel.cpp": KERNEL.replace("HARM", harm), "forward.py": forward},
+                entry="forward.py",
+                proposer="test",
+            )
+            verdict = judge.judge(candidate, "screen")
+            assert verdict.status in statuses.split() or not statuses, (name, verdict.reason)
+            assert says in verdict.reason, name
+    finally:
+        judge.close()
+        machine.close()
+
+
+# -- other users, poorer systems -------------------------------------------------------------------
+
+
+@pytest.fixture
+def nobody() -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Runs a command of this Python as a plain user, who has a folder to write in."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    home = Path(tempfile.mkdtemp(prefix="epitaxy-"))
+    source = Path(epitaxy.__file__).parents[1]
+    needed = [sys.prefix, sys.base_prefix, source, Path(__file__).parent]
+    kept = {name: os.environ[name] for name in ("PATH", "CXX") if name in os.environ}
+    (home / "stage").mkdir()
+    (home / "tmp").mkdir()
+    for folder in (home, home / "tmp"):
+        os.chown(folder, as_nobody.USER, as_nobody.USER)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, as_nobody.__file__, home / "stage", *needed, "--"]
+        done = subprocess.run(
+            [*map(str, command), sys.executable, "-B", *arguments],
+            cwd="/", capture_output=True, text=True, timeout=300, check=False,
+            env={**kept, "HOME": str(home), "TMPDIR": f"{home}/tmp", "PYTHONPATH": str(source),
+                 "EPITAXY_HOME": f"{home}/state"},
+        )  # fmt: skip
+        if "OSError" in done.stderr and "open_up" in done.stderr:
+            pytest.skip("this system lets nobody mount")
+        return done
+
+    yield run
+    shutil.rmtree(home)
+
+
+def test_an_ordinary_user_is_as_safe(nobody):
+    """The tests of this file again, as a user who may do nothing in particular."""
+    chosen = "confined_kernel or bomb or memory or source_of_the_package or is_nobody"
+    done = nobody(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", chosen
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    assert "passed" in done.stdout.splitlines()[-1]
+    assert "skipped" not in done.stdout.splitlines()[-1]
+
+
+POORER = """
+import ctypes, os, sys, threading
+sys.path.insert(0, sys.argv[1])
+from epitaxy import sandbox
+def missing(*_, **__): raise OSError(1, "not here")
+for name in sys.argv[2].split():
+    setattr(sandbox, name, missing)
+layers = sandbox.confine(limits={"threads": 40})
+threading.stack_size(65536)
+count = 0
+try:
+    for count in range(400):
+        threading.Thread(target=threading.Event().wait, daemon=True).start()
+except RuntimeError:
+    pass
+print(count, *layers, flush=True)
+os._exit(0)
+"""
+
+
+def poorer(lacking: str) -> list[str]:
+    """A command that confines itself where parts of the sandbox are missing, then bombs."""
+    return ["-I", "-S", "-c", POORER, str(Path(epitaxy.__file__).parents[1]), lacking]
+
+
+def bounded(done: subprocess.CompletedProcess[str], lacking: str) -> None:
+    count, *layers = done.stdout.split()
+    assert 20 < int(count) < 60, done.stdout + done.stderr
+    assert set(sandbox.NEEDED) <= set(layers)
+    assert ("namespaces" in layers) <= ("_namespaces" not in lacking)
+
+
+@pytest.mark.parametrize("lacking", ["", "_namespaces"])
+def test_threads_are_bounded_whatever_layer_is_missing(lacking):
+    command = [sys.executable, "-B", *poorer(lacking)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    bounded(done, lacking)
+
+
+@pytest.mark.parametrize("lacking", ["", "_namespaces"])
+def test_threads_of_an_ordinary_user_are_bounded_too(nobody, lacking):
+    bounded(nobody(*poorer(lacking)), lacking)
+
+
+@pytest.mark.parametrize("lacking", ["_landlock", "_filter"])
+def test_a_jail_without_what_is_needed_is_none(lacking):
+    command = [sys.executable, "-B", *poorer(lacking)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "the jail cannot be closed" in done.stderr
+    assert "--trust" in done.stderr
+    assert not done.stdout
+
+
+def test_nothing_untrusted_runs_where_there_is_no_jail(machine, attempts, monkeypatch):
+    monkeypatch.setattr(sandbox, "available", lambda: ("rlimits", "seccomp"))
+    with pytest.raises(NoSandbox, match="no landlock") as error:
+        machine.open(Job(problem=PROBLEM, folder=attempts.folder))
+    assert "--trust" in error.value.mend
+    with pytest.raises(NoSandbox):
+        machine.require()
