@@ -152,16 +152,16 @@ class Range:
 
     def fire(self, it: Specimen) -> Outcome:
         """Judge one specimen with all guards, and with and without the ones that it names."""
-        verdict = self._judge(it, ())
+        verdict = self.judge(it, ())
         if it.honest:
             return Outcome(specimen=it, verdict=verdict)
         if it.twin:
             (twin,) = chosen([it.twin])
-            return Outcome(specimen=it, verdict=verdict, twin=self._judge(twin, ()))
+            return Outcome(specimen=it, verdict=verdict, twin=self.judge(twin, ()))
         return Outcome(
             specimen=it, verdict=verdict,
-            alone=self._judge(it, it.also) if it.also else None,
-            without=self._judge(it, (*it.also, it.guard)),
+            alone=self.judge(it, it.also) if it.also else None,
+            without=self.judge(it, (*it.also, it.guard)),
         )  # fmt: skip
 
     def close(self) -> None:
@@ -170,7 +170,8 @@ class Range:
             judge.close()
         self.machine.close()
 
-    def _judge(self, it: Specimen, without: Iterable[str]) -> Verdict:
+    def judge(self, it: Specimen, without: Iterable[str] = ()) -> Verdict:
+        """The verdict on one specimen with these guards taken away."""
         key = (it.problem, tuple(sorted(without)))
         if key not in self._judges:
             self._judges[key] = Judge(

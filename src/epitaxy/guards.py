@@ -7,7 +7,7 @@ reached without one says so.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from epitaxy import timing
@@ -21,17 +21,24 @@ GUARDS: Mapping[str, str] = FrozenDict(
     oracle="outputs are compared with the float64 oracle",
     distributions="inputs come from several distributions, not only the file's own",
     inputs="the inputs are intact after a call",
+    weights="parameters are not the ones that a constructor draws",
+    seeds="inputs are drawn with secret seeds",
+    symbols="a built library calls nothing that no kernel needs",
     poison="recycled memory is spoiled before a call",
     outputs="outputs have the exact type, shape and dtype, in plain memory",
+    views="outputs are new memory, finished, and not a view of an input",
     fences="nothing is written beyond the ends of an output",
     recheck="outputs of timed calls are compared again",
     fresh="inputs change between timed calls, at the same addresses",
     repeats="a call on contents never seen takes no longer than its repetition",
+    early="nothing is worked out before the clock starts",
     idle="nothing runs between the calls",
     witness="the outputs of every call are in the broker's memory when the clock stops",
     physics="no time is below the physical floor",
 )
 
+_NEXT = {0: (BLEND,), 1: (0, BLEND), BLEND: (0,)}
+"""What a slot holds next, by what it holds."""
 IDLE_S = 0.008
 """How long a candidate is watched doing nothing."""
 IDLE_LIMIT_S = 50e-6
@@ -45,6 +52,10 @@ COLD_BYTES_PER_S = 4e9
 """How slowly contents that another core has just written may come: a cold call is no cheat."""
 FRESH_BYTES = 32 << 20
 """Inputs rewritten for one look at repetitions."""
+EARLY_S = 60e-6
+"""What preparing a burst may take beyond what it takes an honest worker and a quarter more."""
+RECHECK_BYTES = 4 << 20
+"""Outputs up to this size are compared after every burst, larger ones after a share of them."""
 
 
 class Refused(Exception):
@@ -79,11 +90,21 @@ class Manners:
         self.first: list[float] = []
         self.again: list[float] = []
         self.witnessed: list[float] = []
+        self.armed: list[tuple[int, float]] = []
+        """Calls of a burst and seconds to prepare them; `timed` are those of timed bursts."""
+        self.timed: list[tuple[int, float]] = []
 
     @property
     def novelty(self) -> float:
         """How much longer the first call on new contents takes: a ratio, at least 1."""
         return max(1.0, min(self.first) / min(self.again)) if self.first else 1.0
+
+    def arming_s(self, calls: int) -> float:
+        """What preparing a burst of so many calls takes, from the shortest and longest ones."""
+        few, many = min(n for n, _ in self.armed), max(n for n, _ in self.armed)
+        least = min(s for n, s in self.armed if n == few)
+        each = (min(s for n, s in self.armed if n == many) - least) / max(many - few, 1)
+        return least + max(0.0, each) * max(0, calls - few)
 
     @property
     def copy_s(self) -> float:
@@ -107,12 +128,16 @@ class Watch:
         self.manners = Manners()
         self._rng = random.Random(random.SystemRandom().getrandbits(64))
         self._last: int | None = None
+        self._right: dict[int, list[Any]] = {}
 
-    def after(self, slot: int, look: bool) -> None:
-        """After a burst that ended with `slot`. Raises Refused."""
+    def after(self, slot: int, check: bool, look: bool) -> None:
+        """After a burst that ended with `slot`: check its outputs, look closer. Raises Refused."""
         self._last = slot
-        if look:
+        self.manners.timed.append(self.worker.armed)
+        if check or look:
             self.recheck()
+        if look:
+            self.intact()
             self._renew()
             self.look()
 
@@ -122,15 +147,26 @@ class Watch:
             self._compare(self.worker.outputs(), self.holds[self._last])
         self._last = None
 
+    def intact(self) -> None:
+        """Whether the timed inputs are what was written there. Raises Refused."""
+        if not self.on("inputs"):
+            return
+        for slot, number in self.holds.items():
+            pairs = zip(self.worker.inputs(slot), self.cases.get(number).inputs, strict=True)
+            kept = [(a, b) for a, b in pairs if a is not None]
+            if not self.cases.reference.same([a for a, _ in kept], [b for _, b in kept]):
+                raise refusal("inputs", "it writes to its inputs", "write to fresh tensors")
+
     def look(self) -> None:
         """One look at its manners; the timed contents are in place afterwards."""
-        if self.on("repeats") or self.on("idle") or self.on("witness"):
+        if any(self.on(name) for name in ("repeats", "idle", "witness", "early")):
             slots = self._unseen()
             self._idle()
             self.manners.first.append(self._burst(slots))
             self.manners.again.append(self._burst(slots))
             for slot in self.slots:
                 self.worker.write(slot, self.cases.get(self.holds[slot]).inputs)
+            self._as_timed()
         if self.on("witness"):
             self._witness()
 
@@ -140,14 +176,34 @@ class Watch:
         A suspicion is looked into again and again: a disturbance passes, a habit does not. Raises
         Refused.
         """
+        self.recheck()
+        self.intact()
         for _ in range(DOUBTS):
-            doubt = self._keeps(model) or self._late(time_s, model)
+            doubt = self._doubt(time_s, model)
             if doubt is None:
                 return
             self.look()
-        doubt = self._keeps(model) or self._late(time_s, model)
+        doubt = self._doubt(time_s, model)
         if doubt is not None:
             raise doubt
+
+    def _doubt(self, time_s: float, model: Manners) -> Refused | None:
+        return self._keeps(model) or self._late(time_s, model) or self._ahead(time_s, model)
+
+    def _ahead(self, time_s: float, model: Manners) -> Refused | None:
+        """Whether every timed burst took long to prepare, by what an honest one takes."""
+        mine = self.manners.timed
+        if not self.on("early") or not mine or not model.armed:
+            return None
+        over_s, calls = min((s - 1.25 * model.arming_s(n) - EARLY_S, n) for n, s in mine)
+        if over_s <= 0.1 * time_s * calls:
+            return None
+        return refusal(
+            "early",
+            f"preparing {calls} calls takes {_us(over_s)} too long: it works before the clock "
+            "starts",
+            "compute when called",
+        )
 
     def _keeps(self, model: Manners) -> Refused | None:
         mine = self.manners
@@ -181,14 +237,21 @@ class Watch:
 
     def _burst(self, slots: Sequence[int]) -> float:
         seconds: float = self.worker.burst(slots) - self.worker.overhead_s
+        self.manners.armed.append(self.worker.armed)
         return max(seconds, 1e-9) / len(slots)
+
+    def _as_timed(self) -> None:
+        """A burst like the timed ones, for how long preparing it takes."""
+        calls = self.manners.timed[-1][0] if self.manners.timed else 1
+        self._burst(self._rng.choices(list(self.slots), k=calls))
+        self.manners.timed.append(self.worker.armed)
 
     def _renew(self) -> None:
         """Fresh contents at the same addresses: what was kept from earlier calls is stale now."""
         if self.on("fresh"):
             for slot in self.slots:
-                others = [n for n in (0, 1, BLEND) if n != self.holds[slot]]
-                self.holds[slot] = self._rng.choice(others)
+                # Mostly a stretch alone changes: who looks at a few places only is fooled.
+                self.holds[slot] = self._rng.choice(_NEXT[self.holds[slot]])
                 self.worker.write(slot, self.cases.get(self.holds[slot]).inputs)
 
     def _unseen(self) -> list[int]:
@@ -217,16 +280,48 @@ class Watch:
         slots = self._rng.choices(list(self.slots), k=self.worker.witnessed)
         seconds = max(self.worker.witness(slots) - self.worker.overhead_s, 1e-9)
         self.manners.witnessed.append(seconds / len(slots))
-        number = self._rng.randrange(len(slots))
-        self._compare(self.worker.seen(number), self.holds[slots[number]])
+        for number, slot in enumerate(slots):
+            self._compare(self.worker.seen(number), self.holds[slot])
 
     def _compare(self, outputs: list[Any], number: int) -> None:
         if not self.on("oracle"):
+            return
+        if number in self._right and self.cases.reference.same(outputs, self._right[number]):
             return
         case = self.cases.get(number)
         error = self.cases.error(outputs, case)
         if not error <= self.cases.limit(case):
             raise Refused("incorrect", f"a timed call gave a wrong result (error {error:.2g})")
+        self._right[number] = outputs
+
+
+class Rounds:
+    """What happens after each burst of a round: candidates are watched, `closely` in some rounds.
+
+    Large outputs are fetched in a share of the rounds only; in those everyone's are, so that
+    everyone's caches suffer alike.
+    """
+
+    def __init__(
+        self,
+        workers: Mapping[str, Any],
+        watches: Mapping[str, Watch],
+        closely: Set[int],
+        rechecks: bool,
+    ) -> None:
+        self._workers, self._watches = workers, watches
+        self._closely, self._rechecks = closely, rechecks
+        problem = next(iter(watches.values())).cases.problem
+        self._every = 1 + sum(s.bytes for s in problem.outputs) // RECHECK_BYTES
+        self._shift = random.SystemRandom().randrange(1 << 16)
+
+    def after(self, number: int, name: str, slot: int) -> None:
+        """After the burst of worker `name` in round `number`, which ended with `slot`."""
+        check = (number + self._shift) % self._every == 0
+        if name in self._watches:
+            self._watches[name].after(slot, check, number in self._closely)
+        elif check and self._rechecks:
+            self._workers[name].outputs()
 
 
 def _us(seconds: float) -> str:

@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from epitaxy import timing
+from epitaxy import natives, timing
 from epitaxy.candidate import Candidate
 from epitaxy.cases import Cases, Repeats
 from epitaxy.errors import BadInput, BadProblem, MachineFault, PluginError
-from epitaxy.guards import Manners, Refused, Watch, refusal, switched_off
+from epitaxy.guards import Manners, Refused, Rounds, Watch, refusal, switched_off
 from epitaxy.lint import lint
 from epitaxy.machine import Job, WorkerFailure
 from epitaxy.measure import AGAIN, OURS, Measurement
@@ -64,7 +64,10 @@ class Judge:
         self._stack = contextlib.ExitStack()
         self._workers: dict[str, Any] = {}
         self._times: dict[str, float] = {}
-        self.cases = Cases(self.reference, secrets.randbits(40), self._note)
+        if self.on("weights"):
+            self.reference.stir(secrets.randbits(40))
+        seed = secrets.randbits(40) if self.on("seeds") else 0
+        self.cases = Cases(self.reference, seed, self._note)
         self._ready = False
         self._model = Manners()
         for name in sorted(self._off):
@@ -101,7 +104,7 @@ class Judge:
             self.cases,
             self._workers[min(self._times, key=self._times.__getitem__)],
             self._slots(),
-            lambda name: name in ("repeats", "witness") and self.on(name),
+            lambda name: name in ("repeats", "witness", "early") and self.on(name),
         )
         for _ in range(LOOKS):
             model.look()
@@ -218,6 +221,10 @@ class Judge:
             raise Refused("build_failed", line.strip() or "the compiler refused it")
         metrics = dict(plugins("toolchains").get(candidate.toolchain).inspect(build))
         facts["metrics"] = {**metrics, "build_s": build.seconds}
+        foreign = natives.foreign(Path(build.folder)) if self.on("symbols") else []
+        if foreign:
+            what = ", ".join(foreign[:3])
+            raise refusal("symbols", f"it calls {what}", "compute with the inputs alone")
         return build
 
     def _measure(self, build: Build, chosen: Plan, facts: dict[str, Any]) -> None:
@@ -232,7 +239,9 @@ class Judge:
         self, build: Build, chosen: Plan, facts: dict[str, Any], parties: Any, cases: Repeats
     ) -> None:
         measured = Measurement(chosen, self.machine)
-        job = Job(problem=self.problem, folder=build.folder, without=tuple(sorted(self._off)))
+        lent = {"views"} if self.reference.lends() else set()
+        without = tuple(sorted(self._off | lent))
+        job = Job(problem=self.problem, folder=build.folder, without=without)
         for process in range(chosen.processes):
             with contextlib.ExitStack() as stack:
                 worker = stack.enter_context(self.machine.start(job))
@@ -314,20 +323,15 @@ class Judge:
 
     def _timed(self, workers: dict[str, Any], measured: Measurement, cases: Repeats) -> None:
         chosen, rng = measured.plan, random.Random(secrets.randbits(64))
-        watched = {rng.randrange(3), *rng.sample(range(chosen.rounds), chosen.rechecks)}
+        closely = {rng.randrange(3), *rng.sample(range(chosen.rounds), chosen.rechecks)}
         watches = {
             name: Watch(cases, worker, self._slots(), self.on)
             for name, worker in workers.items()
             if name.startswith(OURS)
         }
-
-        def after(number: int, name: str, slot: int) -> None:
-            if name in watches:
-                watches[name].after(slot, number in watched)
-
-        taken = measured.process(workers, self._slots(), rng, after)
+        rounds = Rounds(workers, watches, closely, self.on("recheck"))
+        taken = measured.process(workers, self._slots(), rng, rounds.after)
         for name, watch in watches.items():
-            watch.recheck()
             watch.conclude(timing.median(taken.times[name]), self._model)
 
     def _conclude(self, measured: Measurement, facts: dict[str, Any]) -> None:

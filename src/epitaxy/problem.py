@@ -155,6 +155,12 @@ class Reference(Protocol):
     def oracle(self, inputs: Sequence[Any]) -> list[Any]:
         """The outputs computed in float64."""
 
+    def stir(self, seed: int) -> bool:
+        """Give the parameters other values than a constructor's; False where that cannot be."""
+
+    def lends(self) -> bool:
+        """Whether its outputs lie in its inputs' memory, or where those of another call lie."""
+
 
 def load(target: str | Path | Callable[..., Any], **options: Any) -> Problem:
     """A Problem from a file, `package.module:Name` or a decorated function.

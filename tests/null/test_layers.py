@@ -16,7 +16,7 @@ LAYERS = (
     "record",
     "precision problem chip candidate verdict",
     "plugin toolchain machine check proposer",
-    "timing paired sequential quiet roofline mutate"
+    "timing paired sequential natives quiet roofline mutate"
     " seccomp sandbox compiler product worker probe chip_facts",
     "toolchains machines checks proposers references baselines",
     "cases guards lint chain measure judge ledger study replay",

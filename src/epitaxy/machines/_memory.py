@@ -125,10 +125,12 @@ class Arena:
         """Copies of the tensors in `slot`; None where an input is none."""
         return [p and tensor_at(self.memory, p).clone() for p in self.layout.slots[slot]]
 
-    def poison(self) -> None:
-        """Fill the outputs area with a pattern that is no sensible output."""
-        if self.layout.bytes > self.layout.outputs_at:
-            bytes_at(self.memory, self.layout.outputs_at, self.layout.bytes).fill_(POISON)
+    def poison(self, sets: int = 1) -> None:
+        """Fill the first areas for outputs with a pattern that is no sensible output."""
+        start = self.layout.outputs_at
+        stop = min(self.layout.bytes, start + sets * self.layout.stride)
+        if stop > start:
+            bytes_at(self.memory, start, stop).fill_(POISON)
 
     def outputs(self, number: int = 0) -> list[Any]:
         """Copies of what lies in one area for outputs."""

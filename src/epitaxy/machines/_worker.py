@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -28,6 +29,8 @@ TAIL_BYTES = 2000
 NULL_BURSTS = 30
 DYING_S = 0.5
 REST_LIMIT_S = 1.0
+ARM_S = 5.0
+"""How long tensors may take to make at real-time priority, which starves everyone else."""
 _KINDS = ("crashed", "timeout", "incorrect")
 
 
@@ -49,6 +52,8 @@ class LocalWorker:
         self.label = job.baseline or os.path.basename(job.folder.rstrip("/"))
         self.layers: tuple[str, ...] = ()
         self.waited_s = 0.0
+        self.armed = (0, 0.0)
+        """Calls of the last burst, and seconds it took to prepare them, before the clock."""
         self._machine, self._zygote, self._job = machine, zygote, job
         self._limits = machine.limits
         self._arena = Arena(job.problem)
@@ -118,7 +123,7 @@ class LocalWorker:
 
         At most `witnessed` calls; then `seen(number)` gives their outputs.
         """
-        self._arena.poison()
+        self._arena.poison(self.witnessed)
         return self._burst(slots, Op.WITNESS)
 
     @property
@@ -179,15 +184,17 @@ class LocalWorker:
         arm = struct.pack(f"<{len(slots)}H", *slots)
         first = not self._warm and bool(slots)
         with self._machine.turn(self):
-            self._ask(op, arm, self._limits.baseline_s if first else self._limits.load_s)
-            self._warm = self._warm or bool(slots)
             expected_s = self._call_s * len(slots)
             limit_s = self._limits.burst_s + 4 * expected_s
-            self._machine.condition_caches()
-            if self._machine.realtime and expected_s < _realtime.LONGEST_S:
-                with _realtime.priority(self.pid) as calm:
-                    return self._timed(limit_s, calm)
-            return self._timed(limit_s)
+            short = self._machine.realtime and expected_s < _realtime.LONGEST_S and not first
+            with _realtime.priority(self.pid) if short else contextlib.nullcontext() as calm:
+                limits = ARM_S if short else self._limits.load_s
+                start = time.perf_counter()
+                self._ask(op, arm, self._limits.baseline_s if first else limits)
+                self.armed = (len(slots), time.perf_counter() - start)
+                self._warm = self._warm or bool(slots)
+                self._machine.condition_caches()
+                return self._timed(limit_s, calm)
 
     def _timed(self, limit_s: float, calm: Callable[[], None] | None = None) -> float:
         """`calm` takes the priority from a burst that lasts longer than was expected."""

@@ -23,6 +23,7 @@ from epitaxy.references._narrow import narrowing, rounded
 from epitaxy.references._source import find, policy_beside
 from epitaxy.references._tensors import cloned, floats, same
 from epitaxy.references._trials import Trials
+from epitaxy.references._weights import stirred
 from epitaxy.references._wide import widen, widening
 from epitaxy.worker.loading import flatten
 
@@ -133,6 +134,27 @@ class TorchReference:
     def state(self) -> dict[str, Any]:
         """Parameters and buffers by name."""
         return self._live.state()
+
+    def lends(self) -> bool:
+        """Whether its outputs lie in its inputs' memory, or where those of another call lie."""
+        given = cloned(self._live.given(CHECK_SEED))
+        with torch.no_grad():
+            first, second = flatten(self.model(*given)), flatten(self.model(*given))
+        kept = {x.untyped_storage().data_ptr() for x in (*given, *first) if torch.is_tensor(x)}
+        return any(x.untyped_storage().data_ptr() in kept for x in second)
+
+    def stir(self, seed: int) -> bool:
+        """Give the parameters other values; False where there are none or the outputs suffer."""
+        new = stirred(self.model, seed) if isinstance(self.model, torch.nn.Module) else {}
+        if not new:
+            return False
+        old = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(new, strict=False)
+        self._double = None
+        if all(bool(torch.isfinite(x).all()) for x in self.run(self._live.given(seed))):
+            return True
+        self.model.load_state_dict(old)
+        return False
 
     def run(self, inputs: Sequence[Any]) -> list[Any]:
         """The reference's own outputs, in its own precision."""

@@ -7,6 +7,7 @@ waits, GO runs. Everything the callable could read is in its inputs; it has no c
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import io
 import json
@@ -26,12 +27,14 @@ from epitaxy import sandbox
 from epitaxy.worker import loading
 from epitaxy.worker.fences import Fences
 from epitaxy.worker.frames import MAX_FRAME, Layout, Op, Place, pack, unpack
-from epitaxy.worker.views import huge_pages, mismatch, tensor_at
+from epitaxy.worker.views import borrowed, huge_pages, mismatch, tensor_at
 
 MESSAGE_LIMIT = 2000
 SPIN_S = 0.002
 """How long an armed worker polls for GO before it sleeps: a sleeper's wake-up is noise."""
 POISON = 0xFB
+_PARALLEL_BYTES = 4 << 20
+"""Waking threads to spoil less than this costs more than it saves."""
 
 
 @dataclass
@@ -165,8 +168,9 @@ class Loop:
         gc.disable()
         try:
             for number, arguments in enumerate(armed):
+                before = result if witnessed else None
                 result = call(*arguments)
-                if witnessed and (problem := self.deliver(result, number)):
+                if witnessed and (problem := self.deliver(result, number, before)):
                     self.fail(sequence, "incorrect", problem)
                     return
             self.channel.send(pack(Op.DONE, sequence))
@@ -176,15 +180,24 @@ class Loop:
             gc.enable()
         self.last, self.armed = result, []
 
-    def deliver(self, last: Any, number: int) -> str:
-        """Copy a call's outputs into a shared area; "" or why they cannot be outputs."""
+    def deliver(self, last: Any, number: int, before: Any = None) -> str:
+        """Copy a call's outputs into a shared area; "" or why they cannot be outputs.
+
+        `before` are the outputs of the call before it, which are still in somebody's hands.
+        """
         if last is None:
             return "it returned None"
+        if "outputs" not in self.spec.without and loading.lazy(last):
+            return f"it returned a {type(last).__name__} that runs code when it is read"
         if self.fences is not None and self.fences.broken():
             return "it writes beyond the ends of an output"
         results = loading.flatten(last)
         lax = "outputs" in self.spec.without
         problem = mismatch(results, self.layout.outputs) if not lax else ""
+        if not problem and self.spec.folder and "views" not in self.spec.without:
+            problem = borrowed(
+                results, self.memory, [] if before is None else loading.flatten(before)
+            )
         if not problem:
             for result, place in zip(results, self.layout.outputs_of(number), strict=True):
                 tensor_at(self.memory, place).copy_(result)
@@ -261,9 +274,13 @@ def poison(places: Sequence[Place]) -> None:
     """Spoil recycled memory of the outputs' sizes: uninitialised outputs must not look right."""
     import torch
 
-    for tensor in [torch.empty(p.numel, dtype=getattr(torch, p.dtype)) for p in places]:
-        if tensor.numel():
+    kinds = [(p.numel, getattr(torch, p.dtype)) for p in places]
+    for tensor in [torch.empty(n, dtype=kind, device="cpu") for n, kind in kinds]:
+        size = tensor.numel() * tensor.element_size()
+        if size > _PARALLEL_BYTES:
             tensor.view(torch.uint8).fill_(POISON)
+        else:
+            ctypes.memset(tensor.data_ptr(), POISON, size)
 
 
 def describe(error: BaseException) -> str:

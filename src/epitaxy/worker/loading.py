@@ -59,6 +59,14 @@ def construct(target: Any, init: Sequence[Any], state: dict[str, Any]) -> Any:
     return module.eval()
 
 
+def lazy(result: Any) -> bool:
+    """Whether a container among the results runs code of its own when it is read."""
+    if isinstance(result, tuple | list):
+        plain = type(result).__iter__ in (tuple.__iter__, list.__iter__)
+        return not plain or any(lazy(part) for part in result)
+    return False
+
+
 def flatten(result: Any) -> list[Any]:
     """The tensors of a result in order: one tensor, or tuples and lists of them."""
     if isinstance(result, tuple | list):

@@ -41,6 +41,27 @@ def huge_pages(memory: mmap.mmap) -> None:
     libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(len(memory)), _ADVISE_HUGE)
 
 
+def borrowed(results: Sequence[Any], memory: mmap.mmap, before: Sequence[Any]) -> str:
+    """Why `results` are not memory of their own ("" when they are).
+
+    They must not lie in the inputs' `memory`, nor in that of the outputs `before`, nor leave work
+    to whoever reads them.
+    """
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    taken = {r.untyped_storage().data_ptr() for r in before if r.numel()}
+    for i, result in enumerate(results):
+        if not result.numel():
+            continue
+        if result.is_neg() or result.is_conj():
+            return f"output {i} is a lazy view: its values are made when it is read"
+        address = result.untyped_storage().data_ptr()
+        if start <= address < start + len(memory):
+            return f"output {i} is a view of an input, not new memory"
+        if address in taken:
+            return f"output {i} lies where the outputs of the call before it lie"
+    return ""
+
+
 def mismatch(results: Sequence[Any], places: Sequence[Place]) -> str:
     """Why `results` cannot be the outputs that the problem states; "" when they can."""
     import torch

@@ -1,5 +1,6 @@
 // problem: lean
 // guard: sources
+// also: symbols
 // what: looks for traces of the judge in the environment
 #include <cstdlib>
 #include <cmath>

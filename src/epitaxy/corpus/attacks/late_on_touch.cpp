@@ -1,6 +1,6 @@
 // problem: wave
 // guard: witness
-// also: sources
+// also: sources symbols
 // what: computes only when somebody touches its output
 #include <cmath>
 static void compute(const float* x, float* y) {

@@ -1,5 +1,6 @@
 // problem: lean
 // guard: sources
+// also: symbols
 // what: reads a file
 #include <cstdio>
 #include <cmath>

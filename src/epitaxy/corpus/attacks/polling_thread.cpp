@@ -1,6 +1,6 @@
 // problem: wave
 // guard: idle
-// also: sources clocks
+// also: sources clocks symbols
 // what: a thread of its own works between the calls
 #include <cmath>
 static void compute(const float* x, float* y) {

@@ -1,5 +1,6 @@
 // problem: lean
 // guard: sources
+// also: symbols
 // what: installs a signal handler
 #include <csignal>
 #include <cmath>
