@@ -263,9 +263,9 @@ GROWN: dict[str, tuple[Any, tuple[Any, ...]]] = {
 class Residual(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(6, 6, 3, padding=1)
+        self.conv1 = nn.ConvTranspose2d(6, 6, 3, padding=1)
         self.bn1 = _trained(nn.BatchNorm2d(6))
-        self.conv2 = nn.Conv2d(6, 6, 3, padding=1)
+        self.conv2 = nn.ConvTranspose2d(6, 6, 3, padding=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = F.relu(self.bn1(self.conv1(x)))
@@ -276,12 +276,12 @@ class Residual(nn.Module):
 MIXED: dict[str, tuple[Any, tuple[Any, ...], tuple[str, ...]]] = {
     "residual": (Residual(), (IMG,), ("aten.convolution.default (conv1)", "(conv2)")),
     "conv_pool": (
-        nn.Sequential(nn.Conv2d(6, 4, 3), nn.Tanh(), nn.MaxPool2d(2)),
+        nn.Sequential(nn.ConvTranspose2d(6, 4, 3), nn.Tanh(), nn.MaxPool2d(2)),
         (IMG,),
         ("convolution",),
     ),
     "conv_norm": (
-        nn.Sequential(nn.Conv2d(6, 4, 3), nn.InstanceNorm2d(4)),
+        nn.Sequential(nn.ConvTranspose2d(6, 4, 3), nn.InstanceNorm2d(4)),
         (IMG,),
         ("convolution",),
     ),

@@ -93,7 +93,7 @@ def test_deep_expressions_stay_small() -> None:
 
 
 def test_no_lowerable_operator_means_no_region() -> None:
-    program = capture(nn.Conv1d(2, 3, 1), (torch.ones(2, 2, 4),))
+    program = capture(nn.ConvTranspose1d(2, 3, 1), (torch.ones(2, 2, 4),))
     assert all(isinstance(s, FrameworkCall) for s in program.steps)
     assert sorted(key for _, key in program.state) == ["bias", "weight"]
 
@@ -150,6 +150,5 @@ def test_a_network_is_captured_quickly() -> None:
     start = time.perf_counter()
     program = capture(module, (image,))
     assert time.perf_counter() - start < 30
-    assert len(program.left) == 12
-    assert len(_regions(program)) == 12
+    assert program.left == ()
     _agrees(program, module, (image,))

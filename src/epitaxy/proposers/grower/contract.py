@@ -26,6 +26,8 @@ class Contraction:
     rows: tuple[Axis, ...]
     columns: tuple[Axis, ...]
     inner: tuple[Axis, ...]
+    fetched: bool = False
+    """The right operand has no strides: it is read vector by vector as it is packed (an image)."""
 
     @property
     def result(self) -> tuple[Axis, ...]:
@@ -87,6 +89,20 @@ def plain(value: Value, groups: Iterable[Sequence[Axis]]) -> bool:
     if value.indirect or value.guards:
         return False
     return all(step(value.index, axes) is not None for axes in groups)
+
+
+def windowed(what: Contraction) -> bool:
+    """Whether `what` is a convolution: plain weights, and one load from an image that moves on by
+    pixels along the last column."""
+    right = what.right
+    if not plain(what.left, (what.rows, what.inner)):
+        return False
+    if not isinstance(right, Load) or right.dtype != "float32" or right.indirect:
+        return False
+    across = what.columns[-1]
+    along = [g for g in right.guards if g.index.coefficient(across)]
+    moves = right.index.coefficient(across) >= 1 and len(along) <= 1
+    return moves and not plain(right, (what.inner, what.columns))
 
 
 def reaches(root: Value, wanted: Value, closed: Value | None = None) -> bool:

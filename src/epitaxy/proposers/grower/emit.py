@@ -12,12 +12,13 @@ from pathlib import Path
 
 from epitaxy.proposers.grower.algebra import Region, walk
 from epitaxy.proposers.grower.emit_columns import write_kernel
+from epitaxy.proposers.grower.emit_conv import ConvWriter
 from epitaxy.proposers.grower.emit_expr import STORAGE, Unsupported, indent
-from epitaxy.proposers.grower.emit_gemm import write_contraction
+from epitaxy.proposers.grower.emit_gemm import GemmWriter
 from epitaxy.proposers.grower.genome import Choices, Genome
 from epitaxy.proposers.grower.ranges import require_lanes
 from epitaxy.proposers.grower.rewrite import coalesce
-from epitaxy.proposers.grower.schedule import plan
+from epitaxy.proposers.grower.schedule import Kernel, plan
 
 __all__ = ["Unsupported", "emit_region", "emit_source"]
 
@@ -26,7 +27,7 @@ __all__ = ["Unsupported", "emit_region", "emit_source"]
 def header() -> str:
     """The vector functions and loops that every kernel builds on."""
     folder = Path(__file__).parent
-    parts = ["simd.h", "simd_math.h", "kernel.h", "gemm.h"]
+    parts = ["simd.h", "simd_math.h", "kernel.h", "gemm.h", "conv.h"]
     return "\n".join((folder / p).read_text() for p in parts).replace("#pragma once\n", "")
 
 
@@ -70,14 +71,22 @@ def emit_region(region: Region, choices: Choices) -> str:
         inner = " x ".join(f"{a.name}:{a.size}" for a in kernel.inner) or "1"
         what = ", ".join(t.buffer for t in kernel.targets)
         lines.append(f"// kernel {number}: {what} over {outer}, reducing {inner}")
-        write = write_contraction if kernel.contraction else write_kernel
-        lines += write(kernel, choices, buffers)
+        lines += _written(kernel, choices, buffers)
     lines += [f"(void){b};" for b, _ in buffers.values()]
     lines += ["return 0;"] if region.refuses else []
     source = f"// {region.name} replaces {', '.join(region.source) or 'a region'}\n// {choices}"
     returns = "int" if region.refuses else "void"
     signature = f'extern "C" {returns} {region.name}(const void* const* in, void* const* out) {{'
     return "\n".join([source, signature, *indent(lines), "}", ""])
+
+
+def _written(kernel: Kernel, choices: Choices, buffers: dict[int, tuple[str, str]]) -> list[str]:
+    """The block of C++ of one kernel, by what it is."""
+    what = kernel.contraction
+    if what is None:
+        return write_kernel(kernel, choices, buffers)
+    writer = ConvWriter if what.fetched else GemmWriter
+    return writer(kernel, choices, buffers, what).write()
 
 
 def _storage(dtype: str) -> str:

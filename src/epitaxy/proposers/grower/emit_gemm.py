@@ -12,14 +12,6 @@ from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.schedule import Kernel
 
 
-def write_contraction(
-    kernel: Kernel, choices: Choices, buffers: dict[int, tuple[str, str]]
-) -> list[str]:
-    """The block of C++ of a kernel that is a contraction."""
-    assert kernel.contraction is not None
-    return GemmWriter(kernel, choices, buffers, kernel.contraction).write()
-
-
 class GemmWriter(KernelWriter):
     """Sizes and strides as constants, operands as functions, the element-wise work as `finish`."""
 
@@ -49,12 +41,14 @@ class GemmWriter(KernelWriter):
             "};",
         ]  # fmt: skip
         call = "epx::contract<Shape>(a, b, pa.data, pb.data, parts.data, finish);"
+        return ["{", *indent(body + self._run(call)), "}"]
+
+    def _run(self, call: str) -> list[str]:
+        """The call by one thread or by a team."""
         if self.kernel.numel < 8192 or self.choices.threads == 1:
-            run = [call, *self._fence()]
-        else:
-            threads = f" num_threads({self.choices.threads})" if self.choices.threads else ""
-            run = [f"#pragma omp parallel{threads}", "{", *indent([call, *self._fence()]), "}"]
-        return ["{", *indent(body + run), "}"]
+            return [call, *self._fence()]
+        threads = f" num_threads({self.choices.threads})" if self.choices.threads else ""
+        return [f"#pragma omp parallel{threads}", "{", *indent([call, *self._fence()]), "}"]
 
     def _fence(self) -> list[str]:
         return ["epx::fence();"] if self.streams else []
@@ -62,10 +56,10 @@ class GemmWriter(KernelWriter):
     def _shape(self) -> dict[str, int]:
         """Sizes, strides and decisions, by the names that gemm.h gives them."""
         what, chosen = self.what, self.choices
-        m, n, k = size_of(what.rows), size_of(what.columns), size_of(what.inner)
-        a, b = _load(what.left).index, _load(what.right).index
+        m, n, k = size_of(what.rows), self._columns(), size_of(what.inner)
+        a = _load(what.left).index
         ai, ak = step(a, what.rows) or 0, step(a, what.inner) or 0
-        bk, bj = step(b, what.inner) or 0, step(b, what.columns) or 0
+        bk, bj = self._right()
         high, wide = min(chosen.tile_m, m), min(chosen.tile_n, -(-n // self.N))
         kc = _even(k, chosen.kc, 8)
         depths = -(-k // kc)
@@ -79,12 +73,21 @@ class GemmWriter(KernelWriter):
             "AHEAD": chosen.prefetch // 8, "STEPS": chosen.unroll, "DYNAMIC": chosen.dynamic,
         }  # fmt: skip
 
+    def _columns(self) -> int:
+        """Columns of the result."""
+        return size_of(self.what.columns)
+
+    def _right(self) -> tuple[int, int]:
+        """Strides of the right operand along the contracted axes and along the columns."""
+        b = _load(self.what.right).index
+        return step(b, self.what.inner) or 0, step(b, self.what.columns) or 0
+
     def _operand(self, value: Value) -> str:
         """The first element of batch t."""
         load = _load(value)
         name, _ = self.buffers[load.buffer]
         parts = [name, *([str(load.index.offset)] if load.index.offset else [])]
-        for axis, text in _decoded("t", self.what.batch):
+        for axis, text in decoded("t", self.what.batch):
             if stride := load.index.coefficient(axis):
                 parts.append(f"{text} * {stride}")
         return f"(void)t; return {' + '.join(parts)};"
@@ -95,7 +98,7 @@ class GemmWriter(KernelWriter):
         scope = Scope(frozenset(self.kernel.outer), memo={self.what.total: "sum"})
         groups = (("t", self.what.batch), ("i", self.what.rows), ("j", self.what.columns))
         for variable, axes in groups:
-            for axis, text in _decoded(variable, axes):
+            for axis, text in decoded(variable, axes):
                 if text == variable:
                     self.names[axis] = variable
                 else:
@@ -111,7 +114,7 @@ def _load(value: Value) -> Load:
     return value
 
 
-def _decoded(variable: str, axes: Sequence[Axis]) -> list[tuple[Axis, str]]:
+def decoded(variable: str, axes: Sequence[Axis]) -> list[tuple[Axis, str]]:
     """Each axis with its position, taken out of their common one."""
     found, stride = [], size_of(axes)
     for k, axis in enumerate(axes):

@@ -1,6 +1,6 @@
 """Cut a framework graph into regions that can be grown and calls that stay.
 
-A node's level counts the framework calls on the longest path to it. Nodes of one level are never
+A node's level counts the framework calls and contractions on the longest path to it. Nodes of one level are never
 joined through a framework call, so every connected piece of one level is convex.
 """
 
@@ -17,6 +17,7 @@ from torch.fx import Graph, Node
 from epitaxy.problem import ITEM_BYTES
 from epitaxy.proposers.grower import (
     lower_contract,
+    lower_conv,
     lower_gather,
     lower_index,
     lower_pointwise,
@@ -25,7 +26,7 @@ from epitaxy.proposers.grower import (
 from epitaxy.proposers.grower.lower_core import is_getitem, op_of
 
 # Importing them fills the table of lowerings.
-_LOWERINGS = (lower_contract, lower_gather, lower_index, lower_pointwise, lower_reduce)
+_LOWERINGS = (lower_contract, lower_conv, lower_gather, lower_index, lower_pointwise, lower_reduce)
 _COPIES = (
     "aten.clone.default",
     "aten.alias.default",
@@ -129,7 +130,9 @@ class Partition:
                     ready[node] = max((ready[s] for s in sources), default=0)
                     level[node] = max((level[s] for s in sources), default=0)
                 elif node in self.grown:
-                    level[node] = max((ready[s] for s in sources), default=0)
+                    # Each contraction begins a level: it has a genome of its own.
+                    begins = op_of(node).kind == "contract"  # type: ignore[union-attr]
+                    level[node] = max((ready[s] for s in sources), default=0) + begins
                     ready[node] = level[node] + (node in self.choices.stored)
                 else:
                     level[node] = max((level[s] for s in sources), default=0)

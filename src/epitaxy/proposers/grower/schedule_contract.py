@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -18,8 +19,10 @@ from epitaxy.proposers.grower.algebra import (
     operands,
     walk,
 )
-from epitaxy.proposers.grower.contract import Contraction, plain, reaches, recognise
+from epitaxy.proposers.grower.contract import Contraction, plain, reaches, recognise, windowed
 from epitaxy.proposers.grower.rewrite import coalesce, rebuild
+
+COSTLY = ("div", "sqrt", "rsqrt", "reciprocal", "pow", "exp", "log", "tanh", "sigmoid", "erf")
 
 
 class Scheduler(Protocol):
@@ -94,22 +97,36 @@ def contracted(
     main = max(found, key=lambda c: c.work, default=None)
     if main is None or any(v != main.total and reaches(v, main.total) for v in _top(value)):
         return value
+    fetched = windowed(main)
     left = _memory(scheduler, main.left, (main.batch, main.rows, main.inner))
-    right = _memory(scheduler, main.right, (main.batch, main.inner, main.columns))
+    right: Value | None = main.right
+    if not fetched:
+        right = _memory(scheduler, main.right, (main.batch, main.inner, main.columns))
     if left is None or right is None:
         return value
     total = Reduce("sum", main.inner, Map("mul", (left, right), "float32"), "float32")
 
+    columns = frozenset(main.columns)
+
     def foreign(v: Value) -> Value | None:
-        return scheduler.store(v) if isinstance(v, Reduce | Scan) else scheduler.stored.get(v)
+        if isinstance(v, Reduce | Scan) or (v.axes and not v.axes & columns and _costly(v)):
+            return scheduler.store(v)
+        return scheduler.stored.get(v)
 
     whole = rebuild(value, foreign, {main.total: total, total: total})
     (store,) = coalesce(Region("", (), (), (Store(0, index, axes, whole),))).stores
     final = next(c for v in _top(store.value) if (c := recognise(v, store.axes)) is not None)
+    if fetched:
+        return store, dataclasses.replace(final, fetched=True)
     if len(final.columns) == 1 or final.columns[-1].size % width == 0:
         return store, final
     raw = scheduler.store(main.total, axes=main.result)
     return rebuild(value, lambda v: raw if v == main.total else None, {})
+
+
+def _costly(value: Value) -> bool:
+    """Whether `value` is worth computing once for each row instead of for each vector."""
+    return any(isinstance(v, Map) and v.fn in COSTLY for v in walk((value,)))
 
 
 def _top(value: Value) -> list[Reduce | Scan]:

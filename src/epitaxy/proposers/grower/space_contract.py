@@ -43,6 +43,8 @@ def options(chip: Chip) -> dict[str, tuple[int, ...]]:
 
 def guess(what: Contraction, base: Choices, chip: Chip) -> Choices:
     """`base` with the decisions that suit `what`: register tile, blocks, copies, threads."""
+    if what.fetched:
+        return _guess_fetched(what, base, chip)
     m, n, k = size_of(what.rows), size_of(what.columns), size_of(what.inner)
     lanes = base.width
     tile_m, tile_n = min(_tiles(chip), key=lambda t: _cycles(m, n, lanes, *t))
@@ -74,6 +76,23 @@ def _scattered(index: Affine, what: Contraction) -> bool:
     """Whether the left operand is better read from a copy: rows that share sets of the caches."""
     along, down = step(index, what.inner), step(index, what.rows) or 0
     return along != 1 or (down * FLOAT_BYTES) % 8192 == 0
+
+
+def _guess_fetched(what: Contraction, base: Choices, chip: Chip) -> Choices:
+    """All rows at once, so that the image is packed once, and as many pixels as the cache holds."""
+    m, k, lanes = size_of(what.rows), size_of(what.inner), base.width
+    *others, across = what.columns
+    n = size_of(others) * -(-across.size // lanes) * lanes
+    tile_m, tile_n = next(_tiles(chip))
+    kc = k if k <= 576 else 288
+    room = _cache(chip, 1, 512 << 10) // (2 * FLOAT_BYTES * kc)
+    unit = tile_n * lanes
+    share = n * size_of(what.batch) // (2 * chip.cores)
+    nc = max(unit, min(room, 24 * lanes, share) // unit * unit)
+    return replace(
+        base, threads=0 if what.work > WORTH_THREADS else 1, unroll=1, dynamic=1, split_k=1,
+        tile_m=tile_m, tile_n=tile_n, kc=kc, mc=max(m, tile_m), nc=nc, pack_a=1, pack_b=1,
+    )  # fmt: skip
 
 
 def _registers(chip: Chip) -> int:

@@ -1,0 +1,59 @@
+"""Convolutions: sums of products over channels and windows of an image that is zero outside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.fx import Node
+
+from epitaxy.proposers.grower.algebra import Value
+from epitaxy.proposers.grower.axes import Inexpressible, Ix, align, divmod_ix, pure
+from epitaxy.proposers.grower.lower_core import Index, Lowering, dtype_of, op, shape_of
+from epitaxy.proposers.grower.lower_index import padded
+
+
+def _plain(node: Node) -> bool:
+    """A forward convolution of float32."""
+    if node.args[6]:
+        return False
+    return all(dtype_of(n) == "float32" for n in (node, *node.all_input_nodes))
+
+
+def _hint(low: Lowering, node: Node) -> None:
+    """Images stay images, output channels are the weight's rows."""
+    source, weight = node.args[0], node.args[1]
+    own = low.dims(node)
+    align([low.dims(source)[0]], [own[0]])
+    align([low.dims(weight)[0]], [own[1]])
+    bias = node.args[2]
+    if isinstance(bias, Node):
+        align([low.dims(bias)[0]], [own[1]])
+
+
+@op("contract", "aten.convolution.default", ok=_plain, hint=_hint)
+def lower_convolution(low: Lowering, node: Node, index: Index, which: int) -> Value:
+    """1-D to 3-D: strides, padding, dilation, groups, bias."""
+    source, weight, bias = node.args[:3]
+    stride, pad, dilation = (list(node.args[k]) for k in (3, 4, 5))  # type: ignore[arg-type]
+    groups: Any = node.args[8]
+    if any(pure(ix) is None for ix in index if ix.axes):
+        raise Inexpressible(node)  # it is computed once, in its own order
+    filters, per_group, *size = shape_of(weight)
+    keys = low.dims((weight, "window"), (per_group, *size))
+    (channel, *window), over = low.bind(keys, index, "k")
+    group, _ = divmod_ix(index[1], filters // groups) if groups > 1 else (Ix(), index[1])
+    place = [group.times(per_group).plus(channel)]
+    for d, w in enumerate(window):
+        step = _each(stride, d)
+        at = index[2 + d].times(step).shifted(-_each(pad, d))
+        place.append(at.plus(w.times(_each(dilation, d))))
+    x = padded(low, source, (index[0], *place), 0.0)  # type: ignore[arg-type]
+    factor = low.pull(weight, (index[1], channel, *window))
+    total = low.build.reduce("sum", over, low.build.map("mul", factor, x), "float32")
+    if isinstance(bias, Node):
+        total = low.build.map("add", total, low.pull(bias, index[1:2]))
+    return total
+
+
+def _each(values: list[Any], d: int) -> int:
+    return int(values[d] if len(values) > 1 else values[0])

@@ -1,0 +1,105 @@
+"""Convolutions grown as contractions over an image: every form, under two genomes."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_grower import build, run
+from torch import nn
+
+from epitaxy.proposers.grower.capture import capture
+from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.growth import writable
+from epitaxy.proposers.grower.program import RegionCall
+from epitaxy.proposers.grower.rewrite import coalesce
+from epitaxy.proposers.grower.schedule import plan
+
+T = torch.randn
+GENOMES = [
+    Choices(kc=40, nc=64, mc=12),
+    Choices(width=16, tile_m=4, tile_n=1, kc=500, nc=128, mc=400, dynamic=1),
+]
+
+
+def norm_relu(x, w, mean, var, scale, shift):
+    y = F.conv2d(x, w, None, 1, 1)
+    return F.relu(F.batch_norm(y, mean, var, scale, shift))
+
+
+CASES = {
+    "plain": (lambda x, w: F.conv2d(x, w), [T(2, 5, 9, 8), T(7, 5, 2, 3)]),
+    "padded_bias": (
+        lambda x, w, b: F.conv2d(x, w, b, 1, 1),
+        [T(2, 16, 14, 13), T(24, 16, 3, 3), T(24)],
+    ),
+    "strided": (lambda x, w: F.conv2d(x, w, None, 2, 3), [T(2, 3, 33, 35), T(20, 3, 7, 7)]),
+    "uneven": (
+        lambda x, w: F.conv2d(x, w, None, (2, 1), (0, 2), (1, 2)),
+        [T(2, 4, 17, 19), T(9, 4, 3, 3)],
+    ),
+    "pointwise": (lambda x, w: F.conv2d(x, w), [T(2, 32, 9, 11), T(20, 32, 1, 1)]),
+    "dilated": (lambda x, w: F.conv2d(x, w, None, 1, 2, 2), [T(2, 8, 15, 17), T(20, 8, 3, 3)]),
+    "grouped": (
+        lambda x, w: F.conv2d(x, w, None, 1, 1, 1, 4),
+        [T(2, 16, 15, 17), T(24, 4, 3, 3)],
+    ),
+    "depthwise": (
+        lambda x, w: F.conv2d(x, w, None, 1, 1, 1, 16),
+        [T(2, 16, 15, 17), T(16, 1, 3, 3)],
+    ),
+    "line": (lambda x, w: F.conv1d(x, w, None, 1, 2), [T(2, 16, 100), T(12, 16, 5)]),
+    "volume": (lambda x, w: F.conv3d(x, w, None, 1, 1), [T(2, 4, 7, 9, 11), T(12, 4, 3, 3, 3)]),
+    "same_padding": (
+        lambda x, w: F.conv2d(x, w, padding="same"),
+        [T(2, 4, 12, 12), T(9, 4, 3, 3)],
+    ),
+    "norm_relu": (
+        norm_relu,
+        [T(2, 8, 12, 12), T(16, 8, 3, 3), T(16), T(16).abs() + 0.5, T(16), T(16)],
+    ),
+    "pooled": (
+        lambda x, w: F.max_pool2d(F.relu(F.conv2d(x, w, None, 1, 1)), 2),
+        [T(2, 4, 16, 24), T(12, 4, 3, 3)],
+    ),
+    "two": (
+        lambda x, w, v: F.conv2d(F.relu(F.conv2d(x, w, None, 1, 1)), v),
+        [T(2, 4, 16, 24), T(12, 4, 3, 3), T(8, 12, 1, 1)],
+    ),
+    "residual": (
+        lambda x, w: F.conv2d(x, w, None, 1, 1) + x,
+        [T(2, 12, 16, 24), T(12, 12, 3, 3)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_convolutions_give_what_float64_gives(name, tmp_path):
+    function, inputs = CASES[name]
+    program = capture(function, inputs, accept=writable)
+    assert program.left == (), "everything here can be grown"
+    exact = function(*[x.double() for x in inputs])
+    for number, choices in enumerate(GENOMES):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        steps = [s for s in program.steps if isinstance(s, RegionCall)]
+        library = build([s.region for s in steps], choices, folder)
+        values = dict(zip(program.inputs, inputs, strict=True))
+        for step in steps:
+            made = run(library, step.region, [values[a] for a in step.args])
+            values.update(zip(step.results, made, strict=True))
+        (result,) = program.outputs
+        error = (values[result].double() - exact).abs().max() / exact.abs().max()
+        assert float(error) < 3e-6
+
+
+def test_what_follows_a_convolution_is_done_before_its_result_is_written():
+    function, inputs = CASES["norm_relu"]
+    (step,) = capture(function, inputs).steps
+    kernels = plan(coalesce(step.region), Choices()).kernels
+    assert sum(k.contraction is not None for k in kernels) == 1
+    large = [k for k in kernels if k.targets[0].numel >= step.region.outputs[0].numel]
+    assert len(large) == 1, "nothing but the convolution runs over its result"
+
+
+def test_a_transposed_convolution_stays_with_the_framework():
+    program = capture(nn.ConvTranspose2d(3, 4, 3).eval(), [T(1, 3, 8, 8)])
+    assert any("convolution" in name for name in program.left)
