@@ -1,7 +1,7 @@
 """Cut a framework graph into regions that can be grown and calls that stay.
 
-A node's level counts the framework calls and contractions on the longest path to it. Nodes of one level are never
-joined through a framework call, so every connected piece of one level is convex.
+A node's level counts the framework calls and contractions on the longest path to it. Nodes of one
+level are never joined through a framework call, so every connected piece of one level is convex.
 """
 
 from __future__ import annotations
