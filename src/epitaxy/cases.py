@@ -108,6 +108,9 @@ class Cases:
         """The case of that number."""
         if number not in self._made:
             made = self._make(number)
+            for message in self.reference.notes:
+                self._note("oracle", message)
+            self.reference.notes.clear()
             specs = (*self.reference.problem.inputs, *self.reference.problem.outputs)
             each = 3 * sum(s.bytes for s in specs if s)
             if number > 3 and each * len(self._made) > KEPT_BYTES:

@@ -40,7 +40,10 @@ def lint(problem: Problem, cases: Cases | None = None, deep: bool = True) -> tup
     heard: list[Finding] = []
 
     def note(check: str, message: str) -> None:
-        heard.append(Finding(check=check, severity="note", message=message))
+        if check == "oracle":
+            heard.append(_warning(check, message, "use operators that also run in float64"))
+        else:
+            heard.append(Finding(check=check, severity="note", message=message))
 
     own = cases or Cases(open_reference(problem), SEED, note)
     found = list(_Lint(own, PATIENCE_S if deep else QUIET_S).findings())

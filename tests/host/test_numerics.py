@@ -75,3 +75,87 @@ def test_a_lost_nan_is_seen_and_a_kept_one_is_not(tmp_path):
 
     assert all(e <= limit for e, limit in errors(found, honest))
     assert not all(e <= limit for e, limit in errors(found, loses))
+
+
+ONLY_FLOAT32 = SUM.replace("import torch", "import numpy as np\nimport torch").replace(
+    "x.sum()", "torch.from_numpy(only32(x.numpy())).exp().sum(1)"
+) + """
+def only32(x):
+    if x.dtype != np.float32:
+        raise TypeError("float32 only")
+    return x
+"""
+)
+
+
+def test_where_float64_cannot_run_that_is_said_and_honest_orders_are_still_accepted(tmp_path):
+    (tmp_path / "p.py").write_text(ONLY_FLOAT32)
+    said = []
+    found = Cases(open_reference(load(tmp_path / "p.py")), 4, lambda *n: said.append(n))
+    honest = list(errors(found, lambda x: x.exp().flip(1).sum(1)))
+    assert len(honest) >= 5
+    assert all(0 < limit < 1e-2 and e <= limit for e, limit in honest)
+    assert not all(
+        e <= limit for e, limit in errors(found, lambda x: x.half().float().exp().sum(1))
+    )
+    assert [check for check, message in said if "float64 oracle" in message] == ["oracle"]
+
+
+GATHER = """
+import torch
+class Model(torch.nn.Module):
+    def forward(self, x, i, order, starts):
+        return x[i] + x[order].cumsum(0)[starts]
+def get_inputs():
+    return [torch.randn(64, 8), torch.randint(3, 60, (40,)), torch.randperm(64),
+            torch.tensor([0] + sorted(torch.randint(0, 63, (38,)).tolist()) + [63])]
+def get_init_inputs():
+    return []
+"""
+
+
+def test_integers_are_skewed_within_the_range_that_the_file_shows(tmp_path):
+    (tmp_path / "p.py").write_text(GATHER)
+    live = open_reference(load(tmp_path / "p.py"))
+    given = live.inputs(2)[1]
+    seen = {}
+    for name in live.distributions():
+        _, i, order, starts = live.inputs(2, name)
+        assert int(given.min()) <= int(i.min()) <= int(i.max()) <= int(given.max())
+        assert sorted(order.tolist()) == list(range(64)), "a permutation stays one"
+        assert starts.tolist() == sorted(starts.tolist()), "offsets still rise"
+        assert (int(starts[0]), int(starts[-1])) == (0, 63)
+        seen[name] = i
+    assert len(set(seen["equal_indices"].tolist())) == 1
+    ends = {int(given.min()), int(given.max())}
+    assert set(seen["extreme_indices"].tolist()) <= ends
+    assert seen["sorted_indices"].tolist() == sorted(seen["sorted_indices"].tolist())
+    found = Cases(live, 4, lambda *_: None)
+    assert all(map(found.usable, range(found.count)))
+
+
+def test_rows_without_duplicates_keep_none(tmp_path):
+    (tmp_path / "p.py").write_text(
+        GATHER.replace("torch.randint(3, 60, (40,))", "torch.randperm(60)[:40] + 1")
+    )
+    live = open_reference(load(tmp_path / "p.py"))
+    for name in live.distributions():
+        assert len(set(live.inputs(2, name)[1].tolist())) == 40
+
+
+@pytest.mark.parametrize(
+    ("special", "kinds"), [("none", set()), ("nan", {"nan"}), ("all", {"nan", "inf", "-inf"})]
+)
+def test_special_values_follow_the_problems_policy(special, kinds, tmp_path):
+    (tmp_path / "p.py").write_text(ROWS.replace("(50, 300)", "(500, 30)"))
+    live = open_reference(load(tmp_path / "p.py", special=special))
+    assert ("special" in live.distributions()) == bool(kinds)
+    if kinds:
+        x = live.inputs(3, "special")[0]
+        assert {str(float(v)) for v in x[~x.isfinite()]} == kinds
+
+
+def test_magnitudes_are_mixed_within_every_row(tmp_path):
+    (tmp_path / "p.py").write_text(ROWS)
+    x = open_reference(load(tmp_path / "p.py")).inputs(3, "mixed")[0].abs().log10()
+    assert bool(((x.amax(1) - x.amin(1)) > 5).all())

@@ -14,13 +14,18 @@ DISTRIBUTIONS = (
     "tiny",
     "shifted",
     "skewed",
+    "mixed",
     "cancellation",
     "constant_rows",
     "edges",
     "special",
 )
+INDICES = ("equal_indices", "extreme_indices", "sorted_indices")
+"""Distributions of integers, within the range seen; floats are normal then."""
 SPECIAL = "special"
 """The distribution in which a few elements are NaN."""
+DECADES = 4.0
+"""Magnitudes of `mixed` range over as many powers of ten, up and down."""
 SHIFT = 100.0
 EDGE = 300.0
 PARTS = 16
@@ -29,21 +34,26 @@ KINDS = 8
 
 
 def transform(
-    given: Sequence[Any], distribution: str, seed: int, fixed: Sequence[bool]
+    given: Sequence[Any],
+    distribution: str,
+    seed: int,
+    fixed: Sequence[bool],
+    special: str = "nan",
 ) -> list[Any]:
     """`given` redrawn from `distribution`: shapes, dtypes and value domains stay.
 
     "given" itself is left as it is. Otherwise floats that are all >= 0 stay so, floats within
     [0, 1] stay within, rows that sum to 1 still do, triangles and symmetric matrices stay what
     they are, labels (few different values) are shuffled by rows. Integers are redrawn within the
-    range seen: permutations stay permutations, rising rows (offsets) rising, with their ends.
+    range seen: permutations stay permutations, rising rows (offsets) rising, with their ends,
+    rows without duplicates have none. `special` is the policy's: NaN, or infinities too.
     `fixed` says which inputs are the same under every seed: masks and labels that are, stay.
     """
     if distribution == "given":
         return list(given)
     generator = torch.Generator().manual_seed(seed)
     return [
-        _one(x, distribution, generator, same) if isinstance(x, torch.Tensor) else x
+        _one(x, distribution, generator, same, special) if isinstance(x, torch.Tensor) else x
         for x, same in zip(given, fixed, strict=True)
     ]
 
@@ -77,19 +87,21 @@ def _mixed(a: Any, b: Any, generator: torch.Generator) -> Any:
     return mixed
 
 
-def nudged(inputs: Sequence[Any], seed: int) -> list[Any]:
+def nudged(inputs: Sequence[Any], seed: int, wide: bool = True) -> list[Any]:
     """`inputs` in float64, each element of a tensor of floats moved by up to half a rounding.
 
-    Labels (few different values) stay: a comparison with them is no arithmetic.
+    Not `wide`: in their own dtype, moved by up to one rounding. Labels (few different values)
+    stay: a comparison with them is no arithmetic.
     """
     generator = torch.Generator().manual_seed(seed)
 
     def move(x: Any) -> Any:
         if not isinstance(x, torch.Tensor) or not x.is_floating_point() or _labels(x):
             return x
-        half = torch.finfo(x.dtype).eps / 2
+        most = torch.finfo(x.dtype).eps / (2 if wide else 1)
         noise = torch.rand(x.shape, generator=generator, dtype=torch.float32).double()
-        return x.double() * (1 + half * (2 * noise - 1))
+        moved = x.double() * (1 + most * (2 * noise - 1))
+        return moved if wide else moved.to(x.dtype)
 
     return [move(x) for x in inputs]
 
@@ -108,30 +120,36 @@ def _blended(a: Any, b: Any, generator: torch.Generator) -> Any:
 
 
 def _one(
-    x: torch.Tensor, distribution: str, generator: torch.Generator, fixed: bool
+    x: torch.Tensor, distribution: str, generator: torch.Generator, fixed: bool, special: str
 ) -> torch.Tensor:
     if not x.numel():
         return x
     if x.dtype == torch.bool:
         return _booleans(x, generator, fixed)
     if not x.is_floating_point():
-        return _integers(x, generator)
+        return _integers(x, distribution, generator)
     if not bool(torch.isfinite(x).all()):
         return x  # a mask made of infinities
     if _labels(x):
         return x if fixed or not x.dim() else _shuffled(x, generator)
     drawn = _float(x.shape, distribution, generator)
     drawn = _structured(_into_domain(drawn, x), x).to(x.dtype)
-    return _with_nan(drawn, generator) if distribution == SPECIAL else drawn
+    return _with_special(drawn, generator, special) if distribution == SPECIAL else drawn
 
 
-def _with_nan(drawn: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A NaN in about one row of sixteen, one at least; not in the first, so that rows remain."""
+def _with_special(drawn: torch.Tensor, generator: torch.Generator, special: str) -> torch.Tensor:
+    """A NaN in about one row of sixteen, one at least; not in the first, so that rows remain.
+
+    With `special` "all" every second one is an infinity of either sign.
+    """
     rows = drawn.reshape(drawn.shape[0] if drawn.dim() > 1 else 1, -1)
     count = max(1, rows.shape[0] // 16)
     where = torch.randint(min(1, rows.shape[0] - 1), rows.shape[0], (count,), generator=generator)
     places = torch.randint(0, rows.shape[1], (count,), generator=generator)
     rows[where, places] = torch.nan
+    if special == "all":
+        rows[where[1::2], places[1::2]] = torch.inf
+        rows[where[3::4], places[3::4]] = -torch.inf
     return drawn
 
 
@@ -142,9 +160,9 @@ def _booleans(x: torch.Tensor, generator: torch.Generator, fixed: bool) -> torch
     return torch.rand(x.shape, generator=generator) < min(max(share, 0.05), 0.95)
 
 
-def _integers(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def _integers(x: torch.Tensor, distribution: str, generator: torch.Generator) -> torch.Tensor:
+    drawn = _indices(x, distribution, generator)
     low, high = int(x.min()), int(x.max())
-    drawn = torch.randint(low, high + 1, x.shape, generator=generator, dtype=x.dtype)
     if not x.dim() or x.shape[-1] < 3:
         return drawn
     rows = torch.arange(low, low + x.shape[-1], dtype=x.dtype).expand(x.shape)
@@ -152,12 +170,34 @@ def _integers(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     rises = bool((x.diff(dim=-1) >= 0).all()) and low < high
     if permutes and rises:
         return x  # positions
+    if permutes and distribution in INDICES:
+        return rows.flip(-1).clone() if distribution == "extreme_indices" else rows.clone()
     if permutes:
         return (torch.rand(x.shape, generator=generator).argsort(-1) + low).to(x.dtype)
     if rises:
         drawn = drawn.sort(-1).values
         drawn = drawn.maximum(x[..., :1]).minimum(x[..., -1:])
         drawn[..., 0], drawn[..., -1] = x[..., 0], x[..., -1]
+    elif x.shape[-1] >= KINDS and bool((x.sort(-1).values.diff(dim=-1) > 0).all()):
+        # Turned round the range and shuffled, they stay distinct.
+        turn = int(torch.randint(0, high - low + 1, (), generator=generator))
+        turned = (x - low + turn) % (high - low + 1) + low
+        order = torch.randperm(x.shape[-1], generator=generator)
+        return turned[..., order] if distribution != "sorted_indices" else turned.sort(-1).values
+    return drawn
+
+
+def _indices(x: torch.Tensor, distribution: str, generator: torch.Generator) -> torch.Tensor:
+    """Integers within the range of `x`: uniform, or as their distribution says."""
+    low, high = int(x.min()), int(x.max())
+    drawn = torch.randint(low, high + 1, x.shape, generator=generator, dtype=x.dtype)
+    if distribution == "equal_indices":
+        return torch.full_like(x, int(drawn.reshape(-1)[0]))
+    if distribution == "extreme_indices":
+        ends = torch.rand(x.shape, generator=generator) < 0.5
+        return torch.where(ends, torch.full_like(x, low), torch.full_like(x, high))
+    if distribution == "sorted_indices" and x.dim():
+        return drawn.sort(-1).values
     return drawn
 
 
@@ -179,7 +219,7 @@ def _shuffled(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 def _float(shape: torch.Size, distribution: str, generator: torch.Generator) -> torch.Tensor:
     normal = torch.randn(shape, generator=generator)
-    if distribution in ("normal", SPECIAL):
+    if distribution in ("normal", SPECIAL, *INDICES):
         return normal
     if distribution == "large":
         return normal * 1e3
@@ -190,6 +230,8 @@ def _float(shape: torch.Size, distribution: str, generator: torch.Generator) -> 
     if distribution == "skewed":
         rare = torch.rand(shape, generator=generator) < 1e-3
         return torch.where(rare, normal * 1e4, normal)
+    if distribution == "mixed":
+        return normal * 10 ** ((2 * torch.rand(shape, generator=generator) - 1) * DECADES)
     if distribution == "cancellation":
         signs = torch.ones(shape)
         signs.view(-1)[1::2] = -1

@@ -16,8 +16,16 @@ from epitaxy.precision import Precision
 from epitaxy.problem import Problem, Work
 from epitaxy.references._compare import error as _error
 from epitaxy.references._examine import examine
-from epitaxy.references._inputs import DISTRIBUTIONS, SPECIAL, blend, nudged, transform, unseen
-from epitaxy.references._live import Live, spec
+from epitaxy.references._inputs import (
+    DISTRIBUTIONS,
+    INDICES,
+    SPECIAL,
+    blend,
+    nudged,
+    transform,
+    unseen,
+)
+from epitaxy.references._live import Live, line, spec
 from epitaxy.references._memory import out_of_memory
 from epitaxy.references._narrow import narrowing, rounded
 from epitaxy.references._source import find, policy_beside
@@ -93,15 +101,17 @@ class TorchReference:
         self.model = live.callable
         self._live = live
         self._double: Any = None
+        self._wide = True
         self._fixed: list[bool] | None = None
         self.notes: list[str] = []
 
     def distributions(self) -> Sequence[str]:
         """Names that `inputs` accepts; "given", the file's own, is first."""
-        floats = any(
-            s is not None and s.dtype.startswith(("float", "bf")) for s in self.problem.inputs
-        )
-        return DISTRIBUTIONS if floats else DISTRIBUTIONS[:1]
+        specs = [s for s in self.problem.inputs if s is not None]
+        floats = any(s.dtype.startswith(("float", "bf")) for s in specs)
+        integers = any("int" in s.dtype and s.numel > 1 for s in specs)
+        found = [*(DISTRIBUTIONS if floats else DISTRIBUTIONS[:1]), *(INDICES if integers else ())]
+        return [d for d in found if d != SPECIAL or self.problem.policy.special != "none"]
 
     def inputs(self, seed: int, distribution: str = "given") -> list[Any]:
         """Fresh inputs: the file's own under `seed`, or redrawn within their domain."""
@@ -113,7 +123,8 @@ class TorchReference:
                 isinstance(x, torch.Tensor) and x.shape == y.shape and same(x, y)
                 for x, y in zip(given, self._live.given(seed + 1), strict=True)
             ]
-        return transform(given, distribution, seed + 1, self._fixed)
+        special = self.problem.policy.special
+        return transform(given, distribution, seed + 1, self._fixed, special)
 
     def blend(self, first: Sequence[Any], second: Sequence[Any], seed: int) -> list[Any]:
         """`first` with a short stretch of each tensor from `second`, at a place set by `seed`."""
@@ -169,19 +180,24 @@ class TorchReference:
 
     def oracle(self, inputs: Sequence[Any]) -> list[Any]:
         """The outputs in float64; where that cannot run, the honest ones, and a note says so."""
+        if not self._wide:
+            return self.run(inputs)
         wide = [x.double() if floats(x) else x for x in cloned(inputs)]
-        if self._double is None:
-            self._double = widen(self.model)
         try:
+            if self._double is None:
+                self._double = widen(self.model)
             with torch.no_grad(), widening():
                 return flatten(self._double(*wide))
-        except (RuntimeError, TypeError) as error:
+        except Exception as error:
             if out_of_memory(error):
                 raise
-            note = f"no float64 oracle: {str(error).splitlines()[0]}"
-            if note not in self.notes:
-                self.notes.append(note)
-            return self.run(inputs)
+            honest = self.run(inputs)  # if this fails too, the inputs are to blame
+            self._wide = False
+            self.notes.append(
+                f"no float64 oracle ({line(error)[:100]}): errors are against the reference itself,"
+                " limits from what rounding its inputs moves"
+            )
+            return honest
 
     def error(
         self,
@@ -212,13 +228,13 @@ class TorchReference:
 
         A backward stable implementation errs about so much, whatever its order of summation:
         N. Higham, "Accuracy and Stability of Numerical Algorithms", 2nd ed., 2002, section 1.6.
-        0.0 where the reference cannot run in float64.
+        Where the reference cannot run in float64, a rounding in its own precision stands for it.
         """
         # The largest of many elements is steady; of a few it takes several trials.
-        few = sum(h.numel() for h in honest) < FEW
+        few = sum(h.numel() for h in honest) < FEW or not self._wide
         found = [0.0]
         for trial in range(TRIALS if few else 1):
-            moved = self.oracle(nudged(inputs, trial))
+            moved = self.oracle(nudged(inputs, trial, self._wide))
             pairs = [t for t in zip(moved, exact, honest, strict=True) if floats(t[2])]
             found += [_error(m.to(h.dtype), e, h) for m, e, h in pairs]
         return max(x for x in found if math.isfinite(x))
