@@ -77,9 +77,11 @@ def test_a_lost_nan_is_seen_and_a_kept_one_is_not(tmp_path):
     assert not all(e <= limit for e, limit in errors(found, loses))
 
 
-ONLY_FLOAT32 = SUM.replace("import torch", "import numpy as np\nimport torch").replace(
-    "x.sum()", "torch.from_numpy(only32(x.numpy())).exp().sum(1)"
-) + """
+ONLY_FLOAT32 = (
+    SUM.replace("import torch", "import numpy as np\nimport torch").replace(
+        "x.sum()", "torch.from_numpy(only32(x.numpy())).exp().sum(1)"
+    )
+    + """
 def only32(x):
     if x.dtype != np.float32:
         raise TypeError("float32 only")
