@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from unittest import mock
 
-from epitaxy import timing
+from epitaxy import paired, timing
 from epitaxy.measure import AGAIN, OURS, Measurement
 from epitaxy.timing import median
 from epitaxy.verdict import Comparison
@@ -120,27 +120,33 @@ def steady_processor() -> Iterator[None]:
         yield
 
 
-def measured(scenario: Scenario, slower: float, rng: random.Random) -> Comparison:
-    """The comparison that a full judgement would make of a candidate `slower` times as slow."""
+def measured(
+    scenario: Scenario, slower: float, rng: random.Random
+) -> tuple[Comparison, Comparison]:
+    """What a full judgement would say of a candidate `slower` times as slow, and what the bootstrap
+    over pooled rounds alone would."""
     weather = Weather(scenario, rng)
     baseline = Worker(scenario, weather)
     it = Measurement(timing.plan("full").replace(limit_s=1e9), object())
     for _ in range(it.plan.processes):
         pair = {name: Worker(scenario, weather, slower) for name in (OURS, AGAIN)}
         it.process({**pair, "theirs": baseline}, [0], rng)
-    return it.compare("theirs")
+    plain = paired.compare("theirs", it.times("theirs"), it.times(OURS))
+    return it.compare("theirs"), plain
 
 
 def line(name: str, scenario: Scenario, runs: int, seed: int = 1) -> str:
     """A row of the table."""
     rng = random.Random(seed)
     with steady_processor():
-        same = [measured(scenario, 1.0, rng) for _ in range(runs)]
+        copies = [measured(scenario, 1.0, rng) for _ in range(runs)]
         planted = [measured(scenario, 1.03, rng) for _ in range(runs // 2)]
-    wrong = {o: sum(c.outcome == o for c in same) / runs for o in ("faster", "slower")}
-    found = sum(c.outcome == "slower" for c in planted) / len(planted)
+    wrong = {o: sum(c.outcome == o for c, _ in copies) / runs for o in ("faster", "slower")}
+    naive = sum(c.outcome == "faster" for _, c in copies) / runs
+    found = sum(c.outcome == "slower" for c, _ in planted) / len(planted)
+    same = [c for c, _ in copies]
     cells = (
-        name, f"{wrong['faster']:.1%}", f"{wrong['slower']:.1%}", f"{found:.0%}",
+        name, f"{wrong['faster']:.1%}", f"{wrong['slower']:.1%}", f"{naive:.1%}", f"{found:.0%}",
         f"±{median([c.half_width for c in same]):.1%}",
         f"{median([c.detectable for c in same]):.1%}", f"{median([c.pairs for c in same]):g}",
     )  # fmt: skip
@@ -148,8 +154,8 @@ def line(name: str, scenario: Scenario, runs: int, seed: int = 1) -> str:
 
 
 HEADER = (
-    "| noise | says faster of a copy | says slower of a copy | finds 3 % | half-width | detectable "
-    "| pairs |\n|" + "---|" * 7
+    "| noise | says faster of a copy | says slower of a copy | bootstrap alone says faster "
+    "| finds 3 % | half-width | detectable | pairs |\n|" + "---|" * 8
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -16,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import calibrate
 import calibration_report as page
+import simulate
 
 from epitaxy.errors import BadInput
 
@@ -143,3 +145,30 @@ class TestPage:
             "5 µs",
             "0.3 ns",
         ]
+
+
+class TestSimulation:
+    def run(self, scenario, slower: float, runs: int) -> list[str]:
+        rng = random.Random(7)
+        with simulate.steady_processor():
+            return [simulate.measured(scenario, slower, rng)[0].outcome for _ in range(runs)]
+
+    @pytest.mark.parametrize("name", ["quiet", "half-speed phases"])
+    def test_a_whole_measurement_does_not_call_a_copy_faster(self, name):
+        assert self.run(simulate.SCENARIOS[name], 1.0, 8).count("faster") <= 1
+
+    def test_a_whole_measurement_finds_a_planted_loss(self):
+        assert self.run(simulate.SCENARIOS["quiet"], 1.03, 8).count("slower") >= 7
+
+    def test_half_speed_phases_take_their_share_of_the_time(self):
+        weather = simulate.Weather(simulate.Scenario(half=0.2), random.Random(3))
+        slow = 0
+        for _ in range(20_000):
+            weather.step()
+            slow += weather.half
+        assert slow / 20_000 == pytest.approx(0.2, abs=0.05)
+
+    def test_a_row_of_the_table(self):
+        text = simulate.line("quiet", simulate.SCENARIOS["quiet"], 2)
+        assert text.startswith("| quiet | 0.0% |")
+        assert text.count("|") == simulate.HEADER.splitlines()[0].count("|")
