@@ -184,7 +184,7 @@ def _namespaces(new_user: bool, processes: bool) -> None:
     """
     user, group = os.geteuid(), os.getegid()
     wanted = _NETWORK_IPC_NAME | (_NEW_USER if new_user else 0)
-    _checked(_libc().unshare(wanted | (_NEW_PROCESSES if processes else 0)), "unshare")
+    _checked(_libc().unshare(wanted), "unshare")
     if new_user:
         for name, text in (
             ("setgroups", "deny"),
@@ -194,6 +194,7 @@ def _namespaces(new_user: bool, processes: bool) -> None:
             with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
                 file.write(text)
     if processes:
+        _checked(_libc().unshare(_NEW_PROCESSES), "unshare processes")
         _stay_behind(os.fork())
         _stay_behind(os.fork())  # the first process is deaf to signals, so it only waits
 

@@ -195,6 +195,12 @@ def test_no_message_makes_the_broker_work_for_long(line):
     assert time.process_time() - start < 5  # it took minutes
 
 
+def test_no_source_can_steer_a_terminal_through_the_log(tmp_path):
+    build = Cpp().build(candidate(KERNEL + '\n#error "\x1b[2J\x9b31m \u202e"\n'), PROBLEM, tmp_path)
+    assert "#error" in build.log
+    assert all(c.isprintable() or c in "\n\t" for c in build.log)
+
+
 def test_errors_come_first_in_a_log():
     text = "a.cpp:1:2: warning: w\n" * 400 + "/tmp/x/a.cpp:9:9: error: wrong\n  code\n"
     log = trim_log(text, "/tmp/x")

@@ -190,6 +190,8 @@ def _compile(command: list[str], folder: Path, timeout_s: float) -> tuple[int | 
 def trim_log(text: str, folder: str) -> str:
     """Errors with their source lines first, then warnings; at most LOG_CHARACTERS characters."""
     text = text.replace(folder + "/", "").replace(folder, ".")
+    # Compilers repeat lines of the source, and a log goes to a terminal.
+    text = "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)
     blocks: list[list[str]] = []
     for line in text.splitlines():
         if _opens(line) or not blocks:

@@ -226,6 +226,11 @@ const Rampage rampages[] = {
        return 0L; }},
     {"sleep", [](const void*) { for (;;) pause(); return 0L; }},
     {"stop", [](const void*) { return (long)kill(getpid(), SIGSTOP); }},
+    {"half an exit",
+     [](const void*) {
+       pthread_t t;
+       pthread_create(&t, nullptr, sleeper, nullptr);
+       return (long)syscall(SYS_exit, 0); }},
     {"exit", [](const void*) { _exit(0); return 0L; }},
     {"kill itself", [](const void*) { return (long)kill(getpid(), SIGKILL); }},
     {"crash", [](const void*) { *(volatile int*)8 = 1; return 0L; }},
