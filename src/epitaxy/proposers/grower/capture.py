@@ -329,6 +329,7 @@ class _Capture:
 def _learn(choices: Choices, unit: Unit, partition: Partition, node: Any) -> None:
     """Store the node whose elements were wanted oddly; leave it when that did not help."""
     if isinstance(node, Node) and node in unit.nodes and node not in choices.stored:
+        node = _finished(node, unit)
         choices.stored.add(node)
         choices.stored.update(u for u in node.users if is_getitem(u))
     elif isinstance(node, Node) and node in partition.grown:
@@ -338,6 +339,21 @@ def _learn(choices: Choices, unit: Unit, partition: Partition, node: Any) -> Non
         kinds = {n: op_of(n) for n in unit.nodes}
         odd = {n for n, k in kinds.items() if k is not None and k.kind in ("gather", "scan")}
         choices.left.update(odd or unit.nodes)
+
+
+def _finished(node: Node, unit: Unit) -> Node:
+    """The end of the element-wise work on a contraction's result, else the node itself."""
+    found = op_of(node)
+    while found is not None and found.kind in ("contract", "point") and len(node.users) == 1:
+        (user,) = node.users
+        after = op_of(user)
+        alike = user.op == "call_function" and shape_like(user)
+        if user not in unit.nodes or after is None or after.kind != "point" or not alike:
+            break
+        if user.meta["val"].shape != node.meta["val"].shape:
+            break
+        node = user
+    return node
 
 
 def _attribute(model: torch.nn.Module, path: str) -> Any:

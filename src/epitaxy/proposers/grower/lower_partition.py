@@ -141,9 +141,16 @@ class Partition:
         return level
 
     def _sink(self, level: dict[Node, int]) -> None:
-        """Move element-wise nodes down to the only level that uses them."""
+        """Move element-wise nodes down to the only level that uses them, but for those that work
+        on a contraction's result: that costs least before it is written."""
+        fed: set[Node] = set()
+        for node in self.calls:
+            above = any(s in fed and level[s] == level[node] for s in node.all_input_nodes)
+            if node in self.grown and (above or op_of(node).kind == "contract"):  # type: ignore[union-attr]
+                fed.add(node)
         for node in reversed(self.calls):
             movable = node in self.grown and node not in self.free and not is_getitem(node)
+            movable = movable and node not in fed
             if not movable or len(tensors(node)) != 1:
                 continue
             if op_of(node).kind not in ("point", "view"):  # type: ignore[union-attr]

@@ -130,6 +130,7 @@ def _across(reduce: Reduce, lane: Axis) -> tuple[Axis, int, int] | None:
                 return None
             affines += [v.index, *(g.index for g in v.guards)]
     used = [f for f in affines if f.coefficient(lane)]
+    found = []
     for window in reduce.over:
         pairs = {(f.coefficient(lane), f.coefficient(window)) for f in used}
         touched = all(f.coefficient(lane) for f in affines if f.coefficient(window))
@@ -137,8 +138,8 @@ def _across(reduce: Reduce, lane: Axis) -> tuple[Axis, int, int] | None:
             continue
         step, gap = pairs.pop()
         if step > 0 and gap > 0 and all(window not in v.axes for v in _indices(reduce.arg)):
-            return window, step, gap
-    return None
+            found.append((window, step, gap))
+    return min(found, key=lambda f: f[2], default=None)
 
 
 def _indices(value: Value) -> list[Value]:
