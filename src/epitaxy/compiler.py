@@ -79,6 +79,19 @@ def flags(compiler: Compiler) -> tuple[str, ...]:
     return BASE_FLAGS
 
 
+def harsh_flags(compiler: Compiler) -> tuple[str, ...]:
+    """Added to make a kernel that dies of an index outside an array of known size, and whose
+    variables hold a pattern until they are set. No runtime library is needed. Less optimised:
+    it is never timed.
+    """
+    trap = "-fsanitize-undefined-trap-on-error" if compiler.kind == "gcc" else "-fsanitize-trap=all"
+    spoils = compiler.kind == "clang" or compiler.major >= 12
+    return (
+        "-O1", "-fsanitize=bounds", trap, "-D_GLIBCXX_ASSERTIONS",
+        *(("-ftrivial-auto-var-init=pattern",) if spoils else ()),
+    )  # fmt: skip
+
+
 def cpu_flags() -> tuple[str, ...]:
     """The machine's architecture and its instruction-set extensions, sorted.
 

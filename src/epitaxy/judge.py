@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from epitaxy import natives, timing
+from epitaxy import correct, natives, timing
 from epitaxy.candidate import Candidate
 from epitaxy.cases import Cases, Repeats
 from epitaxy.errors import BadInput, BadProblem, MachineFault, PluginError
@@ -28,13 +28,15 @@ from epitaxy.record import FrozenDict, make_callable
 from epitaxy.roofline import below_physics, floor
 from epitaxy.timing import Plan
 from epitaxy.toolchain import Build
-from epitaxy.verdict import ErrorRow, Finding, Floor, Verdict
+from epitaxy.verdict import Finding, Floor, Verdict
 
 TIMED_SLOTS = 2
-REPEATS = 8
-"""Calls on the same inputs before timing, where the same bits are asked for."""
 LOOKS = 5
 """How often the strongest baseline is watched, for candidates to be measured by."""
+
+
+class _Untimed(Exception):
+    """Nothing was found without a clock."""
 
 
 class Judge:
@@ -168,14 +170,28 @@ class Judge:
 
     def judge(self, candidate: Candidate, plan: str = "screen") -> Verdict:
         """The verdict on `candidate`. Never raises on the candidate's account."""
-        chosen = self._plan(plan)
+        return self._walk(candidate, self._plan(plan), self._measure)
+
+    def refuse(self, candidate: Candidate) -> Verdict | None:
+        """What the full plan refuses before its clock starts; None when times alone are left."""
+        try:
+            return self._walk(candidate, self._plan("full"), self._untimed)
+        except _Untimed:
+            return None
+
+    def _walk(
+        self,
+        candidate: Candidate,
+        chosen: Plan,
+        measure: Callable[[Candidate, Build, Plan, dict[str, Any]], None],
+    ) -> Verdict:
         facts: dict[str, Any] = {"findings": []}
         try:
             if candidate.problem != self.problem.digest:
                 raise BadInput("the candidate is for another problem", "judge it with its own")
             self._static(candidate, facts)
             build = self._built(candidate, facts)
-            self._measure(build, chosen, facts)
+            measure(candidate, build, chosen, facts)
         except Refused as refused:
             if refused.finding:
                 facts["findings"].append(refused.finding)
@@ -227,29 +243,45 @@ class Judge:
             raise refusal("symbols", f"it calls {what}", "compute with the inputs alone")
         return build
 
-    def _measure(self, build: Build, chosen: Plan, facts: dict[str, Any]) -> None:
-        parties = self._parties(chosen)
+    def _job(self, build: Build) -> Job:
+        lent = {"views"} if self.reference.lends() else set()
+        without = tuple(sorted(self._off | lent))
+        return Job(problem=self.problem, folder=build.folder, without=without)
+
+    def _untimed(
+        self, candidate: Candidate, build: Build, chosen: Plan, facts: dict[str, Any]
+    ) -> None:
+        job = self._job(build)
+        with self.machine.start(job) as worker:
+            self._prepare(worker)
+            correct.check(self._place, worker, chosen, facts, Repeats(self.cases))
+        facts["findings"] += correct.harsh(self._place, candidate, job, self._cache)
+        raise _Untimed
+
+    def _measure(
+        self, candidate: Candidate, build: Build, chosen: Plan, facts: dict[str, Any]
+    ) -> None:
         cases = Repeats(self.cases)
         try:
-            self._run(build, chosen, facts, parties, cases)
+            self._run(candidate, build, chosen, facts, cases)
         finally:
             facts["determinism"] = cases.determinism
 
     def _run(
-        self, build: Build, chosen: Plan, facts: dict[str, Any], parties: Any, cases: Repeats
-    ) -> None:
+        self,
+        candidate: Candidate, build: Build, chosen: Plan, facts: dict[str, Any], cases: Repeats,
+    ) -> None:  # fmt: skip
+        parties = self._parties(chosen)
         measured = Measurement(chosen, self.machine)
-        lent = {"views"} if self.reference.lends() else set()
-        without = tuple(sorted(self._off | lent))
-        job = Job(problem=self.problem, folder=build.folder, without=without)
+        job = self._job(build)
         for process in range(chosen.processes):
             with contextlib.ExitStack() as stack:
                 worker = stack.enter_context(self.machine.start(job))
                 self._prepare(worker)
                 if process == 0:
-                    facts["errors"] = self._correct(worker, chosen, facts, cases)
-                    if chosen.processes > 1 and self.on("fences"):
-                        self._fenced(job)
+                    correct.check(self._place, worker, chosen, facts, cases)
+                    if chosen.processes > 1:
+                        facts["findings"] += correct.harsh(self._place, candidate, job, self._cache)
                 workers = {OURS: worker, **parties}
                 if chosen.processes > 1:
                     workers[AGAIN] = twin = stack.enter_context(self.machine.start(job))
@@ -275,51 +307,9 @@ class Judge:
             else {self.strongest: self._workers[self.strongest]}
         )
 
-    def _correct(
-        self, worker: Any, chosen: Plan, facts: dict[str, Any], cases: Repeats
-    ) -> list[ErrorRow]:
-        """Errors by distribution; refuses at the first that is over its limit."""
-        rows: list[ErrorRow] = []
-        total = self.cases.count
-        numbers = range(total) if not chosen.cases else range(min(total, chosen.cases + 1))
-        numbers = numbers if self.on("distributions") else range(2)
-        for number in numbers:
-            if not self.cases.usable(number):
-                continue
-            case = self.cases.get(number)
-            slot = number % TIMED_SLOTS
-            if number >= TIMED_SLOTS:
-                worker.write(slot, case.inputs)
-            worker.burst([slot])
-            outputs = worker.outputs()
-            error = cases.error(outputs, case) if self.on("oracle") else 0.0
-            row = ErrorRow(
-                distribution=case.distribution, error=error,
-                honest=self.cases.honest(case), limit=self.cases.limit(case),
-            )  # fmt: skip
-            rows.append(row)
-            if not row.ok:
-                facts["errors"] = rows
-                raise Refused("incorrect", *self.cases.too_far(row, case))
-            after = worker.inputs(slot) if self.on("inputs") else []
-            if after and not self.reference.same(
-                [x for x in after if x is not None], [x for x in case.inputs if hasattr(x, "dtype")]
-            ):
-                raise refusal("inputs", "it writes to its inputs", "write to fresh tensors")
-        for slot in self._slots():
-            worker.write(slot, self.cases.get(slot).inputs)
-        for _ in range(REPEATS if self.problem.policy.deterministic else 0):
-            worker.burst([0])
-            cases.error(worker.outputs(), cases.get(0))
-        return rows
-
-    def _fenced(self, job: Job) -> None:
-        """One call per slot in a process of its own that watches the ends of the outputs."""
-        with self.machine.start(job.replace(fenced=True)) as worker:
-            self._prepare(worker)
-            for slot in self._slots():
-                worker.burst([slot])
-                worker.outputs()
+    @property
+    def _place(self) -> correct.Place:
+        return correct.Place(self.machine, self.cases, self._prepare, self._slots(), self.on)
 
     def _timed(self, workers: dict[str, Any], measured: Measurement, cases: Repeats) -> None:
         chosen, rng = measured.plan, random.Random(secrets.randbits(64))

@@ -1,4 +1,4 @@
-"""Small honest kernels to be mutated: seventeen grown, four written by hand.
+"""Small honest kernels to be mutated: twenty grown, four written by hand.
 
 Shapes are odd or prime, so that every loop has a remainder.
 """
@@ -33,6 +33,9 @@ GENOMES: tuple[dict[str, int], ...] = (
     {"width": 16, "unroll": 1, "stash": 0, "split": 8, "sum": 2},
     {"width": 4, "unroll": 8, "tile": 16, "split": 4, "sum": 0, "lane": 1, "dynamic": 1},
     {"threads": 1, "grain": 64, "unroll": 2},
+    {"split": 16, "online": 1, "unroll": 2, "stash": 0},
+    {"windows": 1, "tile": 16, "unroll": 2},
+    {"tile_m": 4, "tile_n": 2, "kc": 16, "mc": 16, "nc": 32, "pack_a": 1, "pack_b": 1},
 )
 GROWN: dict[str, tuple[str, str, int]] = {
     "chain": ("torch.tanh(x + y) * torch.sigmoid(x) - x.abs()", "T(5, 7, 33), T(33)", 0),
@@ -55,6 +58,9 @@ GROWN: dict[str, tuple[str, str, int]] = {
     "cumsum": ("torch.cumsum(x, 1)", "T(5, 643)", 0),
     "max_pool2d": ("F.max_pool2d(x, 3, 2, 1)", "T(2, 3, 25, 31)", 1),
     "avg_pool2d": ("F.avg_pool2d(x, 3, 2, 1, False, False)", "T(2, 3, 25, 31)", 0),
+    "online_softmax": ("torch.softmax(x, 1)", "T(3, 1009)", 4),
+    "separated_pool": ("F.avg_pool2d(x, 5, 1, 2)", "T(2, 3, 19, 37)", 5),
+    "gemm": ("F.gelu(x @ y + z)", "T(37, 53), T(53, 61), T(61)", 6),
     "transpose": ("x.transpose(1, 2).contiguous() * 2 + y", "T(5, 7, 11), T(5, 11, 7)", 2),
 }
 WRITTEN: dict[str, tuple[str, str]] = {

@@ -1,22 +1,26 @@
 """Mutation score of the judge: `make fuzz`, or `python tests/host/fuzz_run.py --help`.
 
-Every mutant goes down the judge's own path: the short plan first, and whoever gets past it the
-full one. One whose machine code is that of the honest kernel is equivalent. Another that is
-accepted in full survives, unless its outputs are bit for bit the honest ones on every input
-distribution and a rule of `fuzz_rules.toml` says why they must be. Exits 1 below the wanted score.
+Every mutant goes down the judge's own path: what the full plan refuses without a clock first
+(`Judge.refuse`), and whoever gets past it the whole of that plan. One whose machine code is that
+of the honest kernel is equivalent. Another that is accepted in full survives, unless its outputs
+are bit for bit the honest ones on every input distribution and a rule of `fuzz_rules.toml` says
+why they must be. Exits 1 below the wanted score.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import subprocess
 import sys
 import tempfile
+import time
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -29,11 +33,13 @@ from epitaxy.candidate import Candidate
 from epitaxy.judge import Judge
 from epitaxy.machine import Job, WorkerFailure
 from epitaxy.machines.local import LocalMachine
-from epitaxy.record import FrozenDict
+from epitaxy.record import FrozenDict, digest_text
 
 KILLED = ("incorrect", "crashed", "timeout", "refused")
 OUTCOMES = ("build_failed", *KILLED, "equivalent", "survived")
 WANTED = 0.99
+THREADS = 2
+"""Of each candidate: as few as a race needs, for nothing is timed."""
 RULES = tomllib.loads(Path(__file__).with_name("fuzz_rules.toml").read_text())["rule"]
 
 
@@ -48,6 +54,7 @@ class Fate:
     after: str
     outcome: str
     reason: str = ""
+    key: str = ""
 
 
 class HonestRefusedError(Exception):
@@ -57,14 +64,15 @@ class HonestRefusedError(Exception):
 class Bench:
     """One kernel's judge, its honest candidate and the code that this compiles to."""
 
-    def __init__(self, name: str, folder: Path) -> None:
-        self.name = name
+    def __init__(self, name: str, folder: Path, timed: bool = True) -> None:
+        """`timed`: whether the whole full plan judges what its untimed part lets through."""
+        self.name, self.timed = name, timed
         problem = fuzz_kernels.problem(name, folder)
-        self.machine = LocalMachine(home=folder)
+        self.machine = LocalMachine(home=folder, threads=THREADS)
         self.judge = Judge(problem, self.machine, baselines=["eager"])
         self.honest = fuzz_kernels.honest(name, problem)
-        verdict = self.judge.judge(self.honest, "full")
-        if not verdict.accepted:
+        verdict = self.judge.refuse(self.honest)
+        if verdict is not None:
             self.close()
             raise HonestRefusedError(f"{name} is {verdict.status}: {verdict.reason}")
         self.code = code(self.judge.build(self.honest).folder)
@@ -73,19 +81,22 @@ class Bench:
         """Build and judge one mutant."""
         it = self.candidate(mutant.text)
         build = self.judge.build(it)
-        told = partial(Fate, self.name, mutant.operator, mutant.line, mutant.before, mutant.after)
+        told = partial(
+            Fate, self.name, mutant.operator, mutant.line, mutant.before, mutant.after,
+            key=key(self.name, mutant),
+        )  # fmt: skip
         if not build.ok:
             return told("build_failed", build.log[:200])
         if code(build.folder) == self.code:
             return told("equivalent", "the same machine code")
-        verdict = self.judge.judge(it, "screen")
-        if verdict.accepted:
+        verdict = self.judge.refuse(it)
+        if verdict is None and self.timed:
             verdict = self.judge.judge(it, "full")
-        if not verdict.accepted:
+        if verdict is not None and not verdict.accepted:
             return told(verdict.status, verdict.reason[:300])
         rule = self._rule(mutant)
         same = self._same_bits(build.folder)
-        worst = max(row.error / row.limit for row in verdict.errors)
+        worst = max((row.error / row.limit for row in verdict.errors), default=0) if verdict else 0
         bits = "the same bits" if same else f"error at most {worst:.2g} of the limit"
         if rule and (same or rule.get("algebra")):
             return told("equivalent", f"{bits}; {rule['because']}")
@@ -146,15 +157,49 @@ def code(folder: str) -> str:
     return done.stdout.partition("Contents")[2]
 
 
-def run_kernel(name: str, count: int, seed: int) -> list[Fate]:
-    """The fates of `count` mutants of one kernel."""
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(name, Path(folder))
-        try:
-            text = bench.honest.files["kernel.cpp"]
-            return [bench.fate(m) for m in mutate.mutants(text, count, seed)]
-        finally:
-            bench.close()
+def run_kernel(
+    name: str, count: int, seed: int, known: Container[str] = (), budget: Budget | None = None
+) -> Iterator[Fate]:
+    """The fates of `count` mutants of one kernel, those whose keys are `known` left out."""
+    import torch
+
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder, closing(Bench(name, Path(folder))) as bench:
+        for mutant in mutate.mutants(bench.honest.files["kernel.cpp"], count, seed):
+            if key(name, mutant) not in known and (budget is None or budget.left()):
+                yield bench.fate(mutant)
+
+
+def key(kernel: str, mutant: mutate.Mutant) -> str:
+    """Names a mutant among those of all kernels, and of their later versions."""
+    return digest_text(f"{kernel} {mutant.text}")[:16]
+
+
+class Budget:
+    """Seconds that a slice of the run may take."""
+
+    def __init__(self, seconds: float) -> None:
+        self._until_s = time.monotonic() + seconds if seconds else math.inf
+
+    def left(self) -> bool:
+        """Whether there is time for another mutant."""
+        return time.monotonic() < self._until_s
+
+
+class Results:
+    """Fates in a file, a line of JSON each: a run that was cut off goes on where it stopped."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.fates = [Fate(**json.loads(line)) for line in lines]
+
+    def add(self, fate: Fate) -> None:
+        """Keep one, at once."""
+        self.fates.append(fate)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps(asdict(fate)) + "\n")
 
 
 def score(fates: Iterable[Fate]) -> float:
@@ -190,31 +235,37 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Mutate honest kernels and judge them.")
     parser.add_argument("--each", type=int, default=28, help="mutants of each kernel")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=2, help="kernels worked on at once")
     parser.add_argument("--kernels", default=",".join(fuzz_kernels.NAMES))
-    parser.add_argument("--json", type=Path, help="also write every fate here")
+    parser.add_argument(
+        "--results", type=Path, default=Path("epitaxy-out/fuzz.jsonl"),
+        help="every fate is kept here, and known ones are not worked out again",
+    )  # fmt: skip
+    parser.add_argument("--seconds", type=float, default=0, help="stop after so long; 0: never")
     options = parser.parse_args()
-    fates: list[Fate] = []
+    os.nice(10)
+    results, budget = Results(options.results), Budget(options.seconds)
+    known = {f.key for f in results.fates}
+    if known:
+        _say(f"{len(known)} fates are known from {options.results}; remove it to start again")
     refused: list[str] = []
-    with ProcessPoolExecutor(options.jobs) as pool:
-        waiting = {
-            pool.submit(run_kernel, name, options.each, options.seed): name
-            for name in options.kernels.split(",")
-        }
-        for done in as_completed(waiting):
-            try:
-                fates += done.result()
-            except HonestRefusedError as error:
-                refused.append(f"the honest kernel {error}")
-                print(refused[-1], file=sys.stderr, flush=True)
-                continue
-            mine = [f for f in fates if f.kernel == waiting[done]]
-            counts = dict(Counter(f.outcome for f in mine))
-            print(f"{waiting[done]}: {counts}", file=sys.stderr, flush=True)
-            if options.json:
-                options.json.write_text(json.dumps([asdict(f) for f in fates], indent=1))
-    print(table(fates), *refused, sep="\n")
-    return 0 if score(fates) >= WANTED and not refused else 1
+    for name in options.kernels.split(","):
+        if not budget.left():
+            break
+        try:
+            for fate in run_kernel(name, options.each, options.seed, known, budget):
+                results.add(fate)
+                _say(f"{len(results.fates):4} {name}: {fate.operator}: {fate.outcome}")
+        except HonestRefusedError as error:
+            refused.append(f"the honest kernel {error}")
+            _say(refused[-1])
+    print(table(results.fates), *refused, sep="\n")
+    if not budget.left():
+        print("The time was up before all were judged: run it again to go on.")
+    return 0 if score(results.fates) >= WANTED and not refused else 1
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from epitaxy.candidate import Candidate
-from epitaxy.compiler import Compiler, cpu_fingerprint, cpu_flags, find_compiler
+from epitaxy.compiler import Compiler, cpu_fingerprint, cpu_flags, find_compiler, harsh_flags
 from epitaxy.errors import BadCandidate, BadEnvironment, NoCompiler
 from epitaxy.problem import Problem
 from epitaxy.product import compose
@@ -72,11 +72,20 @@ class Cpp:
         Raises NoCompiler, or BadEnvironment when the cache cannot be written. Compilations that
         ran out of time are not kept.
         """
+        return self._build(candidate, problem, cache, ())
+
+    def build_harsh(self, candidate: Candidate, problem: Problem, cache: Path) -> Build:
+        """As `build`, with array bounds checked and unset variables spoiled; never timed."""
+        return self._build(candidate, problem, cache, harsh_flags(find_compiler()))
+
+    def _build(
+        self, candidate: Candidate, problem: Problem, cache: Path, more: tuple[str, ...]
+    ) -> Build:
         compiler = find_compiler()
         try:
             text = compose.bundle(candidate, problem)
             sources = compose.kernel_sources(candidate)
-            command = _command(compiler, candidate, sources)
+            command = _command(compiler, candidate, sources, more)
             _stay_inside(sources)
         except BadCandidate as error:
             return Build(ok=False, folder="", log=str(error))
@@ -151,10 +160,12 @@ def plugin() -> Cpp:
     return Cpp()
 
 
-def _command(compiler: Compiler, candidate: Candidate, sources: Mapping[str, str]) -> list[str]:
+def _command(
+    compiler: Compiler, candidate: Candidate, sources: Mapping[str, str], more: tuple[str, ...]
+) -> list[str]:
     units = [name for name in sources if name.endswith(".cpp")]
     flags = compose.kernel_flags(candidate)
-    return [compiler.path, *flags, "-I.", *units, "-o", compose.kernel_name(candidate)]
+    return [compiler.path, *flags, *more, "-I.", *units, "-o", compose.kernel_name(candidate)]
 
 
 def _stay_inside(sources: Mapping[str, str]) -> None:

@@ -71,7 +71,7 @@ class Loop:
         self.call: Any = None
         self.armed: list[list[Any]] = []
         self.last: Any = None
-        self.fences = Fences() if spec.fenced else None
+        self.fences = Fences(spec.without) if spec.fenced else None
 
     def serve(self) -> None:
         """Answer frames until the broker hangs up."""
@@ -141,10 +141,11 @@ class Loop:
     def arguments(self, slot: int) -> list[Any]:
         """The slot's inputs in order: new tensor objects over the shared memory."""
         extras = iter(self.extras.get(slot, ()))
-        return [
+        made = [
             next(extras) if p is None else tensor_at(self.memory, p)
             for p in self.layout.slots[slot]
         ]
+        return made if self.fences is None else self.fences.around(made)
 
     def baseline(self, example: list[Any]) -> Any:
         """The baseline's callable, warmed by one call so that no compilation is timed."""

@@ -11,12 +11,12 @@ extern "C" void region0(const void* const* in, void* const* out) {
       float sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
       for (int64_t k = 0; k < depth; ++k)
         for (int64_t l = 0; l < 8; ++l) sum[l] = sum[l] + a[i * 53 + k] * b[k * 41 + j + l];
-      for (int64_t l = 0; l < 8; ++l) y[i * 41 + j + l] = sum[l] > 0 ? sum[l] : 0.0f;
+      for (int64_t l = 0; l < 8; ++l) y[i * 41 + j + l] = sum[l] < 0 ? 0.0f : sum[l];
     }
     for (; j < columns; ++j) {
       float one = 0.0f;
       for (int64_t k = 0; k < depth; ++k) one = one + a[i * 53 + k] * b[k * 41 + j];
-      y[i * 41 + j] = one > 0 ? one : 0.0f;
+      y[i * 41 + j] = one < 0 ? 0.0f : one;
     }
   }
 }

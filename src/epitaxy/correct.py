@@ -1,0 +1,144 @@
+"""Correct: what the judge asks of outputs before its clock starts.
+
+`check` compares them on every distribution. `harsh` makes a few calls in processes that show what
+ordinary calls forgive: there the ends of all tensors are fenced, what lies beyond the inputs
+changes from call to call (`worker.fences`), and fresh memory is spoiled. One of them runs the
+candidate's own library, another the same sources built to check the bounds of arrays and to spoil
+variables never set (`compiler.harsh_flags`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from epitaxy.candidate import Candidate
+from epitaxy.cases import Cases, Repeats
+from epitaxy.guards import Refused, refusal
+from epitaxy.machine import Job, WorkerFailure
+from epitaxy.plugin import plugins
+from epitaxy.timing import Plan
+from epitaxy.verdict import ErrorRow, Finding
+
+REPEATS = 8
+"""Calls on the same inputs before timing, where the same bits are asked for."""
+CALLS = 3
+"""As many as there are different surroundings of the inputs (`worker.fences.MARGINS`)."""
+
+MENDS = {
+    "fences": "stay within every tensor, and set what you read",
+    "bounds": "keep indices within their arrays, and set every variable before you read it",
+}
+
+
+_MEANING = {
+    "fences": "its outputs depend on what lies beyond the ends of its tensors",
+    "bounds": "its outputs depend on variables that it never set",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the calls are made: a machine, the judge's cases, how it prepares a worker, the slots
+    that this fills, and which guards are on."""
+
+    machine: Any
+    cases: Cases
+    prepare: Callable[[Any], None]
+    slots: Sequence[int]
+    on: Callable[[str], bool]
+
+
+def check(place: Place, worker: Any, chosen: Plan, facts: dict[str, Any], cases: Repeats) -> None:
+    """Errors by distribution into `facts`; refuses at the first that is over its limit.
+
+    Raises Refused. The timed contents are in the slots afterwards.
+    """
+    rows = facts["errors"] = []
+    total = cases.count
+    numbers = range(total) if not chosen.cases else range(min(total, chosen.cases + 1))
+    for number in numbers if place.on("distributions") else range(2):
+        if cases.usable(number):
+            rows.append(_row(place, worker, number, cases))
+            _accept(place, worker, cases, number, rows[-1])
+    for slot in place.slots:
+        worker.write(slot, cases.get(slot).inputs)
+    for _ in range(REPEATS if cases.problem.policy.deterministic else 0):
+        worker.burst([0])
+        cases.error(worker.outputs(), cases.get(0))
+
+
+def _row(place: Place, worker: Any, number: int, cases: Repeats) -> ErrorRow:
+    case, slot = cases.get(number), number % len(place.slots)
+    if number >= len(place.slots):
+        worker.write(slot, case.inputs)
+    worker.burst([slot])
+    outputs = worker.outputs()
+    return ErrorRow(
+        distribution=case.distribution,
+        error=cases.error(outputs, case) if place.on("oracle") else 0.0,
+        honest=cases.honest(case),
+        limit=cases.limit(case),
+    )
+
+
+def _accept(place: Place, worker: Any, cases: Repeats, number: int, row: ErrorRow) -> None:
+    case = cases.get(number)
+    if not row.ok:
+        raise Refused("incorrect", *cases.too_far(row, case))
+    after = worker.inputs(number % len(place.slots)) if place.on("inputs") else []
+    kept = [x for x in case.inputs if hasattr(x, "dtype")]
+    if after and not cases.reference.same([x for x in after if x is not None], kept):
+        raise refusal("inputs", "it writes to its inputs", "write to fresh tensors")
+
+
+def harsh(place: Place, candidate: Candidate, job: Job, cache: Path) -> list[Finding]:
+    """Try a built candidate in each process whose guard is on; notes on what could not be done.
+
+    Raises Refused.
+    """
+    folders = {"fences": job.folder}
+    notes: list[Finding] = []
+    if place.on("bounds"):
+        folders["bounds"], notes = _folder(place, candidate, cache)
+    for guard, folder in folders.items():
+        if folder and place.on(guard):
+            with place.machine.start(job.replace(folder=folder, fenced=True)) as worker:
+                _try(place, guard, worker)
+    return notes
+
+
+def _try(place: Place, guard: str, worker: Any) -> None:
+    try:
+        place.prepare(worker)
+        for call in range(CALLS):
+            slot = place.slots[call % len(place.slots)]
+            worker.burst([slot])
+            case = place.cases.get(slot)
+            error = place.cases.error(worker.outputs(), case)
+            if place.on("oracle") and not error <= place.cases.limit(case):
+                raise _refused(guard, "incorrect", f"{_MEANING[guard]} (error {error:.2g})")
+    except WorkerFailure as failure:
+        raise _refused(guard, failure.kind, failure.message) from None
+
+
+def _refused(guard: str, status: str, message: str) -> Refused:
+    finding = Finding(check=guard, severity="refusal", message=message, mend=MENDS[guard])
+    return Refused(status, f"{guard}: {message}", finding)
+
+
+def _folder(place: Place, candidate: Candidate, cache: Path) -> tuple[str, list[Finding]]:
+    """Where the candidate lies built with its bounds checked; "" when its toolchain cannot.
+
+    A compiler that refuses it so, not otherwise, is noted: that says nothing about the candidate.
+    """
+    toolchain = plugins("toolchains").get(candidate.toolchain)
+    if not hasattr(toolchain, "build_harsh"):
+        return "", []
+    build = toolchain.build_harsh(candidate, place.cases.problem, cache)
+    if build.ok:
+        return build.folder, []
+    message = f"not built with bounds checked: {build.log.strip()[:200]}"
+    return "", [Finding(check="bounds", severity="note", message=message)]
