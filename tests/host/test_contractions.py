@@ -23,6 +23,7 @@ CASES = {
     "one_column": (torch.mm, [T(65, 300), T(300, 1)]),
     "outer": (torch.mm, [T(33, 1), T(1, 47)]),
     "few_rows": (torch.mm, [T(5, 129), T(129, 260)]),
+    "few_rows_linear": (lambda x, w: torch.tanh(F.linear(x, w)), [T(5, 129), T(77, 129)]),
     "tall": (torch.mm, [T(515, 8), T(8, 12)]),
     "long_inner": (torch.mm, [T(9, 5003), T(5003, 17)]),
     # layouts
@@ -90,6 +91,8 @@ GENOMES = [
     Choices(tile_m=4, tile_n=3, kc=24, mc=8, nc=48, pack_a=1, pack_b=0, split_k=3, dynamic=1),
     Choices(width=4, tile_m=12, tile_n=1, kc=64, mc=24, nc=32, pack_a=1, prefetch=64, stream=0),
     Choices(tile_m=3, tile_n=4, kc=40, split_k=2, pack_b=0, unroll=2, threads=1),
+    Choices(form=1, tile_m=4, nc=24),
+    Choices(form=2, nc=40, prefetch=16, stream=0),
 ]
 
 
@@ -108,7 +111,17 @@ def compute(function, inputs, choices, folder):
     return [values[o] for o in program.outputs]
 
 
-EVERY_GENOME = ("primes", "long_inner", "right_turned", "left_turned", "residual")
+EVERY_GENOME = (
+    "primes",
+    "few_rows",
+    "few_rows_linear",
+    "matrix_vector",
+    "vector_matrix",
+    "long_inner",
+    "right_turned",
+    "left_turned",
+    "residual",
+)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -64,7 +64,10 @@ def recognise(value: Value, order: Sequence[Axis]) -> Contraction | None:
     batch = tuple(a for a in order if a in left.axes and a in right.axes)
     rows = tuple(a for a in order if a not in right.axes)
     columns = tuple(a for a in order if a not in left.axes)
-    if size_of(rows) < 2 or size_of(columns) < LEAST_COLUMNS:
+    if size_of(columns) < LEAST_COLUMNS:
+        return None
+    thin = plain(left, (value.over,)) and plain(right, (value.over, columns))
+    if not rows and not thin:
         return None
     return Contraction(value, left, right, batch, rows, columns, value.over)
 

@@ -15,6 +15,7 @@ from epitaxy.proposers.grower.emit_columns import write_kernel
 from epitaxy.proposers.grower.emit_conv import ConvWriter
 from epitaxy.proposers.grower.emit_expr import STORAGE, Unsupported, indent
 from epitaxy.proposers.grower.emit_gemm import GemmWriter
+from epitaxy.proposers.grower.emit_thin import TILES, ThinWriter, form_of
 from epitaxy.proposers.grower.genome import Choices, Genome
 from epitaxy.proposers.grower.ranges import require_lanes
 from epitaxy.proposers.grower.rewrite import coalesce
@@ -85,7 +86,9 @@ def _written(kernel: Kernel, choices: Choices, buffers: dict[int, tuple[str, str
     what = kernel.contraction
     if what is None:
         return write_kernel(kernel, choices, buffers)
-    writer = ConvWriter if what.fetched else GemmWriter
+    if what.fetched:
+        return ConvWriter(kernel, choices, buffers, what).write()
+    writer = GemmWriter if form_of(choices.form, what) == TILES else ThinWriter
     return writer(kernel, choices, buffers, what).write()
 
 

@@ -20,7 +20,7 @@ class ConvWriter(GemmWriter):
         body = [
             f"struct Shape {{ enum : int64_t {{ {sizes} }}; }};",
             "using G = epx::Gemm<Shape>;",
-            "const epx::Scratch<float> pa(G::a_floats);",
+            "const epx::Scratch<float> pa(Shape::BATCH * G::a_batch);",
             f"const auto a = [=](int64_t t) {{ {self._operand(self.what.left)} }};",
             "const auto fetch = [=](auto tail, int64_t t, int64_t k, int64_t row, int64_t x, int n) "
             "EPX_BODY {",

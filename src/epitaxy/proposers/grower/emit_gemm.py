@@ -27,21 +27,26 @@ class GemmWriter(KernelWriter):
 
     def write(self) -> list[str]:
         """The block of C++."""
-        sizes = ", ".join(f"{name} = {value}" for name, value in self._shape().items())
-        finish = self._finish()
         body = [
-            f"struct Shape {{ enum : int64_t {{ {sizes} }}; }};",
+            *self._common(),
             "using G = epx::Gemm<Shape>;",
             "const epx::Scratch<float> pa(G::a_floats), pb(G::b_floats), parts(G::part_floats);",
+        ]
+        call = "epx::contract<Shape>(a, b, pa.data, pb.data, parts.data, finish);"
+        return ["{", *indent(body + self._run(call)), "}"]
+
+    def _common(self) -> list[str]:
+        """Sizes, operands and what becomes of a sum."""
+        sizes = ", ".join(f"{name} = {value}" for name, value in self._shape().items())
+        return [
+            f"struct Shape {{ enum : int64_t {{ {sizes} }}; }};",
             f"const auto a = [=](int64_t t) {{ {self._operand(self.what.left)} }};",
             f"const auto b = [=](int64_t t) {{ {self._operand(self.what.right)} }};",
             "const auto finish = [=](auto tail, int64_t t, int64_t i, int64_t j, V sum, int n) EPX_BODY {",
             "  (void)t, (void)i, (void)j, (void)n;",
-            *indent(finish),
+            *indent(self._finish()),
             "};",
         ]  # fmt: skip
-        call = "epx::contract<Shape>(a, b, pa.data, pb.data, parts.data, finish);"
-        return ["{", *indent(body + self._run(call)), "}"]
 
     def _run(self, call: str) -> list[str]:
         """The call by one thread or by a team."""
@@ -57,16 +62,16 @@ class GemmWriter(KernelWriter):
         """Sizes, strides and decisions, by the names that gemm.h gives them."""
         what, chosen = self.what, self.choices
         m, n, k = size_of(what.rows), self._columns(), size_of(what.inner)
-        a = _load(what.left).index
+        a = load_of(what.left).index
         ai, ak = step(a, what.rows) or 0, step(a, what.inner) or 0
         bk, bj = self._right()
         high, wide = min(chosen.tile_m, m), min(chosen.tile_n, -(-n // self.N))
-        kc = _even(k, chosen.kc, 8)
+        kc = even(k, chosen.kc, 8)
         depths = -(-k // kc)
         return {
             "N": self.N, "MR": high, "NV": wide, "BATCH": size_of(what.batch),
             "M": m, "J": n, "K": k,
-            "MC": _even(m, chosen.mc, high), "JC": _even(n, chosen.nc, wide * self.N), "KC": kc,
+            "MC": even(m, chosen.mc, high), "JC": even(n, chosen.nc, wide * self.N), "KC": kc,
             "PARTS": max(1, min(chosen.split_k, depths)),
             "AI": ai, "AK": ak, "BK": bk, "BJ": bj,
             "PACK_A": chosen.pack_a, "PACK_B": int(chosen.pack_b or bj != 1),
@@ -79,12 +84,12 @@ class GemmWriter(KernelWriter):
 
     def _right(self) -> tuple[int, int]:
         """Strides of the right operand along the contracted axes and along the columns."""
-        b = _load(self.what.right).index
+        b = load_of(self.what.right).index
         return step(b, self.what.inner) or 0, step(b, self.what.columns) or 0
 
     def _operand(self, value: Value) -> str:
         """The first element of batch t."""
-        load = _load(value)
+        load = load_of(value)
         name, _ = self.buffers[load.buffer]
         parts = [name, *([str(load.index.offset)] if load.index.offset else [])]
         for axis, text in decoded("t", self.what.batch):
@@ -109,7 +114,7 @@ class GemmWriter(KernelWriter):
         return scope.lines
 
 
-def _load(value: Value) -> Load:
+def load_of(value: Value) -> Load:
     assert isinstance(value, Load)
     return value
 
@@ -126,10 +131,10 @@ def decoded(variable: str, axes: Sequence[Axis]) -> list[tuple[Axis, str]]:
 
 def pieces(size: int, wanted: int, unit: int) -> int:
     """How many pieces `size` is cut into when each shall be near `wanted`."""
-    return -(-size // _even(size, wanted, unit))
+    return -(-size // even(size, wanted, unit))
 
 
-def _even(size: int, wanted: int, unit: int) -> int:
+def even(size: int, wanted: int, unit: int) -> int:
     """The length of equal pieces of `size` near `wanted`, as a multiple of `unit`."""
     count = max(1, round(size / max(wanted, unit)))
     piece = -(-size // count)

@@ -23,8 +23,12 @@ template <class S> struct Gemm {
   static constexpr int64_t a_tile = (KC + ceil_div(N, MR)) * MR;  // vectors may reach past the end
   // Floats of working memory: copies of A and B, partial sums, one block of C for each thread.
   static constexpr int64_t a_batch = depths * tiles * a_tile, b_batch = depths * KC * panels * NR;
-  static constexpr int64_t a_floats = S::PACK_A ? S::BATCH * a_batch : 0;
-  static constexpr int64_t b_floats = S::PACK_B ? S::BATCH * b_batch : 0;
+  // What only one block reads is copied by the thread that works on the block, one depth at a time.
+  static constexpr bool own_a = S::PACK_A && columns == 1, own_b = S::PACK_B && rows == 1;
+  static constexpr int64_t a_floats = S::PACK_A && !own_a ? S::BATCH * a_batch : 0;
+  static constexpr int64_t b_floats = S::PACK_B && !own_b ? S::BATCH * b_batch : 0;
+  static constexpr int64_t own_a_floats = own_a ? S::MC / MR * a_tile : 0;
+  static constexpr int64_t own_b_floats = own_b ? S::JC * KC : 0;
   static constexpr int64_t block_floats = depths > 1 ? (S::MC / MR) * (S::JC / NR) * MR * NR : 0;
   static constexpr int64_t blocks = S::BATCH * rows * columns;
   static constexpr int64_t part_floats = S::PARTS > 1 ? S::PARTS * blocks * block_floats : 0;
@@ -237,32 +241,48 @@ template <bool DYNAMIC, class F> inline void share(int64_t count, const F& body)
 template <class S, class A, class B, class F>
 void contract(const A& a, const B& b, float* pa, float* pb, float* parts, const F& finish) {
   using G = Gemm<S>;
-  if constexpr (S::PACK_B)
+  if constexpr (S::PACK_B && !G::own_b)
     share<false>(S::BATCH * G::depths * G::panels, [&](int64_t u) {
       const int64_t t = u / (G::depths * G::panels), d = u / G::panels % G::depths, q = u % G::panels;
       float* to = pb + t * G::b_batch + (d * G::panels + q) * G::KC * G::NR;
       pack_panel<S>(to, b(t), d * G::KC, least(G::KC, G::K - d * G::KC), q * G::NR);
     });
-  if constexpr (S::PACK_A)
+  if constexpr (S::PACK_A && !G::own_a)
     share<false>(S::BATCH * G::depths * G::tiles, [&](int64_t u) {
       const int64_t t = u / (G::depths * G::tiles), d = u / G::tiles % G::depths, r = u % G::tiles;
       float* to = pa + t * G::a_batch + (d * G::tiles + r) * G::a_tile;
       pack_tile<S>(to, a(t), r * G::MR, d * G::KC, least(G::KC, G::K - d * G::KC));
     });
   constexpr bool split = S::PARTS > 1;
-  const Scratch<float> own(split ? 0 : G::block_floats);
+  constexpr int64_t high = S::MC / G::MR, wide = S::JC / G::NR;
+  constexpr int64_t a_step = S::PACK_A ? G::a_tile : G::MR * S::AI, b_step = S::PACK_B ? G::KC * G::NR : G::NR;
+  const Scratch<float> own(G::own_a_floats + G::own_b_floats + (split ? 0 : G::block_floats));
+  float* const own_b = own.data + G::own_a_floats;
   share<S::DYNAMIC>(G::blocks * S::PARTS, [&](int64_t u) {
     const int64_t piece = u / G::blocks, c = u % G::columns, r = u / G::columns % G::rows;
     const int64_t t = u / (G::columns * G::rows) % S::BATCH;
     const int64_t d0 = piece * G::depths / S::PARTS, d1 = (piece + 1) * G::depths / S::PARTS;
-    float* hold = split ? parts + u * G::block_floats : own.data;
+    float* hold = split ? parts + u * G::block_floats : own_b + G::own_b_floats;
     for (int64_t d = d0; d < d1; ++d) {
       const int64_t k = d * G::KC, depth = least(G::KC, G::K - k);
-      const float* ad = S::PACK_A ? pa + t * G::a_batch + d * G::tiles * G::a_tile : a(t) + k * S::AK;
-      const float* bd = S::PACK_B ? pb + t * G::b_batch + d * G::panels * G::KC * G::NR : b(t) + k * S::BK;
+      const float* ad = a(t) + k * S::AK;  // tile 0 and panel 0 of this depth
+      const float* bd = b(t) + k * S::BK;
+      if constexpr (G::own_a) {
+        for (int64_t y = r * high; y < least((r + 1) * high, G::tiles); ++y)
+          pack_tile<S>(own.data + (y - r * high) * a_step, a(t), y * G::MR, k, depth);
+        ad = own.data - r * high * a_step;
+      } else if constexpr (S::PACK_A) {
+        ad = pa + t * G::a_batch + d * G::tiles * a_step;
+      }
+      if constexpr (G::own_b) {
+        for (int64_t x = c * wide; x < least((c + 1) * wide, G::panels); ++x)
+          pack_panel<S>(own_b + (x - c * wide) * b_step, b(t), k, depth, x * G::NR);
+        bd = own_b - c * wide * b_step;
+      } else if constexpr (S::PACK_B) {
+        bd = pb + t * G::b_batch + d * G::panels * b_step;
+      }
       block<S>(r, c, hold, [&](int64_t y, int64_t x, float* held) EPX_BODY {
-        const float* ap = ad + y * (S::PACK_A ? G::a_tile : G::MR * S::AI);
-        const float* bp = bd + x * (S::PACK_B ? G::KC * G::NR : G::NR);
+        const float *ap = ad + y * a_step, *bp = bd + x * b_step;
         const int64_t i = y * G::MR, j = x * G::NR;
         sized<S>(i, j, [&](auto rows, auto vectors, auto masked, int n) EPX_BODY {
           tile<S, rows, vectors, masked>(ap, bp, depth, held, d == d0, !split && d + 1 == d1, t, i, j, n, finish);
@@ -279,6 +299,109 @@ void contract(const A& a, const B& b, float* pa, float* pb, float* parts, const 
         });
       });
     });
+}
+
+// ---- thin products: few rows, where the right operand is read once from memory ------------------
+// Finish one block of sums, JC columns from j in rows of JC.
+template <class S, class F>
+inline void finish_block(const float* sums, int64_t t, int64_t j, const F& finish) {
+  constexpr int N = S::N;
+  const int64_t width = least(S::JC, S::J - j);
+  for (int64_t i = 0; i < S::M; ++i) {
+    const float* row = sums + i * S::JC;
+    int64_t v = 0;
+    for (; v + N <= width; v += N) finish(whole{}, t, i, j + v, load<vf<N>>(row + v), N);
+    if (v < width) finish(part{}, t, i, j + v, load<vf<N>>(row + v), int(width - v));
+  }
+}
+
+// R rows of A times W rows of B (columns of the result): lanes run along k in both.
+template <class S, int R, int W> __attribute__((noinline)) void dots(const float* a, const float* b, float* sums) {
+  using V = vf<S::N>;
+  V c[R][W] = {};
+  const auto step = [&](int64_t p, auto tail) EPX_BODY {
+    constexpr int n = int(S::K % S::N);
+    V av[R];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) av[r] = get<V>(tail, a + r * S::AI + p, n);
+#pragma GCC unroll 16
+    for (int w = 0; w < W; ++w) {
+      const V bv = get<V>(tail, b + w * S::BJ + p, n);
+      if constexpr (S::AHEAD > 0 && !decltype(tail)::value) prefetch(b + w * S::BJ + p + S::AHEAD * S::N);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) c[r][w] = fma(av[r], bv, c[r][w]);
+    }
+  };
+  int64_t p = 0;
+  for (; p + S::N <= S::K; p += S::N) step(p, whole{});
+  if constexpr (S::K % S::N != 0) step(p, part{});
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 16
+    for (int w = 0; w < W; ++w) sums[r * S::JC + w] = hsum(c[r][w]);
+}
+template <class S, class A, class B, class F> void contract_lines(const A& a, const B& b, const F& finish) {
+  constexpr int R = S::MR, W = S::NV, last_r = int(S::M % R), last_w = int(S::J % W);
+  constexpr int64_t columns = ceil_div(S::J, S::JC);
+  const Scratch<float> sums(S::M * S::JC);
+  const auto down = [&](const float* ap, const float* bp, float* to, auto across) EPX_BODY {
+    constexpr int w = decltype(across)::value;
+    for (int64_t i = 0; i + R <= S::M; i += R) dots<S, R, w>(ap + i * S::AI, bp, to + i * S::JC);
+    constexpr int64_t i = S::M - last_r;
+    if constexpr (last_r != 0) dots<S, last_r, w>(ap + i * S::AI, bp, to + i * S::JC);
+  };
+  share<S::DYNAMIC>(S::BATCH * columns, [&](int64_t u) {
+    const int64_t t = u / columns, j0 = u % columns * S::JC, j1 = least(j0 + S::JC, S::J);
+    int64_t j = j0;
+    for (; j + W <= j1; j += W)
+      down(a(t), b(t) + j * S::BJ, sums.data + (j - j0), std::integral_constant<int, W>{});
+    if constexpr (last_w != 0)
+      if (j < j1) down(a(t), b(t) + j * S::BJ, sums.data + (j - j0), std::integral_constant<int, last_w>{});
+    finish_block<S>(sums.data, t, j0, finish);
+  });
+}
+
+// A few rows of A times a row-major B: rows of B go by once, JC columns at a time; sums wait in L1.
+template <class S, int U> EPX_BODY inline void add_rows(const float* a, const float* b, float* sums, int64_t width) {
+  using V = vf<S::N>;
+  constexpr int M = int(S::M);
+  V av[M][U];
+#pragma GCC unroll 16
+  for (int r = 0; r < M; ++r)
+#pragma GCC unroll 16
+    for (int u = 0; u < U; ++u) av[r][u] = splat<V>(a[r * S::AI + u * S::AK]);
+  const auto step = [&](int64_t v, auto tail, int n) EPX_BODY {
+    V bv[U];
+#pragma GCC unroll 16
+    for (int u = 0; u < U; ++u) {
+      bv[u] = get<V>(tail, b + u * S::BK + v, n);
+      if constexpr (S::AHEAD > 0) prefetch(b + u * S::BK + v + S::AHEAD * S::BK);
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < M; ++r) {
+      V sum = load<V>(sums + r * S::JC + v);
+#pragma GCC unroll 16
+      for (int u = 0; u < U; ++u) sum = fma(av[r][u], bv[u], sum);
+      store(sums + r * S::JC + v, sum);
+    }
+  };
+  int64_t v = 0;
+  for (; v + S::N <= width; v += S::N) step(v, whole{}, S::N);
+  if (v < width) step(v, part{}, int(width - v));
+}
+template <class S, class A, class B, class F> void contract_rows(const A& a, const B& b, const F& finish) {
+  constexpr int U = S::M >= 8 ? 1 : int(8 / S::M);
+  constexpr int64_t columns = ceil_div(S::J, S::JC);
+  const Scratch<float> sums(S::M * S::JC);
+  share<S::DYNAMIC>(S::BATCH * columns, [&](int64_t u) {
+    const int64_t t = u / columns, j = u % columns * S::JC, width = least(S::JC, S::J - j);
+    for (int64_t v = 0; v < S::M * S::JC; v += S::N) store(sums.data + v, vf<S::N>{});
+    const float *ap = a(t), *bp = b(t) + j;
+    int64_t k = 0;
+    for (; k + U <= S::K; k += U) add_rows<S, U>(ap + k * S::AK, bp + k * S::BK, sums.data, width);
+    for (; k < S::K; ++k) add_rows<S, 1>(ap + k * S::AK, bp + k * S::BK, sums.data, width);
+    finish_block<S>(sums.data, t, j, finish);
+  });
 }
 
 }  // namespace epx

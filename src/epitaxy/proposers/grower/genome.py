@@ -25,6 +25,8 @@ DECISIONS: dict[str, str] = {
     "windows": "1: windows one direction after the other, 0: all elements of one at once",
     "sum": "0: plain partial sums, 1: sums in blocks, 2: compensated sums",
     "dynamic": "1: threads take pieces as they get free, 0: a fixed share each",
+    "form": "of a contraction, 0: register tiles, 1: lanes along the contracted axis, "
+    "2: rows of the right operand one after the other",
     "tile_m": "rows of a contraction's register tile",
     "tile_n": "vectors in a row of a contraction's register tile",
     "kc": "steps along the contracted axis before the sums are put aside",
@@ -56,6 +58,7 @@ class Choices:
     sum: int = 1
     dynamic: int = 0
     prefetch: int = 0
+    form: int = 0
     tile_m: int = 6
     tile_n: int = 2
     kc: int = 256

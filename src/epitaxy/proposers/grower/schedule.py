@@ -95,6 +95,7 @@ class _Scheduler:
         self.choices = choices
         self.plan = Plan()
         self.stored: dict[Value, Load] = {}
+        self.thin: set[Value] = set()
         self.buffers = len(region.inputs)
 
     def schedule(self, target: Target, split: bool = True) -> None:

@@ -29,6 +29,8 @@ class Scheduler(Protocol):
     """What is used of the scheduler."""
 
     stored: dict[Value, Load]
+    thin: set[Value]
+    """Products of a matrix with a vector that are worth kernels of their own."""
 
     def store(self, value: Value, split: bool = True, axes: tuple[Axis, ...] | None = None) -> Load:
         """Compute `value` into a temporary; the load that reads it."""
@@ -47,13 +49,24 @@ def contractions(roots: Sequence[Value]) -> list[Reduce]:
     return found
 
 
+def _alone(total: Reduce, roots: Sequence[Value]) -> bool:
+    """Whether no other value reads what `total` multiplies: then nothing is read twice for it."""
+    assert isinstance(total.arg, Map)
+    others = [v for v in walk(tuple(roots)) if v != total.arg]
+    return not any(a in operands(v) for v in others for a in total.arg.args)
+
+
 def store_shared(scheduler: Scheduler, stores: Sequence[Store]) -> None:
     """Give every contraction but those that end a region a kernel and a temporary of its own.
 
     What is stored is the largest element-wise value that only this contraction leads to.
     """
     roots = [s.value for s in stores]
-    left = set(everything := contractions(roots))
+    everything = contractions(roots)
+    thin = [t for t in everything if _thin(t)]
+    scheduler.thin.update(t for t in thin if _alone(t, roots))
+    everything = [t for t in everything if t not in thin or t in scheduler.thin]
+    left = set(everything)
     for total in everything:
         value = _reach(total, roots, left)
         left.remove(total)
@@ -61,6 +74,12 @@ def store_shared(scheduler: Scheduler, stores: Sequence[Store]) -> None:
         inside = any(root != value and reaches(root, value) for root in roots)
         if len(ends) != 1 or inside:
             scheduler.store(value, axes=_layout(value, stores))
+
+
+def _thin(total: Reduce) -> bool:
+    assert isinstance(total.arg, Map)
+    axes = [arg.axes - set(total.over) for arg in total.arg.args]
+    return axes[0] <= axes[1] or axes[1] <= axes[0]
 
 
 def _reach(total: Reduce, roots: Sequence[Value], others: set[Reduce]) -> Value:
@@ -94,6 +113,7 @@ def contracted(
     stored in vectors of `width` lanes, the value to schedule otherwise comes back.
     """
     found = [c for v in _top(value) if (c := recognise(v, axes)) is not None]
+    found = [c for c in found if c.rows or c.total in scheduler.thin]
     main = max(found, key=lambda c: c.work, default=None)
     if main is None or any(v != main.total and reaches(v, main.total) for v in _top(value)):
         return value

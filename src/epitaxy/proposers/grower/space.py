@@ -76,7 +76,7 @@ def first_guess(region: Region, chip: Chip) -> Choices:
     if products:
         largest_product = max(products, key=lambda c: c.work)
         guess = space_contract.guess(largest_product, guess, chip)
-    if guess.ahead and any(_short_runs(kernel, guess) for kernel in kernels):
+    if guess.ahead and any(_short_runs(k, guess) for k in kernels if not k.contraction):
         guess = replace(guess, prefetch=8 * lanes)
     for kernel in kernels:
         rows = math.prod(a.size for a in kernel.outer)
@@ -100,8 +100,8 @@ def portfolio(genome: Genome, spaces: dict[str, dict[str, tuple[int, ...]]]) -> 
     """The guess, then the variants that most often win, one decision away from it."""
     yield genome
     likely = (
-        "kc", "pack_a", "nc", "mc", "split_k", "pack_b", "split", "ahead", "stream", "prefetch",
-        "lane", "tile", "unroll", "dynamic", "width", "stash", "grain", "threads",
+        "form", "kc", "pack_a", "nc", "mc", "split_k", "pack_b", "split", "ahead", "stream",
+        "prefetch", "lane", "tile", "unroll", "dynamic", "width", "stash", "grain", "threads",
     )  # fmt: skip
     for decision in likely:
         for name, choices in genome.regions:

@@ -9,6 +9,7 @@ from epitaxy.chip import Chip
 from epitaxy.proposers.grower.algebra import Affine
 from epitaxy.proposers.grower.contract import Contraction, size_of, step
 from epitaxy.proposers.grower.emit_gemm import pieces
+from epitaxy.proposers.grower.emit_thin import LINES, MOST_ROWS, ROWS, TILES, form_of
 from epitaxy.proposers.grower.genome import Choices
 
 FLOAT_BYTES = 4
@@ -17,7 +18,11 @@ LEAST_CYCLES = 6
 WORTH_THREADS = 1_000_000
 """Floating-point operations under which waking the other cores costs more than they bring."""
 
+LONG_RESULT = 1 << 16
+"""Elements of a result that is small when the contracted axis is long."""
+
 OPTIONS: dict[str, tuple[int, ...]] = {
+    "form": (0, 1, 2),
     "tile_m": (2, 3, 4, 5, 6),
     "tile_n": (1, 2, 3, 4),
     "kc": (64, 128, 192, 256, 384, 768, 1536),
@@ -52,24 +57,36 @@ def guess(what: Contraction, base: Choices, chip: Chip) -> Choices:
     kc = max(64, min(1024, first // 2 // (tile_n * lanes * FLOAT_BYTES)))
     kc = k if k <= kc * 3 // 2 else kc
     cores = chip.cores if what.work > WORTH_THREADS else 1
-    mc, nc = _blocks(
-        what, (tile_m, tile_n * lanes), second // (4 * FLOAT_BYTES * min(kc, k)), cores
-    )
+    long = k >= 4 * max(m, n) and m * n < LONG_RESULT  # the threads share k, not the result
+    rows = second // (4 * FLOAT_BYTES * min(kc, k))
+    mc, nc = _blocks(what, (tile_m, tile_n * lanes), rows, 1 if long else cores)
     blocks = size_of(what.batch) * pieces(m, mc, tile_m) * pieces(n, nc, tile_n * lanes)
     split = min(-(-2 * cores // blocks), k // 128) if blocks < cores else 1
     if split > 1:
         kc = min(kc, -(-k // split))
     a, b = what.left.index, what.right.index  # type: ignore[union-attr]
+    form = _form(what, m)
+    if form != TILES:
+        tile_m = min(4, max(1, m))
+        nc = max(64, min(1024, n // (4 * cores)))
     return replace(
         base,
         threads=0 if cores > 1 else 1,
         unroll=1,
+        prefetch=0,
         dynamic=1,
-        tile_m=tile_m, tile_n=tile_n, kc=kc, mc=mc, nc=nc,
+        form=form, tile_m=tile_m, tile_n=tile_n, kc=kc, mc=mc, nc=nc,
         split_k=max(1, split),
-        pack_a=int(n > 4 * tile_n * lanes and _scattered(a, what)),
+        pack_a=int(n > 2 * tile_n * lanes and _scattered(a, what)),
         pack_b=int(m > 2 * tile_m or step(b, what.columns) != 1),
     )  # fmt: skip
+
+
+def _form(what: Contraction, rows: int) -> int:
+    """Thin products read the right operand as it lies: copying it would take as long."""
+    if rows <= MOST_ROWS and form_of(LINES, what) == LINES:
+        return LINES
+    return form_of(ROWS, what) if rows <= 2 else TILES
 
 
 def _scattered(index: Affine, what: Contraction) -> bool:
