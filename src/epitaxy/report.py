@@ -14,7 +14,7 @@ from epitaxy.chip import Chip
 from epitaxy.problem import Problem
 from epitaxy.progress import milliseconds
 from epitaxy.record import encode
-from epitaxy.verdict import STATUSES, Comparison, Finding, Verdict
+from epitaxy.verdict import DETERMINISM, STATUSES, Comparison, Finding, Verdict
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -118,6 +118,9 @@ def fact_rows(run: Run) -> list[tuple[str, str]]:
         rows.append(("candidate", f"{candidate.id} by {candidate.proposer}: {candidate.intent}"))
         rows.append(("grown", ", ".join(candidate.regions) or "nothing"))
         rows.append(("left with PyTorch", ", ".join(candidate.left) or "nothing"))
+        rows.append(("precision", run.problem.policy.precision))
+        if verdict.determinism:
+            rows.append(("determinism", DETERMINISM[verdict.determinism]))
         if verdict.floor is not None:
             basis = "measured" if verdict.floor.measured else "datasheet"
             limit = f"{milliseconds(verdict.floor.time_s)}, set by {verdict.floor.limit} ({basis})"

@@ -8,7 +8,7 @@ from typing import Any
 
 from epitaxy.candidate import Candidate
 from epitaxy.commands.condition import apply
-from epitaxy.commands.output import open_ledger
+from epitaxy.commands.output import note, open_ledger
 from epitaxy.commands.run import open_machine
 from epitaxy.errors import BadCandidate
 from epitaxy.problem import Problem, load
@@ -43,6 +43,9 @@ def judge_one(
             verdict: Verdict = judge.judge(candidate, plan="full")
         finally:
             judge.close()
+        for found in judge.notes:
+            if found.severity == "warning":
+                note(f"warning: {found.message}" + (f" — {found.mend}" if found.mend else ""))
         ledger.add_problem(problem)
         ledger.add_machine(machine.fingerprint())
         ledger.add_candidate(candidate)
