@@ -9,10 +9,6 @@ class Model(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, width, 3, padding=1)
         self.norm = nn.BatchNorm2d(width)
-        nn.init.normal_(self.norm.weight, 1.0, 0.1)
-        nn.init.normal_(self.norm.bias, 0.0, 0.1)
-        self.norm.running_mean.normal_(0.0, 0.1)
-        self.norm.running_var.uniform_(0.5, 1.5)
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, x):

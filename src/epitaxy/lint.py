@@ -12,6 +12,7 @@ from typing import Any
 
 from epitaxy import timing
 from epitaxy.cases import LOOSE, Case, Cases
+from epitaxy.precision import STRICT, precision
 from epitaxy.problem import Problem, open_reference
 from epitaxy.verdict import Finding
 
@@ -45,13 +46,20 @@ def lint(problem: Problem, cases: Cases | None = None, deep: bool = True) -> tup
         else:
             heard.append(Finding(check=check, severity="note", message=message))
 
-    own = cases or Cases(open_reference(problem), SEED, note)
+    own = cases or _cases(problem, note)
     found = list(_Lint(own, PATIENCE_S if deep else QUIET_S).findings())
     if deep:
         for number in range(own.count):
             own.usable(number)
     order = {"refusal": 0, "warning": 1, "note": 2}
     return tuple(sorted((*found, *heard), key=lambda f: order[f.severity]))
+
+
+def _cases(problem: Problem, note: Callable[[str, str], None]) -> Cases:
+    """Cases like the judge's: with parameters that are not the constructor's."""
+    reference: Any = open_reference(problem)
+    reference.stir(SEED)
+    return Cases(reference, SEED, note)
 
 
 class _Lint:
@@ -129,7 +137,7 @@ class _Lint:
             )
 
     def _conditioning(self, case: Case) -> Iterator[Finding]:
-        limit = self.cases.limit(case)
+        limit = self.cases.limit(case, precision(STRICT))
         if limit > LOOSE and self._exact():
             yield _warning(
                 "conditioning",
@@ -265,7 +273,7 @@ class _Lint:
             yield _warning(
                 "parameters",
                 f"{_some(plain)}: all 0 or all 1, a kernel that leaves them out would pass",
-                "give them other values in the constructor: nn.init.normal_(weight, 1.0, 0.1)",
+                "make them parameters, which the judge varies, or give them other values",
             )
         if left:
             message = f"{left} of {len(names)} parameters were not looked at: the reference is slow"

@@ -69,8 +69,9 @@ PLANTED = {
          "forward": "return torch.softmax(x + self.b, 1)"},
         "warning", "dependence", "b"),
     "neutral parameters": (
-        {"init": "self.n = nn.LayerNorm(4096)", "forward": "return self.n(x)"},
-        "warning", "parameters", "n.weight, n.bias"),
+        {"init": "self.register_buffer('scale', torch.ones(4096))",
+         "forward": "return x.tanh() * self.scale"},
+        "warning", "parameters", "scale"),
     "fixed inputs": ({"before": "torch.manual_seed(0)"}, "warning", "seeds", "every seed"),
     "inputs of another generator": (
         {"inputs": "torch.full((64, 4096), random.random()) + torch.randn(64, 4096)"},
@@ -98,6 +99,8 @@ PLANTED = {
 HONEST = {
     "softmax": {},
     "bias": {"init": BIAS, "forward": "return x.tanh() + self.b"},
+    "a norm as its constructor leaves it": {
+        "init": "self.n = nn.BatchNorm1d(4096)", "forward": "return self.n(x)"},
     "an argmax": {"forward": "return x.argmax(1)"},
     "a loss": {"forward": "return F.cross_entropy(x, t)", "arguments": "x, t",
                "inputs": "torch.randn(64, 4096), torch.randint(0, 4096, (64,))"},

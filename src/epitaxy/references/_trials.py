@@ -82,7 +82,10 @@ class Trials:
         ]
 
     def plain(self) -> list[str]:
-        """Names of parameters that are all 0 or all 1: neutral, to add or to multiply by."""
+        """Names of buffers that are all 0 or all 1: neutral, to add or to multiply by.
+
+        (Parameters are not: the judge gives them other values.)
+        """
         model = self._live.callable
         if not isinstance(model, torch.nn.Module):
             return []
