@@ -80,7 +80,7 @@ class _Captured:
                 f"nothing in {view.problem.name} can be grown yet", f"it stays with PyTorch: {left}"
             )
         self.start = space.start(self.regions, view.chip)
-        self.spaces = {r.name: space.space(r, view.chip) for r in self.regions}
+        self.spaces = space.spaces(self.regions, view.chip)
 
     def moves(self, view: View, judged: list[tuple[Candidate, Verdict]]) -> Any:
         """Genomes worth trying next, with the intent and parents of each."""

@@ -15,8 +15,11 @@ from epitaxy.proposers.grower.emit_kernel import lane_axis
 from epitaxy.proposers.grower.genome import Choices, Genome
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import Kernel, plan
+from epitaxy.proposers.grower.schedule_contract import contractions
 
 SMALL = 1 << 16
+LIGHT = 0.03
+"""Share of a program's least time under which a region's decisions are not searched."""
 
 
 def space(region: Region, chip: Chip) -> dict[str, tuple[int, ...]]:
@@ -51,6 +54,24 @@ def space(region: Region, chip: Chip) -> dict[str, tuple[int, ...]]:
         kept = () if all(k.contraction for k in kernels) else options
         options = {d: options[d] for d in ("threads", *kept)} | space_contract.options(chip)
     return options
+
+
+def spaces(regions: Sequence[Region], chip: Chip) -> dict[str, dict[str, tuple[int, ...]]]:
+    """The space of each region, that with the most work first. Regions too light to matter have
+    none: they keep their first guess."""
+    times = {r.name: _least_s(r, chip) for r in regions}
+    total = sum(times.values()) or 1.0
+    ordered = sorted(regions, key=lambda r: -times[r.name])
+    return {r.name: space(r, chip) if times[r.name] >= LIGHT * total else {} for r in ordered}
+
+
+def _least_s(region: Region, chip: Chip) -> float:
+    """Seconds that memory and arithmetic need at the very least for `region`."""
+    moved = sum(s.bytes for s in (*region.inputs, *region.outputs))
+    flops = sum(2 * math.prod(a.size for a in v.arg.axes) for v in contractions(region.roots))
+    bandwidth = chip.levels[-1].read_bytes_per_s if chip.levels else None
+    peak = chip.peak_flops_per_s.get("float32")
+    return moved / (bandwidth or 1e10) + flops / (peak or 1e11)
 
 
 def first_guess(region: Region, chip: Chip) -> Choices:
@@ -104,8 +125,8 @@ def portfolio(genome: Genome, spaces: dict[str, dict[str, tuple[int, ...]]]) -> 
         "prefetch", "lane", "tile", "unroll", "dynamic", "width", "stash", "grain", "threads",
     )  # fmt: skip
     for decision in likely:
-        for name, choices in genome.regions:
-            for value in _spread(spaces[name].get(decision, ()), getattr(choices, decision)):
+        for name, options in spaces.items():
+            for value in _spread(options.get(decision, ()), getattr(genome.of(name), decision)):
                 yield genome.with_choice(name, **{decision: value})
 
 
@@ -139,7 +160,8 @@ def cross(
     regions = []
     for (name, mine), (_, other) in zip(a.regions, b.regions, strict=True):
         taken = {d: getattr(rng.choice((mine, other)), d) for d in spaces[name]}
-        decision = rng.choice(sorted(spaces[name]))
-        taken[decision] = rng.choice(spaces[name][decision])
+        if taken:
+            decision = rng.choice(sorted(taken))
+            taken[decision] = rng.choice(spaces[name][decision])
         regions.append((name, replace(mine, **taken)))
     return Genome(tuple(regions))
