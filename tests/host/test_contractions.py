@@ -56,6 +56,8 @@ CASES = {
     ),
     # masks and diagonals
     "triangular": (lambda a, b: torch.tril(torch.tril(a) @ torch.tril(b)), [T(45, 45), T(45, 45)]),
+    "lower_band": (lambda a, b: torch.tril(a @ b, 3) * 1.0, [T(45, 45), T(45, 45)]),
+    "upper_masked": (lambda a, b: torch.triu(a @ b, -2), [T(45, 33), T(33, 61)]),
     "upper": (lambda a, b: torch.triu(a) @ torch.triu(b), [T(45, 45), T(45, 45)]),
     "diagonal": (lambda a, b: torch.diag(a) @ b, [T(37), T(37, 41)]),
     # work around the product
@@ -112,6 +114,7 @@ def compute(function, inputs, choices, folder):
 
 
 EVERY_GENOME = (
+    "upper_masked",
     "primes",
     "few_rows",
     "few_rows_linear",

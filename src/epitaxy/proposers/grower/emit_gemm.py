@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from epitaxy.proposers.grower.algebra import Axis, Load, Value
-from epitaxy.proposers.grower.contract import Contraction, size_of, step
+from epitaxy.proposers.grower.algebra import Affine, Axis, Const, Index, Load, Map, Value
+from epitaxy.proposers.grower.contract import Contraction, reaches, size_of, step
 from epitaxy.proposers.grower.emit_expr import Scope, indent
 from epitaxy.proposers.grower.emit_kernel import KernelWriter
 from epitaxy.proposers.grower.genome import Choices
@@ -31,8 +31,9 @@ class GemmWriter(KernelWriter):
             *self._common(),
             "using G = epx::Gemm<Shape>;",
             "const epx::Scratch<float> pa(G::a_floats), pb(G::b_floats), parts(G::part_floats);",
+            *self._live(),
         ]
-        call = "epx::contract<Shape>(a, b, pa.data, pb.data, parts.data, finish);"
+        call = "epx::contract<Shape>(a, b, pa.data, pb.data, parts.data, live, finish);"
         return ["{", *indent(body + self._run(call)), "}"]
 
     def _common(self) -> list[str]:
@@ -97,6 +98,28 @@ class GemmWriter(KernelWriter):
                 parts.append(f"{text} * {stride}")
         return f"(void)t; return {' + '.join(parts)};"
 
+    def _live(self) -> list[str]:
+        """The function that tells tiles whose sums are masked away from those that are used."""
+        (target,) = self.kernel.targets
+        test = used_where(target.value, self.what)
+        names = "int64_t, int64_t, int64_t, int64_t"
+        if test is None:
+            return [f"const auto live = []({names}) {{ return true; }};"]
+        index, least, bound = test
+        parts = [str(index.offset)]
+        for axis, c in index.terms:
+            name = "i" if axis in self.what.rows else "j"
+            end = f"{name}0" if (c > 0) == least else f"({name}1 - 1)"
+            parts.append(f"{end} * {c}")
+        extreme = " + ".join(parts)
+        names = "int64_t i0, int64_t i1, int64_t j0, int64_t j1"
+        return [
+            f"const auto live = []({names}) {{",
+            "  (void)i0, (void)i1, (void)j0, (void)j1;",
+            f"  return {extreme} {'<' if least else '>='} {bound};",
+            "};",
+        ]
+
     def _finish(self) -> list[str]:
         """What happens to one vector of sums."""
         (target,) = self.kernel.targets
@@ -112,6 +135,26 @@ class GemmWriter(KernelWriter):
         self.prefetch = 0
         scope.lines.append(self.put(target, self.vector(target.value), vector=True))
         return scope.lines
+
+
+def used_where(value: Value, what: Contraction) -> tuple[Affine, bool, int] | None:
+    """(index, least, bound) when the sums only matter where index < bound (`least`) or where
+    index >= bound: a result masked to a triangle or a band. None when they matter everywhere."""
+    if not isinstance(value, Map) or value.fn != "where":
+        return None
+    condition, yes, no = value.args
+    if not isinstance(condition, Map) or condition.fn not in ("lt", "ge"):
+        return None
+    index, bound = condition.args
+    kept, other = (yes, no) if reaches(yes, what.total) else (no, yes)
+    if reaches(other, what.total) or reaches(condition, what.total):
+        return None
+    if not isinstance(index, Index) or not isinstance(bound, Const):
+        return None
+    groups = (what.rows, what.columns)
+    if any(len(g) > 1 for g in groups) or not index.axes <= {a for g in groups for a in g}:
+        return None
+    return index.index, (condition.fn == "lt") == (kept is yes), int(bound.value)
 
 
 def load_of(value: Value) -> Load:

@@ -237,9 +237,10 @@ template <bool DYNAMIC, class F> inline void share(int64_t count, const F& body)
   }
 }
 
-// The whole contraction; every thread of a team calls it. `pa`, `pb`, `parts`: see Gemm.
-template <class S, class A, class B, class F>
-void contract(const A& a, const B& b, float* pa, float* pb, float* parts, const F& finish) {
+// The whole contraction; every thread of a team calls it. `pa`, `pb`, `parts`: see Gemm. `live(i0,
+// i1, j0, j1)` is false for tiles whose sums nobody looks at (masked results): they stay zero.
+template <class S, class A, class B, class L, class F>
+void contract(const A& a, const B& b, float* pa, float* pb, float* parts, const L& live, const F& finish) {
   using G = Gemm<S>;
   if constexpr (S::PACK_B && !G::own_b)
     share<false>(S::BATCH * G::depths * G::panels, [&](int64_t u) {
@@ -284,8 +285,9 @@ void contract(const A& a, const B& b, float* pa, float* pb, float* parts, const 
       block<S>(r, c, hold, [&](int64_t y, int64_t x, float* held) EPX_BODY {
         const float *ap = ad + y * a_step, *bp = bd + x * b_step;
         const int64_t i = y * G::MR, j = x * G::NR;
+        const bool used = live(i, least(i + G::MR, G::M), j, least(j + G::NR, G::J));
         sized<S>(i, j, [&](auto rows, auto vectors, auto masked, int n) EPX_BODY {
-          tile<S, rows, vectors, masked>(ap, bp, depth, held, d == d0, !split && d + 1 == d1, t, i, j, n, finish);
+          tile<S, rows, vectors, masked>(ap, bp, used ? depth : 0, held, d == d0, !split && d + 1 == d1, t, i, j, n, finish);
         });
       });
     }
