@@ -12,6 +12,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+__version__ = "0.1.0"
+
 _HOMES = {
     "Budget": "study", "Candidate": "candidate", "Chip": "chip", "Comparison": "verdict",
     "Finding": "verdict", "Floor": "verdict", "Judge": "judge", "Ledger": "ledger",

@@ -37,7 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not _is_usage(error):
             raise
-        return fail(error.format_message(), _usage_mend(error), "--json" in arguments)  # type: ignore[attr-defined]
+        message: str = error.format_message().rstrip(".")  # type: ignore[attr-defined]
+        if not message:  # the help of a group named without a command is printed already
+            return DONE
+        return fail(message, _usage_mend(error), "--json" in arguments)
     return code if isinstance(code, int) else DONE
 
 

@@ -35,6 +35,10 @@ __all__ = [
 ]
 
 
+SHOWN = 16
+"""Names listed when none is near: an error stays one readable line."""
+
+
 class EpitaxyError(Exception):
     """What happened (the message) and what to do about it (`mend`)."""
 
@@ -74,7 +78,9 @@ class UnknownName(BadInput):
         names = sorted(known)
         near = difflib.get_close_matches(name.lower(), [n.lower() for n in names], n=1, cutoff=0.5)
         nearest = next((n for n in names if near and n.lower() == near[0]), None)
-        mend = f"did you mean {nearest!r}?" if nearest else f"known: {', '.join(names) or 'none'}"
+        rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        known_names = ", ".join(names[:SHOWN]) + rest if names else "none"
+        mend = f"did you mean {nearest!r}?" if nearest else f"known: {known_names}"
         return cls(f"unknown {kind} {name!r}", mend)
 
 

@@ -109,8 +109,8 @@ def test_a_problem_that_cannot_be_judged(tmp_path, source, says):
         (("optimize", "."), "is a folder"),
         (("optimize", "model.py", "--out", "model.py"), "cannot write"),
         (("optimize", "model.py", "--ledger", "model.py"), "is not a ledger"),
-        (("probe", "--budget", "0"), "too short"),
-        (("bench", "nothing"), "no problem files"),
+        (("probe", "--budget", "1s"), "too short"),
+        (("bench", "nothing"), "nothing does not exist"),
     ],
 )
 def test_a_wrong_word_on_the_command_line(place, arguments, says):

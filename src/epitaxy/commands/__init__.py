@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import typer
+
+from epitaxy import __version__
+
+
+def _say_version(said: bool) -> None:
+    if said:
+        print(f"epitaxy {__version__}")
+        raise typer.Exit
+
+
+def _whole(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_say_version, help="Print the version."),
+    ] = False,
+) -> None:
+    """What comes before a command."""
 
 
 def command() -> Any:
     """The whole command line as one callable (typer's click command)."""
-    import typer
     from typer.main import get_command
 
     from epitaxy.commands import facts, ledger, lint, records, search
@@ -19,6 +37,7 @@ def command() -> Any:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
+    app.callback()(_whole)
     for group in (search, facts, records, ledger, lint):
         group.register(app)
     return get_command(app)

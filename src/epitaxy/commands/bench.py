@@ -23,6 +23,9 @@ THRESHOLDS = (0.0, 1.0, 1.5, 2.0)
 def bench_folder(folder: Path, options: Options, out: Path, as_json: bool) -> int:
     """Optimize every problem of `folder`; finished ones are taken from `out`."""
     check_names(options)
+    if not folder.is_dir():
+        state = "is a file" if folder.exists() else "does not exist"
+        raise BadInput(f"{folder} {state}", "give a folder; `epitaxy optimize` takes one file")
     files = sorted(p for p in folder.glob("*.py") if not p.name.startswith("_"))
     if not files:
         raise BadInput(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from epitaxy.cli import DONE, UNUSABLE
 from epitaxy.commands.output import Json, LedgerPath, emit, note, open_ledger, print_table
+from epitaxy.errors import BadInput
 
 
 def register(app: Any) -> None:
@@ -42,13 +44,14 @@ def doctor(ledger: LedgerPath = None, as_json: Json = False) -> int:
 
 
 def probe(
-    budget_s: Annotated[float, typer.Option("--budget", help="Seconds to spend.")] = 60.0,
+    budget: Annotated[str, typer.Option("--budget", help="Time to spend: 30s, 1m.")] = "60s",
     as_json: Json = False,
 ) -> int:
     """Measure this machine's real peaks; floors and limits rest on them afterwards."""
     from epitaxy.probe import probe as measure
     from epitaxy.progress import Display
 
+    budget_s = _seconds(budget)
     with Display("measuring this machine") as display:
         chip = measure(progress=display.step, budget_s=budget_s)
     if as_json:
@@ -64,8 +67,22 @@ def probe(
     return DONE
 
 
+def _seconds(text: str) -> float:
+    """A time; a bare number is seconds, for a probe counts no candidates. Raises BadInput."""
+    from epitaxy.study import Budget
+
+    for words in (text, f"{text}s"):
+        with contextlib.suppress(BadInput):
+            seconds = Budget.parse(words).seconds
+            if seconds is not None:
+                return seconds
+    raise BadInput(f"budget {text!r} is not a time", "try 30s or 1m")
+
+
 def chips(
-    names: Annotated[list[str] | None, typer.Argument(help="Ids, aliases or prefixes.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[CHIP]...", help="Ids, aliases or prefixes.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """List the chips known, show one, or compare several side by side."""

@@ -18,7 +18,10 @@ def register(app: Any) -> None:
 
 
 def lint(
-    file: Annotated[str, typer.Argument(help="KernelBench-format file, or package.module:Class.")],
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="KernelBench-format file, or package.module:Class."),
+    ],
     as_json: Json = False,
 ) -> int:
     """Say what a candidate could leave out of FILE and still pass; 1 when it can judge nobody."""

@@ -16,13 +16,14 @@ from epitaxy.commands.output import (
     LedgerPath,
     Precision,
     emit,
+    note,
     policy_options,
     stdout,
     writable_folder,
     write_text,
 )
 
-Id = Annotated[str, typer.Argument(help="A candidate's id, or enough of it.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="A candidate's id, or enough of it.")]
 
 
 def register(app: Any) -> None:
@@ -32,7 +33,13 @@ def register(app: Any) -> None:
 
 
 def judge(
-    candidate: Annotated[str, typer.Argument(help="A folder with sources, or a recorded id.")],
+    candidate: Annotated[
+        str,
+        typer.Argument(
+            metavar="CANDIDATE",
+            help="A folder with sources, or a recorded id.",
+        ),
+    ],
     problem: Annotated[str, typer.Option("--problem", help="KernelBench-format file.")],
     condition: Condition = "warm",
     threads: Threads = 0,
@@ -72,7 +79,7 @@ def show(
 
 
 def best(
-    file: Annotated[str, typer.Argument(help="KernelBench-format file.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="KernelBench-format file.")],
     ledger: LedgerPath = None,
     as_json: Json = False,
 ) -> int:
@@ -90,7 +97,11 @@ def best(
 
 def replay(
     target: Annotated[
-        str, typer.Argument(help="A candidate's id, an export or a verdict.json; none: everything.")
+        str,
+        typer.Argument(
+            metavar="[TARGET]",
+            help="A candidate's id, an export or a verdict.json; none: everything.",
+        ),
     ] = "",
     problem: Annotated[str, typer.Option("--problem", help="KernelBench-format file.")] = "",
     ledger: LedgerPath = None,
@@ -104,16 +115,26 @@ def replay(
 
 
 def report(
-    target: Annotated[str, typer.Argument(help="A problem's file or a candidate's id.")],
-    out: Annotated[Path, typer.Option("--out", help="The HTML file to write.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="A problem's file or a candidate's id.",
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="The HTML file to write.")] = None,
     ledger: LedgerPath = None,
     as_json: Json = False,
 ) -> int:
     """Write the HTML report of what the ledger holds on a problem."""
     from epitaxy.commands.recorded import recorded_run
+    from epitaxy.commands.run import default_folder
     from epitaxy.report import html
 
-    path = write_text(out, html(recorded_run(target, ledger)))
+    run = recorded_run(target, ledger)
+    path = write_text(out or default_folder(run.problem) / "report.html", html(run))
+    if not run.judged:
+        note(f"nothing is judged for {run.problem.name} yet: run epitaxy optimize first")
     if as_json:
         emit({"report": str(path)})
     else:

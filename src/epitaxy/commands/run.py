@@ -13,7 +13,7 @@ from epitaxy.candidate import Candidate
 from epitaxy.cli import DONE, INTERRUPTED, NOTHING_ACCEPTED
 from epitaxy.commands.condition import apply
 from epitaxy.commands.output import emit, note, stdout, writable_folder, write_text
-from epitaxy.errors import BadInput
+from epitaxy.errors import BadInput, UnknownName
 from epitaxy.problem import Problem, load
 from epitaxy.progress import Display, milliseconds
 from epitaxy.report import Run, html, summary_table, verdict_json
@@ -73,9 +73,13 @@ def check_names(options: Options) -> None:
         # Asked now, not after minutes of baselines.
         find_compiler()
         return
-    from epitaxy.chip_facts import find
+    from epitaxy.chip_facts import find, load_all
 
-    known = find(options.chip)
+    try:
+        known = find(options.chip)
+    except UnknownName:
+        names = [*plugins("machines").names(), *(chip.id for chip in load_all())]
+        raise UnknownName.of("chip", options.chip, names) from None
     raise BadInput(
         f"no machine here has the chip {known.name}",
         "kernels are judged where they run: use --chip local",

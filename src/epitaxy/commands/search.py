@@ -27,11 +27,16 @@ Trust = Annotated[
 
 
 def optimize(
-    file: Annotated[str, typer.Argument(help="KernelBench-format file, or package.module:Class.")],
+    file: Annotated[
+        str,
+        typer.Argument(metavar="FILE", help="KernelBench-format file, or package.module:Class."),
+    ],
     chip: Chip = "local",
     proposer: With = "grower",
     budget: Budget = "2m",
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for results.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for results (epitaxy-out/NAME).")
+    ] = None,
     seed: Seed = 0,
     ledger: LedgerPath = None,
     trust: Trust = False,
@@ -50,7 +55,9 @@ def optimize(
 
 
 def bench(
-    folder: Annotated[Path, typer.Argument(help="Folder of KernelBench-format files.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Folder of KernelBench-format files.")
+    ],
     budget: Budget = "90s",
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path(
         "epitaxy-out/bench"
