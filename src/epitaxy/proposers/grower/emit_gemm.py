@@ -158,6 +158,7 @@ def used_where(value: Value, what: Contraction) -> tuple[Affine, bool, int] | No
 
 
 def load_of(value: Value) -> Load:
+    """`value`, which is known to be a load."""
     assert isinstance(value, Load)
     return value
 
