@@ -132,14 +132,14 @@ class Measurement:
             rounds=self._rounds,
             again=self.times(AGAIN),
             spread=paired.PRIOR,
-            waited=(self._waited(name), self._waited(OURS)),
+            waits=(self._waits(name), self._waits(OURS)),
         )
 
     def metrics(self) -> dict[str, float]:
         """Figures on the measurement itself, for the verdict."""
         found = {"drift": quiet.trend(self.times(OURS))[0], "rounds": float(sum(self._rounds))}
         found |= {f"rounds_{n}": float(r) for n, r in enumerate(self._rounds, 1)}
-        found["waited_share"] = self._waited(OURS)
+        found["waited_share"] = quiet.waited_share(self._waits(OURS), self.times(OURS))
         found["speed_change"] = max(quiet.speed_change(t.pulses) for t in self.taken)
         if self.activities:
             found["others_cores"] = max(a.others for a in self.activities)
@@ -159,9 +159,8 @@ class Measurement:
             found.append(Finding(check="timing", severity="note", message=text))
         return found
 
-    def _waited(self, name: str) -> float:
-        waits = [w for taken in self.taken for w in taken.waits.get(name, ())]
-        return quiet.waited_share(waits, self.times(name))
+    def _waits(self, name: str) -> list[float]:
+        return [w for taken in self.taken for w in taken.waits.get(name, ())]
 
     @property
     def _rounds(self) -> list[int]:

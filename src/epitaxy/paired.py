@@ -65,17 +65,17 @@ def compare(
     rounds: Sequence[int] = (),
     again: Sequence[float] = (),
     spread: Spread | None = None,
-    waited: tuple[float, float] = (0.0, 0.0),
+    waits: tuple[Sequence[float], Sequence[float]] = ((), ()),
 ) -> Comparison:
     """Candidate against baseline from paired times (s): the median of theirs/ours.
 
     `rounds`: how many of the pairs each fresh process gave, in order (none: one process); `again`:
     times of a second process of the candidate in the same rounds. `spread`: what to assume of
-    processes before these (none: processes do not differ). `waited`: the shares of theirs and ours
-    that threads spent waiting for a processor; the interval is widened so that nobody is charged
-    for that, at most by the whole wait. Raises BadInput when the samples are not pairs.
+    processes before these (none: processes do not differ). `waits`: how long threads waited for a
+    processor in theirs and in ours (s); the interval is widened to hold the medians that would have
+    come out without any of one side's waits. Raises BadInput when the samples are not pairs.
     """
-    if len(theirs) != len(ours) or not len(ours) or (again and len(again) != len(ours)):
+    if not len(ours) or any(len(x) != len(ours) for x in (theirs, again or ours)):
         raise BadInput("times must come in pairs", f"{len(theirs)} against {len(ours)}")
     import numpy as np
 
@@ -90,8 +90,12 @@ def compare(
     else:
         reach = 0.0
     middle, low, high = within.interval()
-    low = middle - math.hypot(middle - low, reach) + math.log1p(-min(waited[0], MOST_WAITED))
-    high = middle + math.hypot(high - middle, reach) - math.log1p(-min(waited[1], MOST_WAITED))
+    slack = (
+        max(0.0, middle - without(theirs, waits[0], ours)),
+        max(0.0, -middle - without(ours, waits[1], theirs)),
+    )
+    low = middle - math.hypot(middle - low, reach) - slack[0]
+    high = middle + math.hypot(high - middle, reach) + slack[1]
     bounds = math.exp(low), math.exp(middle), math.exp(high)
     outcome = "faster" if bounds[0] > 1 else "slower" if bounds[2] < 1 else "no evidence"
     seen = (high - low) / 2 + POWER_Z * math.hypot(within.error, between)
@@ -106,6 +110,13 @@ def compare(
         pairs=len(ours),
         confidence=CONFIDENCE,
     )
+
+
+def without(times: Sequence[float], waits: Sequence[float], others: Sequence[float]) -> float:
+    """The median of log(times/others) if `times` had not waited at all (s each); a wait beyond
+    MOST_WAITED of a time counts as that."""
+    each = zip(times, waits or [0.0] * len(times), others, strict=True)
+    return median([math.log((t - min(w, MOST_WAITED * t)) / other) for t, w, other in each])
 
 
 class Within:

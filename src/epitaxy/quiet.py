@@ -88,8 +88,8 @@ def drifts(values: Sequence[float]) -> float:
 
 
 def waited_share(waits: Sequence[float], times: Sequence[float]) -> float:
-    """The share of the timed calls that threads spent waiting for a processor."""
-    return sum(waits) / sum(times) if times else 0.0
+    """The share of a typical call that threads spent waiting for a processor, added up."""
+    return median([w / t for w, t in zip(waits, times, strict=True)]) if waits else 0.0
 
 
 def speed_change(pulses: Sequence[float]) -> float:
@@ -145,8 +145,8 @@ def _contention(taken: Sequence[Taken], activities: Sequence[Activity]) -> list[
     share = max((waited_share(t.waits[n], t.times[n]) for t in taken for n in t.times), default=0.0)
     if share > WAITED:
         texts.append(
-            f"threads waited for a processor for up to {share:.0%} of their calls: the intervals "
-            "are wider by that"
+            f"threads waited for a processor for {share:.0%} of a typical call: the intervals are "
+            "wider by that"
         )
     return texts
 

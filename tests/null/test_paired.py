@@ -208,15 +208,35 @@ class TestWaiting:
     def test_a_candidate_that_had_no_processor_is_not_called_slower(self):
         theirs, ours = noisy(60, 1 / 1.3, 1)
         assert compare("b", theirs, ours).outcome == "slower"
-        assert compare("b", theirs, ours, waited=(0.0, 0.3)).outcome == "no evidence"
+        assert (
+            compare("b", theirs, ours, waits=([], [0.3 * t for t in ours])).outcome == "no evidence"
+        )
 
     def test_a_candidate_is_not_faster_because_the_baseline_waited(self):
         theirs, ours = noisy(60, 1.3, 1)
-        assert compare("b", theirs, ours, waited=(0.0, 0.3)).outcome == "faster"
-        assert compare("b", theirs, ours, waited=(0.3, 0.0)).outcome == "no evidence"
+        assert compare("b", theirs, ours, waits=([], [0.3 * t for t in ours])).outcome == "faster"
+        assert (
+            compare("b", theirs, ours, waits=([0.3 * t for t in theirs], [])).outcome
+            == "no evidence"
+        )
+
+    def test_a_wait_now_and_then_leaves_the_median_alone(self):
+        theirs, ours = noisy(60, 1.3, 1)
+        waits = [0.9 * t if i % 20 == 0 else 0.0 for i, t in enumerate(theirs)]
+        found = compare("b", theirs, ours, waits=(waits, waits))
+        assert found.half_width < 1.3 * compare("b", theirs, ours).half_width
+
+    def test_without_the_waits_it_would_have_been_within(self):
+        """The interval holds what comes out when every wait is really taken off."""
+        theirs, ours = noisy(60, 1.0, 1)
+        rng = random.Random(2)
+        waits = [rng.choice((0.0, 0.5, 2.0)) * t for t in ours]
+        slowed = [t + w for t, w in zip(ours, waits, strict=True)]
+        charged, free = compare("b", theirs, slowed, waits=([], waits)), compare("b", theirs, ours)
+        assert charged.low < free.speedup < charged.high
 
     def test_waits_longer_than_the_calls_leave_an_interval(self):
-        found = compare("b", *noisy(20, 1.0, 1), waited=(5.0, 7.0))
+        found = compare("b", *noisy(20, 1.0, 1), waits=([5.0] * 20, [7.0] * 20))
         assert 0 < found.low < found.speedup < found.high < math.inf
 
 
@@ -228,7 +248,13 @@ class TestWaiting:
 )
 def test_every_interval_is_one(pairs, waited_theirs, waited_ours):
     theirs, ours = zip(*pairs, strict=True)
-    found = compare("b", theirs, ours, spread=PRIOR, waited=(waited_theirs, waited_ours))
+    found = compare(
+        "b",
+        theirs,
+        ours,
+        spread=PRIOR,
+        waits=([waited_theirs] * len(ours), [waited_ours] * len(ours)),
+    )
     assert 0 <= found.low <= found.speedup <= found.high
     assert found.detectable >= 0
 

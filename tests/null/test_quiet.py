@@ -73,7 +73,7 @@ class TestContention:
     def test_waiting_for_a_processor_is_told(self):
         each = taken()
         each.waits["candidate"][:] = [4e-4] * 20
-        assert "up to 40%" in texts(each)
+        assert "for 40% of a typical call" in texts(each)
         assert quiet.disturbed(None, each)
 
     def test_a_control_that_differs_is_told(self):

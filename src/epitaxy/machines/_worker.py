@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from epitaxy.machines.local import LocalMachine
 
 TAIL_BYTES = 2000
-NULL_BURSTS = 30
+NULL_BURSTS = 15
 DYING_S = 0.5
 REST_LIMIT_S = 1.0
 ARM_S = 5.0
