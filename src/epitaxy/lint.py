@@ -138,11 +138,11 @@ class _Lint:
 
     def _conditioning(self, case: Case) -> Iterator[Finding]:
         limit = self.cases.limit(case, precision(STRICT))
-        if limit > LOOSE and self._exact():
+        if limit > 2 * LOOSE and self._exact():
+            why = "rounding moves its outputs" if case.moved * 2 > case.honest_error else "it errs"
             yield _warning(
                 "conditioning",
-                f"rounding moves its outputs so far that errors up to {limit:.1g} must be allowed "
-                f"on its own inputs",
+                f"{why} so far that errors up to {limit:.1g} must be allowed on its own inputs",
                 "scale the inputs or shorten the sums, so that the outputs do not cancel",
             )
 
