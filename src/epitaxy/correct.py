@@ -4,7 +4,8 @@
 ordinary calls forgive: there the ends of all tensors are fenced, what lies beyond the inputs
 changes from call to call (`worker.fences`), and fresh memory is spoiled. One of them runs the
 candidate's own library, another the same sources built to check the bounds of arrays and to spoil
-variables never set (`compiler.harsh_flags`).
+variables never set (`compiler.harsh_flags`). Where the policy does not list PyTorch, one more
+records which of its operators run (`worker.trace`).
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ CALLS = 3
 
 MENDS = {
     "fences": "stay within every tensor, and set what you read",
+    "traced": "compute it yourself, or list torch in the problem's policy",
     "bounds": "keep indices within their arrays, and set every variable before you read it",
 }
 
 
 _MEANING = {
     "fences": "its outputs depend on what lies beyond the ends of its tensors",
+    "traced": "its outputs differ when its operators are watched",
     "bounds": "its outputs depend on variables that it never set",
 }
 
@@ -100,12 +103,15 @@ def harsh(place: Place, candidate: Candidate, job: Job, cache: Path) -> list[Fin
     Raises Refused.
     """
     folders = {"fences": job.folder}
+    if "torch" not in place.cases.problem.policy.libraries:
+        folders["traced"] = job.folder
     notes: list[Finding] = []
     if place.on("bounds"):
         folders["bounds"], notes = _folder(place, candidate, cache)
     for guard, folder in folders.items():
         if folder and place.on(guard):
-            with place.machine.start(job.replace(folder=folder, fenced=True)) as worker:
+            kind = {"traced": True} if guard == "traced" else {"fenced": True}
+            with place.machine.start(job.replace(folder=folder, **kind)) as worker:
                 _try(place, guard, worker)
     return notes
 

@@ -27,6 +27,7 @@ GUARDS: Mapping[str, str] = FrozenDict(
     poison="recycled memory is spoiled before a call",
     outputs="outputs have the exact type, shape and dtype, in plain memory",
     views="outputs are new memory, finished, and not a view of an input",
+    traced="no operator of PyTorch runs where the policy does not list it",
     fences="nothing is written beyond the ends of an output, nor read beyond those of an input",
     bounds="array bounds hold, and nothing depends on variables never set",
     recheck="outputs of timed calls are compared again",

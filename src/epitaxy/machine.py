@@ -17,7 +17,8 @@ class Job(Record):
 
     Exactly one of `folder` and `baseline` is set. `trusted` workers (baselines) are not confined.
     `environment` holds extra variables; `without` names guards that are off (judge.GUARDS);
-    `fenced` asks for a process, not to be timed, that watches the ends of the outputs.
+    `fenced` asks for a process, not to be timed, that watches the ends of the outputs,
+    `traced` for one that watches which operators of PyTorch run.
     """
 
     problem: Problem
@@ -27,6 +28,7 @@ class Job(Record):
     threads: int = 0
     without: tuple[str, ...] = ()
     fenced: bool = False
+    traced: bool = False
 
 
 class WorkerFailure(Exception):

@@ -157,6 +157,7 @@ class LocalMachine:
             "jail": None if self._open(job) else self._jail(job),
             "without": list(job.without),
             "fenced": job.fenced,
+            "traced": job.traced,
         }
         worker = LocalWorker(self, zygote, job, spec)
         with self._lock:

@@ -41,6 +41,18 @@ def huge_pages(memory: mmap.mmap) -> None:
     libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(len(memory)), _ADVISE_HUGE)
 
 
+def leniently(result: Any, place: Place) -> Any:
+    """`result` as far as it can be taken for an output at `place`."""
+    dense = result if result.layout == _strided() else result.to_dense()
+    return dense.reshape(place.shape)
+
+
+def _strided() -> Any:
+    import torch
+
+    return torch.strided
+
+
 def borrowed(results: Sequence[Any], memory: mmap.mmap, before: Sequence[Any]) -> str:
     """Why `results` are not memory of their own ("" when they are).
 
@@ -48,9 +60,9 @@ def borrowed(results: Sequence[Any], memory: mmap.mmap, before: Sequence[Any]) -
     to whoever reads them.
     """
     start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    taken = {r.untyped_storage().data_ptr() for r in before if r.numel()}
+    taken = {r.untyped_storage().data_ptr() for r in before if r.layout == _strided()}
     for i, result in enumerate(results):
-        if not result.numel():
+        if not result.numel() or result.layout != _strided():
             continue
         if result.is_neg() or result.is_conj():
             return f"output {i} is a lazy view: its values are made when it is read"

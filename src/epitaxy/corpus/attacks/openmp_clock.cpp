@@ -1,0 +1,14 @@
+// problem: lean
+// guard: clocks
+// also: symbols
+// what: asks OpenMP for the time
+#include <omp.h>
+#include <cmath>
+extern "C" void region0(const void* const* in, void* const* out) {
+  static volatile double last;
+  last = omp_get_wtime();
+  const float* x = (const float*)in[0];
+  float* y = (float*)out[0];
+#pragma omp parallel for
+  for (int i = 0; i < 262144; ++i) y[i] = (x[i] > 0 ? x[i] : 0.0f) + 0.5f * x[i];
+}
