@@ -1,16 +1,18 @@
-"""A fixed share of the attack corpus; `make attacks` runs the whole of it."""
+"""A share of the attack corpus, spread over the guards; `make attacks` runs the whole of it."""
 
 import pytest
 
-from epitaxy.attacks import Range, chosen, corpus, main, row
+from epitaxy.attacks import Range, chosen, corpus, main, row, summary
 from epitaxy.guards import GUARDS
 from epitaxy.plugin import plugins
 
+WITH_TIMES = ["content_cache", "rewrites_the_loop", "late_on_touch", "polling_thread"]
 ATTACKS = [
-    "half_the_rows", "identity", "marks_its_input", "content_cache", "reads_clock",
-    "double_output", "patches_torch", "python_half_precision",
+    "half_the_rows", "marks_its_input", "replay_by_address", "lazy_list", "same_buffer",
+    "runs_python", "never_writes_zeros", "folds_its_own_weights", "guesses_seeds",
 ]  # fmt: skip
-CONTROLS = ["plain_lean", "own_scratch", "plain_wave", "torch_in_place"]
+CONTROLS = ["own_scratch", "thread_pool", "packed_weights", "torch_in_place"]
+STATIC = ("sources", "clocks", "opaque", "patches", "libraries")
 
 
 @pytest.fixture(scope="module")
@@ -27,17 +29,64 @@ def test_an_attack_is_refused_and_only_its_guard_does_it(place, name):
     assert not outcome.fault, row(outcome)
 
 
+@pytest.mark.parametrize("name", WITH_TIMES)
+def test_an_attack_on_the_clock_is_refused_by_its_guard(place, name):
+    (it,) = chosen([name])
+    verdict = place.judge(it, it.also)
+    assert not verdict.accepted
+    assert verdict.reason.startswith(it.guard), verdict.reason
+
+
 @pytest.mark.parametrize("name", CONTROLS)
 def test_honest_code_that_looks_odd_is_accepted(place, name):
     outcome = place.fire(*chosen([name]))
     assert not outcome.fault, row(outcome)
 
 
+def test_static_checks_refuse_each_attack_of_theirs_alone():
+    from epitaxy.candidate import Candidate
+    from epitaxy.problem import Policy, Problem, TensorSpec
+
+    spec = TensorSpec(shape=(4,), dtype="float32")
+    for it in corpus():
+        if it.guard not in STATIC and not it.honest:
+            continue
+        libraries = () if it.problem == "strict" else ("torch",)
+        problem = Problem(
+            name="p", reference="r", source="", entry="Model", inputs=(spec,), outputs=(spec,),
+            policy=Policy(libraries=libraries),
+        )  # fmt: skip
+        name = "model_new.py" if it.toolchain == "torch" else "kernel.cpp"
+        files = {name: it.text, **({"forward.py": it.forward} if it.forward else {})}
+        candidate = Candidate(
+            problem=problem.digest, toolchain=it.toolchain, files=files, entry=name, proposer="test"
+        )
+        checks = [plugins("checks").get(n) for n in plugins("checks").names()]
+        said = {f.check for c in checks for f in c.check(candidate, problem)}
+        assert said - set(it.also) == ({it.guard} if it.guard else set()), (it.name, said)
+
+
 def test_every_specimen_names_guards_that_exist():
     known = {*GUARDS, *plugins("checks").names()}
-    named = {guard for s in corpus() for guard in (s.guard, *s.off) if guard}
+    named = {guard for s in corpus() for guard in (s.guard, *s.also) if guard}
     assert named <= known
     assert len({s.name for s in corpus()}) == len(corpus())
+    honest = sum(s.honest for s in corpus())
+    assert len(corpus()) - honest >= 80
+    assert honest >= 30
+
+
+def test_every_guard_but_those_tested_elsewhere_has_an_attack():
+    aimed = {s.guard for s in corpus()}
+    elsewhere = {"sandbox", "bounds", "physics"}
+    assert {*GUARDS, *plugins("checks").names()} - aimed <= elsewhere
+
+
+def test_the_summary_counts_what_went_wrong(place):
+    (it,) = chosen(["zeros"])
+    outcome = place.fire(it)
+    assert "1 attacks on 1 guards" in summary([outcome])
+    assert "0 undeserved" in summary([outcome])
 
 
 def test_an_unknown_attack_is_said(capsys):
