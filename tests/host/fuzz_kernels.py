@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from epitaxy import mutate
 from epitaxy.candidate import Candidate
 from epitaxy.problem import Problem, load, open_reference
 from epitaxy.record import FrozenDict
@@ -69,6 +70,8 @@ WRITTEN: dict[str, tuple[str, str]] = {
     "product": ("torch.relu(x @ y)", "T(37, 53), T(53, 41)"),
     "swish_max": ("(x * torch.sigmoid(x)).amax(1)", "T(61, 997)"),
 }
+STARTS = {"gemm": "// ---- contractions:"}
+"""Where a kernel begins, if not at its exported function: its loops stand above."""
 NAMES = (*GROWN, *WRITTEN)
 
 
@@ -83,21 +86,27 @@ def problem(name: str, folder: Path) -> Problem:
 
 def honest(name: str, problem: Problem) -> Candidate:
     """The kernel itself."""
-    from epitaxy.proposers.grower.emit import emit_source
-    from epitaxy.proposers.grower.genome import Choices, Genome
-    from epitaxy.proposers.grower.growth import grow_program
-
     if name in WRITTEN:
         files = {
             "kernel.cpp": (FOLDER / f"{name}.cpp").read_text(),
             "forward.py": _forward(problem),
         }
         return _candidate(name, problem, files)
+    from epitaxy.proposers.grower.emit import emit_source
+    from epitaxy.proposers.grower.genome import Choices, Genome
+    from epitaxy.proposers.grower.growth import grow_program
+
     growth = grow_program(open_reference(problem))
     choices = Choices(**GENOMES[GROWN[name][2]])
     genome = Genome(tuple((r.name, choices) for r in growth.regions))
     files = {"kernel.cpp": emit_source(growth.regions, genome), "forward.py": growth.forward}
     return _candidate(name, problem, files)
+
+
+def mutants(name: str, honest: Candidate, count: int, seed: int) -> list[mutate.Mutant]:
+    """At most `count` mutants of that kernel, drawn by `seed`."""
+    text = honest.files["kernel.cpp"]
+    return mutate.mutants(text, count, seed, STARTS.get(name, 'extern "C"'))
 
 
 def _candidate(name: str, problem: Problem, files: dict[str, Any]) -> Candidate:

@@ -19,8 +19,8 @@ import tempfile
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from epitaxy.candidate import Candidate
 from epitaxy.judge import Judge
 from epitaxy.machine import Job, WorkerFailure
 from epitaxy.machines.local import LocalMachine
+from epitaxy.plugin import plugins
 from epitaxy.record import FrozenDict, digest_text
 
 KILLED = ("incorrect", "crashed", "timeout", "refused")
@@ -69,13 +70,14 @@ class Bench:
         self.name, self.timed = name, timed
         problem = fuzz_kernels.problem(name, folder)
         self.machine = LocalMachine(home=folder, threads=THREADS)
-        self.judge = Judge(problem, self.machine, baselines=["eager"])
+        self.cache = folder / "build"
+        self.judge = Judge(problem, self.machine, baselines=["eager"], cache=self.cache)
         self.honest = fuzz_kernels.honest(name, problem)
         verdict = self.judge.refuse(self.honest)
         if verdict is not None:
             self.close()
             raise HonestRefusedError(f"{name} is {verdict.status}: {verdict.reason}")
-        self.code = code(self.judge.build(self.honest).folder)
+        self.code = self._code(self.honest)
 
     def fate(self, mutant: mutate.Mutant) -> Fate:
         """Build and judge one mutant."""
@@ -87,7 +89,7 @@ class Bench:
         )  # fmt: skip
         if not build.ok:
             return told("build_failed", build.log[:200])
-        if code(build.folder) == self.code:
+        if code(build.folder) == self.code[0] and self._code(it) == self.code:
             return told("equivalent", "the same machine code")
         verdict = self.judge.refuse(it)
         if verdict is None and self.timed:
@@ -110,6 +112,12 @@ class Bench:
     def candidate(self, text: str) -> Candidate:
         """The honest candidate with another kernel."""
         return self.honest.replace(files=FrozenDict(self.honest.files, **{"kernel.cpp": text}))
+
+    def _code(self, candidate: Candidate) -> list[str]:
+        """Machine code as built to be used, and as built with its bounds checked."""
+        harsh = plugins("toolchains").get("cpp").build_harsh
+        builds = self.judge.build(candidate), harsh(candidate, self.judge.problem, self.cache)
+        return [code(build.folder) for build in builds]
 
     def _rule(self, mutant: mutate.Mutant) -> dict[str, Any] | None:
         """Why a mutant must compute what the honest kernel does, if a rule says so."""
@@ -158,16 +166,24 @@ def code(folder: str) -> str:
 
 
 def run_kernel(
-    name: str, count: int, seed: int, known: Container[str] = (), budget: Budget | None = None
+    name: str, count: int, seed: int, known: Mapping[str, Fate], budget: Budget
 ) -> Iterator[Fate]:
-    """The fates of `count` mutants of one kernel, those whose keys are `known` left out."""
+    """The fates of `count` mutants of one kernel, in the order drawn; known ones at once."""
     import torch
 
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder, closing(Bench(name, Path(folder))) as bench:
-        for mutant in mutate.mutants(bench.honest.files["kernel.cpp"], count, seed):
-            if key(name, mutant) not in known and (budget is None or budget.left()):
-                yield bench.fate(mutant)
+    with tempfile.TemporaryDirectory() as made, ExitStack() as stack:
+        folder = Path(made)
+        problem = fuzz_kernels.problem(name, folder)
+        honest = fuzz_kernels.honest(name, problem)
+        bench: Bench | None = None
+        for mutant in fuzz_kernels.mutants(name, honest, count, seed):
+            fate = known.get(key(name, mutant))
+            if fate is None and budget.left():
+                bench = bench or stack.enter_context(closing(Bench(name, folder)))
+                fate = bench.fate(mutant)
+            if fate is not None:
+                yield fate
 
 
 def key(kernel: str, mutant: mutate.Mutant) -> str:
@@ -178,7 +194,8 @@ def key(kernel: str, mutant: mutate.Mutant) -> str:
 class Budget:
     """Seconds that a slice of the run may take."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float = 0) -> None:
+        """0: no limit."""
         self._until_s = time.monotonic() + seconds if seconds else math.inf
 
     def left(self) -> bool:
@@ -192,11 +209,13 @@ class Results:
     def __init__(self, path: Path) -> None:
         self.path = path
         lines = path.read_text().splitlines() if path.exists() else []
-        self.fates = [Fate(**json.loads(line)) for line in lines]
+        self.known = {f.key: f for f in (Fate(**json.loads(line)) for line in lines)}
 
     def add(self, fate: Fate) -> None:
-        """Keep one, at once."""
-        self.fates.append(fate)
+        """Keep one, at once, unless it is there."""
+        if fate.key in self.known:
+            return
+        self.known[fate.key] = fate
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a") as file:
             file.write(json.dumps(asdict(fate)) + "\n")
@@ -244,24 +263,23 @@ def main() -> int:
     options = parser.parse_args()
     os.nice(10)
     results, budget = Results(options.results), Budget(options.seconds)
-    known = {f.key for f in results.fates}
-    if known:
-        _say(f"{len(known)} fates are known from {options.results}; remove it to start again")
+    if results.known:
+        _say(f"{len(results.known)} fates are known from {options.results}; without it all are new")
+    fates: list[Fate] = []
     refused: list[str] = []
     for name in options.kernels.split(","):
-        if not budget.left():
-            break
         try:
-            for fate in run_kernel(name, options.each, options.seed, known, budget):
+            for fate in run_kernel(name, options.each, options.seed, results.known, budget):
                 results.add(fate)
-                _say(f"{len(results.fates):4} {name}: {fate.operator}: {fate.outcome}")
+                fates.append(fate)
+                _say(f"{len(fates):4} {name}: {fate.operator}: {fate.outcome}")
         except HonestRefusedError as error:
             refused.append(f"the honest kernel {error}")
             _say(refused[-1])
-    print(table(results.fates), *refused, sep="\n")
+    print(table(fates), *refused, sep="\n")
     if not budget.left():
         print("The time was up before all were judged: run it again to go on.")
-    return 0 if score(results.fates) >= WANTED and not refused else 1
+    return 0 if score(fates) >= WANTED and not refused and budget.left() else 1
 
 
 def _say(text: str) -> None:

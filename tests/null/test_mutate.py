@@ -13,6 +13,7 @@ HELPED = 'void f() {{ {helper} }}\nextern "C" void region0(const void* const* in
 GROWN = """
 #pragma omp parallel for
     for (int64_t t = 0; t < 35; ++t) {
+      const int64_t i0_ = t / 5;
       V r1_acc[4]; epx::fill(r1_acc, epx::splat<V>(-INFINITY));
       auto pass0 = [&](auto tail, int64_t i, int u, int n) EPX_BODY {
         const V v2 = epx::get<V>(tail, x0 + i0_ * 97 + i1_ * 53 + i, n);
@@ -72,6 +73,27 @@ def test_a_shared_variable_is_no_race_on_one_thread():
     alone = TEXT.replace("#pragma omp parallel for", "")
     assert "race" in {m.operator for m in mutants(TEXT, 1000, 1)}
     assert "race" not in {m.operator for m in mutants(alone, 1000, 1)}
+
+
+BLOCKS = """
+const int64_t i = t % 16, depth = least(G::KC, G::K - d * G::KC);
+auto lanes = [&](int c) { return tail ? int(epx::least(N, 37 - j0 - c * N)) : N; };
+c[r][v] = first ? V{} : load<V>(hold);
+f(d == d0, d + 1 == d1, line + j + 2, epx::within(w0_ + -2, 19));
+const VI v3 = v4 < epx::splat_int<VI>(int64_t(37));
+if (j0 + 16 > 37) tile(part{}); else if (i >= 2 && i < 17) tile(whole{});
+"""
+WRONG = (
+    "t % 17", "depth = G::KC;", "int(N) : N", "true ? V{}", "d + 2 >= d1", "line + j + 3",
+    "within(w0_ + -2, 20)", "int64_t(38)", "int64_t(36)", "> 1000037)", ">= 1 && i", "i < 18)",
+)  # fmt: skip
+
+
+def test_blocks_are_cut_wrongly():
+    made = [m.text for m in mutants(BLOCKS, 100, 1, "\n") if m.operator == "wrong block"]
+    assert len(made) == len(WRONG)
+    for wrong in WRONG:
+        assert sum(wrong in text for text in made) == 1, wrong
 
 
 def test_every_operator_says_its_mistake():

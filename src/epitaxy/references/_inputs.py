@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -251,12 +252,18 @@ def _edges(normal: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     for axis, size in enumerate(normal.shape):
         if size >= 3:
             line = [1 if a == axis else n for a, n in enumerate(normal.shape)]
-            place = (torch.rand(line, generator=generator) < 0.5).long() * (size - 1)
+            place = _by_turns(math.prod(line), 2, generator).reshape(line).long() * (size - 1)
             drawn.scatter_(axis, place, EDGE + normal.gather(axis, place))
     if normal.dim():
-        low = torch.rand(normal.shape[0], generator=generator) < 1 / 3
+        low = _by_turns(normal.shape[0], 3, generator)
         drawn[low] = normal[low] - SHIFT
     return drawn
+
+
+def _by_turns(count: int, every: int, generator: torch.Generator) -> torch.Tensor:
+    """True for one of `every`, from a random first: even a few rows are then of each kind."""
+    first = torch.randint(every, (), generator=generator)
+    return (torch.arange(count) + first) % every == 0
 
 
 def _into_domain(drawn: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
