@@ -24,7 +24,7 @@ from epitaxy.machine import Job, WorkerFailure
 from epitaxy.measure import AGAIN, OURS, Measurement
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem, load, open_reference
-from epitaxy.record import FrozenDict, make_callable
+from epitaxy.record import FrozenDict, make_callable, printable
 from epitaxy.roofline import below_physics, floor
 from epitaxy.timing import Plan
 from epitaxy.toolchain import Build
@@ -212,7 +212,7 @@ class Judge:
             machine=self.machine_digest,
             plan=chosen.name,
             status=status,
-            reason=reason[:2000],
+            reason=printable(reason)[:2000],
             judged_unix_s=timing.unix_s(),
             condition=chosen.condition,
             threads=self.threads,
@@ -224,7 +224,8 @@ class Judge:
 
     def _static(self, candidate: Candidate, facts: dict[str, Any]) -> None:
         for name in filter(self.on, plugins("checks").names()):
-            for finding in plugins("checks").get(name).check(candidate, self.problem):
+            for found in plugins("checks").get(name).check(candidate, self.problem):
+                finding = found.replace(message=printable(found.message))
                 if finding.severity == "refusal":
                     raise Refused("refused", f"{finding.check}: {finding.message}", finding)
                 facts["findings"].append(finding)

@@ -190,3 +190,8 @@ def make_callable(module: str, function: Any) -> None:
             return function(*args, **kwargs)
 
     sys.modules[module].__class__ = Callable
+
+
+def printable(text: str) -> str:
+    """`text` without control characters: what comes from a candidate may go to a terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)

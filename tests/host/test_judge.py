@@ -114,6 +114,14 @@ def test_forward_may_only_compute(judge, forward, line):
     assert "sources" in verdict.reason
 
 
+def test_no_source_can_steer_a_terminal_through_a_verdict(judge, forward):
+    kernel = '#include "\x1b[2J\u202e.h"\n' + KERNEL
+    verdict = judge.judge(candidate(judge, forward, kernel=kernel), "screen")
+    assert (verdict.status, "includes" in verdict.reason) == ("refused", True)
+    said = [verdict.reason, *(finding.message for finding in verdict.findings)]
+    assert all(c.isprintable() or c in "\n\t" for text in said for c in text)
+
+
 def test_a_candidate_for_another_problem_is_the_callers_mistake(judge, forward):
     from epitaxy.errors import BadInput
 

@@ -20,6 +20,7 @@ from epitaxy.machine import Job, WorkerFailure
 from epitaxy.machines import _activity, _realtime
 from epitaxy.machines._memory import Arena, state_file
 from epitaxy.machines._zygote import Zygote
+from epitaxy.record import printable
 from epitaxy.worker.frames import MAX_FRAME, Op, pack, unpack
 
 if TYPE_CHECKING:
@@ -276,11 +277,6 @@ class LocalWorker:
         raw = os.pread(self._errors, TAIL_BYTES, max(0, size - TAIL_BYTES))
         text = printable(raw.decode(errors="replace")).strip()
         return f"; it wrote: {text}" if text else ""
-
-
-def printable(text: str) -> str:
-    """`text` without control characters: it comes from a candidate and goes to a terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
 
 
 def _failure(payload: bytes) -> WorkerFailure:

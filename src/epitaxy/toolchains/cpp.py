@@ -16,7 +16,7 @@ from epitaxy.compiler import Compiler, cpu_fingerprint, cpu_flags, find_compiler
 from epitaxy.errors import BadCandidate, BadEnvironment, NoCompiler
 from epitaxy.problem import Problem
 from epitaxy.product import compose
-from epitaxy.record import FrozenDict, canonical, digest_text
+from epitaxy.record import FrozenDict, canonical, digest_text, printable
 from epitaxy.toolchain import Availability, Build
 from epitaxy.toolchains import _confined
 from epitaxy.toolchains._inspect import inspect_library
@@ -202,7 +202,7 @@ def trim_log(text: str, folder: str) -> str:
     """Errors with their source lines first, then warnings; at most LOG_CHARACTERS characters."""
     text = text.replace(folder + "/", "").replace(folder, ".")
     # Compilers repeat lines of the source, and a log goes to a terminal.
-    text = "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)
+    text = printable(text)
     blocks: list[list[str]] = []
     for line in text.splitlines():
         if _opens(line) or not blocks:
