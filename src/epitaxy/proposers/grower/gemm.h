@@ -7,6 +7,10 @@
 //   PACK_A PACK_B copies wanted, AHEAD steps of k to fetch ahead, STEPS of k written out, DYNAMIC shares.
 // a(t), b(t): the first element of batch t. finish(tail, t, i, j, sum, n) takes one vector of
 // sums: row i, columns j .. j + n - 1.
+#if defined(__GNUC__) && !defined(__clang__)
+// gcc warns of the remainder loops of pack_tile even where they never run.
+#pragma GCC diagnostic ignored "-Waggressive-loop-optimizations"
+#endif
 namespace epx {
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
