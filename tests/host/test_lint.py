@@ -80,7 +80,7 @@ PLANTED = {
         {"forward": "return x.sum(1) - x.flip(1).cumsum(1)[:, -1] + 1e-6 * x[:, 0]"},
         "refusal", "conditioning", "errs by"),
     "badly conditioned": (
-        {"forward": "return (x + 100).mean(1) - 100"}, "warning", "conditioning", "so far that"),
+        {"forward": "return (x + 500).mean(1) - 500"}, "warning", "conditioning", "so far that"),
     "cancellation": (
         {"forward": "return ((x + 1e5) ** 2).mean(1) - (x + 1e5).mean(1) ** 2"},
         "refusal", "conditioning", "errs by"),
