@@ -34,6 +34,8 @@ _COPIES = (
     "aten.lift_fresh_copy.default",
 )
 _TINY = 64
+_LARGE_PRODUCT = 1 << 19
+"""Multiply-adds: the product of the sizes of both operands and the result is their square."""
 
 
 @dataclass
@@ -130,8 +132,8 @@ class Partition:
                     ready[node] = max((ready[s] for s in sources), default=0)
                     level[node] = max((level[s] for s in sources), default=0)
                 elif node in self.grown:
-                    # Each contraction begins a level: it has a genome of its own.
-                    begins = op_of(node).kind == "contract"  # type: ignore[union-attr]
+                    # A large contraction begins a level: it has a genome of its own.
+                    begins = op_of(node).kind == "contract" and _large(node)  # type: ignore[union-attr]
                     level[node] = max((ready[s] for s in sources), default=0) + begins
                     ready[node] = level[node] + (node in self.choices.stored)
                 else:
@@ -257,6 +259,13 @@ class Partition:
                 run.add(node)
                 stack.extend(node.all_input_nodes)
         return run
+
+
+def _large(node: Node) -> bool:
+    """Whether a contraction's own time hides what one more region costs."""
+    read = sorted(math.prod(t.shape) for n in node.all_input_nodes for t in tensors(n))
+    made = sum(math.prod(t.shape) for t in tensors(node))
+    return bool(math.prod(read[-2:]) * made > _LARGE_PRODUCT**2)
 
 
 def shape_like(node: Node) -> bool:
