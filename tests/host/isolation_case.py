@@ -31,14 +31,21 @@ PROBLEM = Problem(
     inputs=(IN,),
     outputs=(OUT,),
 )
-_REGION = Region(name="region0", inputs=(IN,), outputs=(OUT,), stores=(), source=())
-_PROGRAM = Program(
-    inputs=("x",),
-    state=(),
-    steps=(RegionCall(region=_REGION, args=("x",), results=("y",)),),
-    outputs=("y",),
-    left=(),
-)
+
+
+def forward_of(problem: Problem) -> str:
+    """The forward file that calls one kernel, `region0`, for the whole problem."""
+    tensors = tuple(spec for spec in problem.inputs if spec is not None)
+    region = Region(name="region0", inputs=tensors, outputs=problem.outputs, stores=(), source=())
+    names = tuple(f"x{i}" for i in range(len(tensors)))
+    program = Program(
+        inputs=names,
+        state=(),
+        steps=(RegionCall(region=region, args=names, results=("y",)),),
+        outputs=("y",),
+        left=(),
+    )
+    return write_forward(program, problem)
 
 
 def hostile(source: str, **more: str) -> Candidate:
@@ -47,7 +54,7 @@ def hostile(source: str, **more: str) -> Candidate:
     return Candidate(
         problem=PROBLEM.digest,
         toolchain="cpp",
-        files={"kernel.cpp": text, "forward.py": write_forward(_PROGRAM, PROBLEM), **more},
+        files={"kernel.cpp": text, "forward.py": forward_of(PROBLEM), **more},
         entry="forward.py",
         proposer="test",
     )

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import as_nobody
 import pytest
-from isolation_case import PROBLEM, SOURCES, Attacker, attacker, built
+from isolation_case import PROBLEM, SOURCES, Attacker, attacker, built, forward_of
 
 import epitaxy
 from epitaxy import sandbox
@@ -37,7 +37,6 @@ from epitaxy.machines._worker import Limits
 from epitaxy.machines.local import LocalMachine
 from epitaxy.plugin import plugins
 from epitaxy.problem import load
-from epitaxy.proposers.grower.growth import grow_program
 
 pytestmark = pytest.mark.skipif(
     not set(sandbox.NEEDED) <= set(sandbox.available()), reason="no Landlock or seccomp here"
@@ -277,6 +276,76 @@ def test_a_candidate_of_roots_is_nobody(jailed):
     assert facts["NoNewPrivs"].strip() == "1"
 
 
+# Candidates in Python: what a call does, and how it ends ("" when the worker survives it).
+PYTHON = {
+    "forks": ("os.fork()", ""),
+    "kills": ("os.kill(os.getppid(), 9); os.killpg(0, 9)", ""),
+    "starts threads": ("[threading.Thread(target=time.sleep, args=(99,)).start()"
+                       " for _ in range(9999)]", ""),
+    "fills memory": ("keep.extend(bytearray(1 << 26) for _ in range(999))", ""),
+    "fills the disk": ("open('/tmp/rampage', 'w')", ""),
+    "exits": ("os._exit(0)", "exited with code 0"),
+    "recurses in C": ("pickle.dumps(nested())", ""),
+    "speaks for the loop": ("loop().channel.send(b'garbage')", "out of turn"),
+    "hangs up": ("loop().channel.close()", "exited"),
+    "resizes the memory": ("loop().memory.resize(1)", ""),
+    "cuts the memory": ("[os.ftruncate(fd, 0) for fd in range(3, 99) if is_file(fd)]", ""),
+}  # fmt: skip
+MODULE = """
+import os, pickle, stat, sys, threading, time, torch
+threading.stack_size(65536)
+keep = []
+def nested():
+    value = []
+    for _ in range(10**6):
+        value = [value]
+    return value
+def loop():
+    frame = sys._getframe()
+    while not hasattr(frame.f_locals.get("self"), "channel"):
+        frame = frame.f_back
+    return frame.f_locals["self"]
+def is_file(fd):
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode)
+    except OSError:
+        return False
+class ModelNew(torch.nn.Module):
+    def forward(self, x):
+        try:
+            HARM
+        except (OSError, RuntimeError, MemoryError, RecursionError, ValueError, BufferError,
+                SystemError):
+            keep.clear()
+            return torch.tensor([0, 1])
+        return torch.tensor([0, 2])
+"""
+
+
+@pytest.mark.parametrize("name", PYTHON)
+def test_a_candidate_in_python_harms_itself_alone(
+    machine, rampages, neighbour, tmp_path, monkeypatch, name
+):
+    monkeypatch.setattr(_jail, "LEAST_MEMORY_BYTES", LEAST_MEMORY_BYTES)
+    harm, says = PYTHON[name]
+    candidate = Candidate(
+        problem=PROBLEM.digest, toolchain="torch", entry="model_new.py", proposer="test",
+        files={"model_new.py": MODULE.replace("HARM", harm)},
+    )  # fmt: skip
+    build = plugins("toolchains").get("torch").build(candidate, PROBLEM, tmp_path)
+    assert build.ok, build.log
+    assert neighbour.ask("honest") == (0, 7)
+    before = descendants(os.getpid())
+    with attacker(machine, build) as bad:
+        if says:
+            with pytest.raises(WorkerFailure, match=says):
+                bad.ask(name)
+        else:
+            assert bad.ask(name) == (0, 1)  # it was told no
+    assert descendants(os.getpid()) <= before
+    assert neighbour.ask("honest") == (0, 7)
+
+
 # -- what lies around: the cache, the package, the ledger ------------------------------------------
 
 TOUCHES = (
@@ -353,19 +422,18 @@ extern "C" void region0(const void* const* in, void* const* out) {
 """
 
 
-def test_the_judge_charges_each_candidate_for_itself(tmp_path, monkeypatch):
+def test_the_judge_charges_each_candidate_for_itself(machine, tmp_path, monkeypatch):
     (tmp_path / "p.py").write_text(RELU)
-    machine = LocalMachine(threads=1, home=tmp_path, limits=Limits(load_s=20, burst_s=1.5))
     level = Level(name="DRAM", bytes=0, read_bytes_per_s=1e12, write_bytes_per_s=1e12)
     chip = Chip(id="c", name="c", vendor="v", kind="cpu", measured=True, levels=(level,))
     monkeypatch.setattr(machine, "chip", lambda: chip)
     off = [*plugins("checks").names(), "symbols"]  # what is looked for in sources and libraries
-    judge = Judge(load(tmp_path / "p.py"), machine, baselines=["eager"], without=off)
-    forward = grow_program(judge.reference).forward
-    try:
+    problem = load(tmp_path / "p.py")
+    forward = forward_of(problem)
+    with contextlib.closing(Judge(problem, machine, baselines=["eager"], without=off)) as judge:
         for name, (harm, statuses, says) in JUDGED.items():
             candidate = Candidate(
-                problem=judge.problem.digest,
+                problem=problem.digest,
                 toolchain="cpp",
                 files={"kernel.cpp": KERNEL.replace("HARM", harm), "forward.py": forward},
                 entry="forward.py",
@@ -374,9 +442,6 @@ def test_the_judge_charges_each_candidate_for_itself(tmp_path, monkeypatch):
             verdict = judge.judge(candidate, "screen")
             assert verdict.status in statuses.split() or not statuses, (name, verdict.reason)
             assert says in verdict.reason, name
-    finally:
-        judge.close()
-        machine.close()
 
 
 # -- other users, poorer systems -------------------------------------------------------------------
