@@ -6,7 +6,7 @@ leaves something out would, or that times or errors will say little.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -169,21 +169,25 @@ class _Lint:
     # -- what would pass without computing ---------------------------------------------------------
 
     def _trivial(self) -> Iterator[Finding]:
-        for place, spec in enumerate(self.problem.outputs):
-            own = [
-                k for k in self._kinds() if self._passes(k, place, 0) and self._passes(k, place, 1)
-            ]
-            if self._fixed:
-                own = [k for k in own if k != "outputs of other inputs"]
-            always = [k for k in own if self._everywhere(k, place)]
-            which = "it" if len(self.problem.outputs) == 1 else f"output {place}, {spec},"
-            if always:
-                yield _refusal(
+        outputs = self.problem.outputs
+        given = [self._pass(place, (0, 1), None) for place in range(len(outputs))]
+        always = [self._pass(p, self._others(), own) if own else [] for p, own in enumerate(given)]
+        if all(always):
+            yield _refusal(
+                "trivial",
+                f"{' or '.join(always[0])} would pass for it, whatever the inputs",
+                "let the outputs depend on the inputs: other scales, constants or operators",
+            )
+            return
+        for place, (own, ever) in enumerate(zip(given, always, strict=True)):
+            which = "it" if len(outputs) == 1 else f"output {place} ({outputs[place]})"
+            if ever:
+                yield _warning(
                     "trivial",
-                    f"{' or '.join(always)} would pass for {which}, whatever the inputs",
-                    "let the outputs depend on the inputs: other scales, constants or operators",
+                    f"{' or '.join(ever)} would pass for {which}, whatever the inputs",
+                    "return only what depends on the inputs",
                 )
-            elif own:
+            elif own and not (self._fixed and own == [self.trials.thoughtless(0)[-1]]):
                 yield _warning(
                     "trivial",
                     f"{' or '.join(own)} would pass for {which} on its own inputs; "
@@ -191,29 +195,23 @@ class _Lint:
                     "let the outputs vary with the inputs that get_inputs() draws",
                 )
 
-    def _kinds(self) -> list[str]:
-        return [kind for kind, _ in self._thoughtless(0)]
+    def _others(self) -> list[int]:
+        """Every case but the file's own inputs and those with NaN."""
+        finite = [n for n in range(2, self.cases.count) if self.cases.names[n] != "special"]
+        return [n for n in finite if self.cases.usable(n)]
 
-    def _thoughtless(self, number: int) -> list[tuple[str, list[Any]]]:
-        case, earlier = self.cases.get(number), self.cases.get(1 if number != 1 else 0)
-        found: list[tuple[str, list[Any]]] = self.trials.thoughtless(
-            case.inputs, case.honest, earlier.honest
-        )
-        return found
+    def _pass(self, place: int, numbers: Sequence[int], kinds: list[str] | None) -> list[str]:
+        """Which of `kinds` (None: all) pass for one output on all those cases."""
+        if kinds is None:
+            kinds = self.trials.thoughtless(len(self.problem.inputs))
+        return [k for k in kinds if all(self._passes(k, place, n) for n in numbers)]
 
     def _passes(self, kind: str, place: int, number: int) -> bool:
-        case = self.cases.get(number)
-        out = dict(self._thoughtless(number)).get(kind, [None] * (place + 1))[place]
-        if out is None:
-            return False
+        case, earlier = self.cases.get(number), self.cases.get(1 if number != 1 else 0)
+        exact, honest = case.exact[place], case.honest[place]
+        out = self.trials.fake(kind, case.inputs, honest, earlier.honest[place])
         limit = self.cases.limit(case)
-        error = self.reference.error([out], [case.exact[place]], [case.honest[place]], limit)
-        return bool(error <= limit)
-
-    def _everywhere(self, kind: str, place: int) -> bool:
-        finite = [n for n in range(2, self.cases.count) if self.cases.names[n] != "special"]
-        others = [n for n in finite if self.cases.usable(n)]
-        return all(self._passes(kind, place, n) for n in others)
+        return out is not None and self.reference.error([out], [exact], [honest], limit) <= limit
 
     # -- what could be left out ------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ PLANTED = {
                         "refusal", "trivial", "a constant"),
     "one of two outputs is constant": (
         {"forward": "return x * 2, torch.ones_like(x) + x * 0"},
-        "refusal", "trivial", "output 1"),
+        "warning", "trivial", "output 1"),
     "identity": ({"forward": "return torch.clamp(x, -1e9, 1e9)"},
                  "refusal", "trivial", "a copy of x"),
     "identity of the second input": (

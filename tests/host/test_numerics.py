@@ -161,3 +161,12 @@ def test_magnitudes_are_mixed_within_every_row(tmp_path):
     (tmp_path / "p.py").write_text(ROWS)
     x = open_reference(load(tmp_path / "p.py")).inputs(3, "mixed")[0].abs().log10()
     assert bool(((x.amax(1) - x.amin(1)) > 5).all())
+
+
+def test_outputs_below_the_range_of_float32_judge_nobody(tmp_path):
+    (tmp_path / "p.py").write_text(SUM.replace("x.sum()", "torch.exp(-x.abs()).amax(1)"))
+    notes = []
+    found = Cases(open_reference(load(tmp_path / "p.py")), 4, lambda *n: notes.append(n[1]))
+    usable = [found.names[n] for n in range(found.count) if found.usable(n)]
+    assert "shifted" not in usable
+    assert any("vanish below the range" in note for note in notes)

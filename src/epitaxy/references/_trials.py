@@ -13,6 +13,9 @@ from epitaxy.references._live import Live
 from epitaxy.references._memory import available_bytes
 from epitaxy.references._tensors import cloned, floats, same
 
+COPY = "a copy of "
+STALE = "outputs of other inputs"
+
 
 class Trials:
     """What lint asks of a reference. `live` is its module and its own inputs."""
@@ -34,24 +37,23 @@ class Trials:
             found = []
         return [*found[:count], *(f"input {i}" for i in range(len(found), count))]
 
-    def thoughtless(
-        self, inputs: Sequence[Any], honest: Sequence[Any], earlier: Sequence[Any]
-    ) -> list[tuple[str, list[Any]]]:
-        """(what, outputs) that need no computation; None where an output cannot be had so.
+    def thoughtless(self, count: int) -> list[str]:
+        """What needs no computation, for a problem with `count` inputs: `fake` makes it."""
+        return ["zeros", "a constant", *(COPY + n for n in self.names(count)), STALE]
 
-        `earlier` are outputs on other inputs: what recycled memory may hold, and where a constant
-        that suits is taken from.
+    def fake(self, what: str, inputs: Sequence[Any], honest: Any, earlier: Any) -> Any:
+        """One output of the kind `what`, like `honest`; None where it cannot be had so.
+
+        `earlier` is the same output on other inputs: what recycled memory may hold, and where a
+        constant that suits is taken from.
         """
-        found: list[tuple[str, list[Any]]] = [
-            ("zeros", [torch.zeros_like(h) for h in honest]),
-            ("a constant", [_constant(e) for e in earlier]),
-        ]
-        for name, x in zip(self.names(len(inputs)), inputs, strict=True):
-            copies = [_as(x, h) for h in honest]
-            if any(c is not None for c in copies):
-                found.append((f"a copy of {name}", copies))
-        found.append(("outputs of other inputs", [e.clone() for e in earlier]))
-        return found
+        if what == "zeros":
+            return torch.zeros_like(honest)
+        if what == "a constant":
+            return _constant(earlier)
+        if what == STALE:
+            return earlier
+        return _as(inputs[self.names(len(inputs)).index(what.removeprefix(COPY))], honest)
 
     def changed(
         self, inputs: Sequence[Any], number: int, others: Sequence[Any]

@@ -253,6 +253,8 @@ class TorchReference:
                 return "the reference itself gives NaN or infinity"
             if floats(h) and not bool((e != 0).any()):
                 return "the reference gives nothing but zeros"
+            if floats(h) and not bool((e.abs() > _vanishing(h.dtype)).any()):
+                return "the outputs vanish below the range of their dtype"
         return ""
 
     def fingerprint(self, outputs: Sequence[Any]) -> tuple[int, ...]:
@@ -263,3 +265,11 @@ class TorchReference:
     def same(self, a: Sequence[Any], b: Sequence[Any]) -> bool:
         """Whether two lists of tensors hold the same bits (NaN equals itself)."""
         return all(same(x, y) for x, y in zip(a, b, strict=True))
+
+
+def _vanishing(dtype: torch.dtype) -> float:
+    """Outputs so small that honest code may flush what they are made of to zero.
+
+    float16 is short of range, so that its subnormals are ordinary results.
+    """
+    return 0.0 if dtype == torch.float16 else 1e6 * torch.finfo(dtype).tiny
