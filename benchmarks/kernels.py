@@ -19,8 +19,8 @@ from epitaxy.problem import Problem, load, open_reference
 from epitaxy.proposers.grower.growth import grow_program
 
 SIZES: Mapping[str, tuple[int, float]] = {
-    "short": (3_200, 5e-6),
-    "medium": (256_000, 1e-3),
+    "short": (400, 5e-6),
+    "medium": (100_000, 1e-3),
     "long": (1_024_000, 100e-3),
 }
 """Elements, and the seconds that a call shall take."""

@@ -114,7 +114,7 @@ def test_who_waits_for_a_processor_is_not_charged_for_it(judging):
 
 
 def test_a_hopeless_candidate_is_dismissed_after_a_few_rounds(judging):
-    judge = judging()
+    judge = judging(threads=1)  # so that what it waits for others is never more than it takes
     verdict = judge.judge(candidate(judge, times=40), "screen")
     assert verdict.status == "accepted", verdict.reason
     assert any("dismissed after" in f.message for f in verdict.findings)
