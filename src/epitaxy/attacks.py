@@ -143,11 +143,15 @@ def _aim(head: dict[str, str]) -> str:
 
 
 class Range:
-    """Judges on this machine, one for each problem and set of guards taken away."""
+    """Judges on one machine (default: this), one for each problem and set of absent guards.
 
-    def __init__(self, folder: Path) -> None:
+    `folder` is for builds and the problems' files. A specimen may name a problem of the corpus, or
+    the path of a problem's file.
+    """
+
+    def __init__(self, folder: Path, machine: Any = None) -> None:
         self.folder = folder
-        self.machine: Any = plugins("machines").get("local")
+        self.machine: Any = machine or plugins("machines").get("local")
         self._judges: dict[tuple[str, tuple[str, ...]], Judge] = {}
 
     def fire(self, it: Specimen) -> Outcome:
@@ -182,6 +186,8 @@ class Range:
         return judge.judge(_candidate(it, judge), it.plan)
 
     def _problem(self, name: str) -> Path:
+        if name.endswith(".py"):
+            return Path(name)
         path = self.folder / f"{name}.py"
         problems = resources.files("epitaxy") / "corpus" / "problems"
         for suffix, target in ((".py.txt", path), (".toml", path.with_suffix(".toml"))):
@@ -206,11 +212,11 @@ def _candidate(it: Specimen, judge: Judge) -> Candidate:
     )  # fmt: skip
 
 
-def run(specimens: Sequence[Specimen]) -> Iterator[Outcome]:
-    """Outcomes as they come."""
+def run(specimens: Sequence[Specimen], machine: Any = None) -> Iterator[Outcome]:
+    """Outcomes as they come, on `machine` (default: this one)."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        contextlib.closing(Range(Path(folder))) as place,
+        contextlib.closing(Range(Path(folder), machine)) as place,
     ):
         for it in specimens:
             yield place.fire(it)
