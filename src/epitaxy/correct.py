@@ -20,6 +20,7 @@ from epitaxy.cases import Cases, Repeats
 from epitaxy.guards import Refused, refusal
 from epitaxy.machine import Job, WorkerFailure
 from epitaxy.plugin import plugins
+from epitaxy.reload import Reload
 from epitaxy.timing import Plan
 from epitaxy.verdict import ErrorRow, Finding
 
@@ -45,13 +46,14 @@ _MEANING = {
 @dataclass(frozen=True)
 class Place:
     """Where the calls are made: a machine, the judge's cases, how it prepares a worker, the slots
-    that this fills, and which guards are on."""
+    that this fills, which guards are on, and other parameters."""
 
     machine: Any
     cases: Cases
     prepare: Callable[[Any], None]
     slots: Sequence[int]
     on: Callable[[str], bool]
+    reload: Reload
 
 
 def check(place: Place, worker: Any, chosen: Plan, facts: dict[str, Any], cases: Repeats) -> None:
@@ -113,7 +115,23 @@ def harsh(place: Place, candidate: Candidate, job: Job, cache: Path) -> list[Fin
             kind = {"traced": True} if guard == "traced" else {"fenced": True}
             with place.machine.start(job.replace(folder=folder, **kind)) as worker:
                 _try(place, guard, worker)
+    if place.on("reload") and place.on("oracle") and place.reload.state:
+        _reloaded(place, job)
     return notes
+
+
+def _reloaded(place: Place, job: Job) -> None:
+    with place.machine.start(job) as worker:
+        place.prepare(worker)
+        worker.burst([place.slots[0]])
+        worker.prepare([], place.reload.state)
+        worker.burst([place.slots[0]])
+        if not place.reload.error(worker.outputs()) <= 1:
+            raise refusal(
+                "reload",
+                "after other parameters were loaded it answers by the old ones",
+                "pack weights again when a parameter's version changes",
+            )
 
 
 def _try(place: Place, guard: str, worker: Any) -> None:

@@ -22,6 +22,7 @@ GUARDS: Mapping[str, str] = FrozenDict(
     distributions="inputs come from several distributions, not only the file's own",
     inputs="the inputs are intact after a call",
     weights="parameters are not the ones that a constructor draws",
+    reload="parameters that are loaded anew are taken up",
     seeds="inputs are drawn with secret seeds",
     symbols="a built library calls nothing that no kernel needs",
     poison="recycled memory is spoiled before a call",

@@ -25,6 +25,7 @@ from epitaxy.measure import AGAIN, OURS, Measurement
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem, load, open_reference
 from epitaxy.record import FrozenDict, make_callable, printable
+from epitaxy.reload import Reload
 from epitaxy.roofline import below_physics, floor
 from epitaxy.timing import Plan
 from epitaxy.toolchain import Build
@@ -70,6 +71,7 @@ class Judge:
             self.reference.stir(secrets.randbits(40))
         seed = secrets.randbits(40) if self.on("seeds") else 0
         self.cases = Cases(self.reference, seed, self._note)
+        self._reload = Reload(self.cases)
         self._ready = False
         self._model = Manners()
         for name in sorted(self._off):
@@ -310,7 +312,9 @@ class Judge:
 
     @property
     def _place(self) -> correct.Place:
-        return correct.Place(self.machine, self.cases, self._prepare, self._slots(), self.on)
+        return correct.Place(
+            self.machine, self.cases, self._prepare, self._slots(), self.on, self._reload
+        )
 
     def _timed(self, workers: dict[str, Any], measured: Measurement, cases: Repeats) -> None:
         chosen, rng = measured.plan, random.Random(secrets.randbits(64))

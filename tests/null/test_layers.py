@@ -19,7 +19,7 @@ LAYERS = (
     "timing paired sequential natives quiet roofline mutate"
     " seccomp sandbox compiler product worker probe chip_facts",
     "toolchains machines checks proposers references baselines",
-    "cases guards correct lint chain measure judge ledger study replay",
+    "cases guards reload correct lint chain measure judge ledger study replay",
     "report report_charts report_page chip_report progress doctor",
     "cli commands testing attacks __init__",
 )

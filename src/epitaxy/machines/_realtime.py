@@ -14,6 +14,8 @@ LONGEST_S = 0.5
 CALM_ROUNDS = 100
 """A process that starts threads faster than they can be listed has little else to do."""
 REST_POLL_S = 0.0002
+LONG_WAIT_S = 30.0
+"""On a busy machine a thread that is about to sleep may wait long for a processor to do it on."""
 SETTLE_S = 0.0001
 """The scheduler moves threads when their priority changes; let it, before the clock starts."""
 
@@ -90,10 +92,14 @@ def at_rest(pid: int) -> bool:
 
 
 def wait_at_rest(pid: int, limit_s: float) -> float | None:
-    """Wait until every thread of `pid` sleeps: seconds waited, or None after `limit_s`."""
-    start = time.monotonic()
+    """Wait until every thread of `pid` sleeps: seconds waited.
+
+    None once it has used `limit_s` of processor time meanwhile, or after LONG_WAIT_S: on a busy
+    machine a thread that would soon sleep may have to wait for long until it can.
+    """
+    start, used_s = time.monotonic(), processor_s(pid)
     while not at_rest(pid):
-        if time.monotonic() - start > limit_s:
+        if processor_s(pid) - used_s > limit_s or time.monotonic() - start > LONG_WAIT_S:
             return None
         time.sleep(REST_POLL_S)
     return time.monotonic() - start

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,17 @@ class TorchReference:
             return True
         self.model.load_state_dict(old)
         return False
+
+    @contextlib.contextmanager
+    def other_parameters(self, seed: int) -> Iterator[bool]:
+        """For a while it has other parameters; what is given says whether it does."""
+        old = {name: value.clone() for name, value in self.state().items()}
+        try:
+            yield self.stir(seed)
+        finally:
+            if old:
+                self.model.load_state_dict(old)
+                self._double = None
 
     def run(self, inputs: Sequence[Any]) -> list[Any]:
         """The reference's own outputs, in its own precision."""

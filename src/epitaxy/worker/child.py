@@ -108,12 +108,18 @@ class Loop:
             self.fail(sequence, "crashed", describe(error))
 
     def prepare(self, descriptor: int) -> None:
-        """Construct the callable from init arguments and parameters in a sealed file."""
+        """Construct the callable from init arguments and parameters in a sealed file.
+
+        A second time only the parameters are loaded, into the callable that is there.
+        """
         with os.fdopen(descriptor, "rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         size = struct.unpack_from("<Q", content)[0]
         init, table = pickle.load(io.BytesIO(content[8 : 8 + size]))
         state = {n: tensor_at(content, Place(*place)).clone() for n, place in table.items()}
+        if self.model is not None:
+            self.model.load_state_dict(state)
+            return
         target = self.target()
         self.model = loading.construct(target, init, state)
         self.call = None if self.spec.baseline else self.model
