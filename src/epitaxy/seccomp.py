@@ -48,7 +48,7 @@ _DENIED = {
     "utime": (132, -1), "utimes": (235, -1), "futimesat": (261, -1), "utimensat": (280, 88),
     "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7),
     "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
-    "truncate": (76, 45), "sync": (162, 81), "syncfs": (306, 267),
+    "truncate": (76, 45), "creat": (85, -1), "sync": (162, 81), "syncfs": (306, 267),
     "memfd_create": (319, 279), "memfd_secret": (447, 447),
     "sched_setparam": (142, 118), "sched_setscheduler": (144, 119), "sched_setattr": (314, 274),
     "setpriority": (141, 140), "ioprio_set": (251, 30), "migrate_pages": (256, 238),
@@ -61,9 +61,12 @@ _DENIED = {
     "modify_ldt": (154, -1), "iopl": (172, -1), "ioperm": (173, -1), "syslog": (103, 116),
 }  # fmt: skip
 
-_FOR_PROGRAMS = frozenset(["execve", "fork", "vfork", "chmod", "fchmod", "fchmodat", "fchmodat2"])
+_FOR_PROGRAMS = frozenset(
+    ["execve", "fork", "vfork", "chmod", "fchmod", "fchmodat", "fchmodat2", "creat"]
+)
 """What a compiler needs besides: it runs its parts, and marks what it links as executable."""
 
+_O_TRUNC = 0x200
 _LOAD, _AND, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
 _ALLOW, _ERROR, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 
@@ -80,6 +83,7 @@ def program(machine: str, pid: int, programs: bool = False) -> bytes:
     clone, kill, tgkill = (220, 129, 131) if arm else (56, 62, 234)
     fcntl, ioctl, prctl = (25, 29, 167) if arm else (72, 16, 157)
     prlimit, affinity = (261, 122) if arm else (302, 203)
+    openat, open_ = (56, 0) if arm else (257, 2)
     steps = [_op(_LOAD, 4), _op(_EQUAL, 0xC00000B7 if arm else 0xC000003E, 1), _op(_RETURN, _KILL)]
     steps.append(_op(_LOAD, 0))
     # On x86-64 this also shuts the x32 numbers, a second door to the same calls.
@@ -87,8 +91,14 @@ def program(machine: str, pid: int, programs: bool = False) -> bytes:
     for name, numbers in _DENIED.items():
         if numbers[arm] >= 0 and not (programs and name in _FOR_PROGRAMS):
             steps += _unless(numbers[arm], [_op(_RETURN, _ERROR | _EPERM)])
-    # clone3 hides its flags in memory; glibc falls back to clone.
-    steps += _unless(435, [_op(_RETURN, _ERROR | _ENOSYS)])
+    # clone3 and openat2 hide their flags in memory; glibc falls back to clone and openat.
+    for hidden in (435, 437):
+        steps += _unless(hidden, [_op(_RETURN, _ERROR | _ENOSYS)])
+    # Opening to read may truncate, and the first two Landlocks do not see it.
+    for number, argument in ((openat, 2), (open_, 1)):
+        if number and not programs:
+            look = [_argument(argument), _op(_AND, _O_TRUNC), _op(_EQUAL, 0, 1)]
+            steps += _unless(number, [*look, _op(_RETURN, _ERROR | _EPERM), _op(_RETURN, _ALLOW)])
     mask, wanted = (_NEW_NAMESPACE, 0) if programs else (_NEW_NAMESPACE | _THREAD, _THREAD)
     wish = [_argument(0), _op(_AND, mask), _op(_EQUAL, wanted, 1)]
     steps += _unless(clone, [*wish, _op(_RETURN, _ERROR | _EPERM), _op(_RETURN, _ALLOW)])

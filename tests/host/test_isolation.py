@@ -42,6 +42,7 @@ pytestmark = pytest.mark.skipif(
     not set(sandbox.NEEDED) <= set(sandbox.available()), reason="no Landlock or seccomp here"
 )
 
+PATIENT, IMPATIENT = Limits(load_s=30, burst_s=20), Limits(load_s=30, burst_s=1.5)
 PERMITTED = ("nothing", "signal itself", "choose its own cores", "memory for itself")
 _TEXT = (SOURCES / "attempts.cpp").read_text(encoding="utf-8")
 ATTEMPTS = [n for n in re.findall(r'^    \{"([^"]+)",', _TEXT, re.M) if n not in PERMITTED]
@@ -63,8 +64,7 @@ HARMLESS = (
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalMachine]:
-    limits = Limits(load_s=20, burst_s=1.5)
-    made = LocalMachine(threads=1, home=tmp_path_factory.mktemp("home"), limits=limits)
+    made = LocalMachine(threads=1, home=tmp_path_factory.mktemp("home"), limits=PATIENT)
     yield made
     made.close()
 
@@ -212,7 +212,11 @@ def test_a_rampage_is_charged_to_its_candidate_alone(
     assert neighbour.ask("honest") == (0, 7)
     zygote, before, around = machine.zygote().pid, descendants(os.getpid()), state(victim)
     free, held = free_bytes(), resident_bytes()
+    if name == "thread bomb" and os.geteuid() == 0 and "user" not in neighbour.worker().layers:
+        pytest.skip("nothing here bounds the threads of root")
     most, says = RAMPAGES[name]
+    if says == "no answer":
+        monkeypatch.setattr(machine, "limits", IMPATIENT)
     with attacker(machine, rampages) as bad:
         if says:
             with pytest.raises(WorkerFailure, match=says) as failure:
@@ -237,9 +241,10 @@ def test_the_rampage_itself_works_without_the_jail(machine, rampages, victim, na
         assert bad.ask(name, victim)[1] > 0
 
 
-def test_a_candidate_that_hangs_loses_its_priority(machine, rampages):
+def test_a_candidate_that_hangs_loses_its_priority(machine, rampages, monkeypatch):
     if not machine.realtime:
         pytest.skip("no real-time priority here")
+    monkeypatch.setattr(machine, "limits", IMPATIENT)
     with attacker(machine, rampages) as bad:
         pid, seen = bad.worker().pid, []
 
@@ -267,7 +272,7 @@ def test_a_candidate_of_roots_is_nobody(jailed):
     jailed.ask("nothing")
     status = Path(f"/proc/{jailed.worker().pid}/status").read_text()
     facts = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    if os.geteuid() == 0:
+    if "user" in jailed.worker().layers:
         assert set(facts["Uid"].split()).isdisjoint({"0"})
         assert int(facts["CapEff"], 16) in (1 << 1, 1 << 2)  # to read what it is shown
     else:
@@ -424,6 +429,7 @@ extern "C" void region0(const void* const* in, void* const* out) {
 
 def test_the_judge_charges_each_candidate_for_itself(machine, tmp_path, monkeypatch):
     (tmp_path / "p.py").write_text(RELU)
+    monkeypatch.setattr(machine, "limits", Limits(load_s=20, burst_s=3))
     level = Level(name="DRAM", bytes=0, read_bytes_per_s=1e12, write_bytes_per_s=1e12)
     chip = Chip(id="c", name="c", vendor="v", kind="cpu", measured=True, levels=(level,))
     monkeypatch.setattr(machine, "chip", lambda: chip)

@@ -20,6 +20,7 @@ CALLS = {
     "memfd_create": (319, 279), "utimensat": (280, 88), "setxattr": (188, 5), "clone3": (435, 435),
     "io_uring_setup": (425, 425), "setxattrat": (463, 463), "landlock": (444, 444),
     "inotify_add_watch": (254, 27), "openat": (257, 56), "rt_sigaction": (13, 134),
+    "openat2": (437, 437),
 }  # fmt: skip
 THREAD = 0x3D0F00  # what glibc passes for a thread
 
@@ -100,6 +101,17 @@ def test_a_process_reaches_itself_alone(machine):
     assert verdict(machine, "fcntl", 3, 3) == ALLOW
     assert verdict(machine, "fcntl", 3, 8) == EPERM
     assert verdict(machine, "ioctl", 3, 0x5412) == EPERM
+
+
+@BOTH
+def test_opening_may_not_truncate(machine):
+    assert verdict(machine, "openat", 3, 0, 0x80000) == ALLOW
+    assert verdict(machine, "openat", 3, 0, 0x200) == EPERM
+    assert verdict(machine, "openat", 3, 0, 0x241, programs=True) == ALLOW
+    assert verdict(machine, "openat2") == ENOSYS
+    if machine == "x86_64":
+        assert verdict(machine, 2, 0, 0x200) == EPERM
+        assert verdict(machine, 85) == EPERM  # creat
 
 
 @BOTH
