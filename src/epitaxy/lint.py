@@ -28,6 +28,8 @@ PARTIES = 8
 """Processes that hold the inputs at once: a candidate, its control, the baselines."""
 LOOKS = ("normal", "large", "skewed")
 """Where a dependence is looked for that the file's own inputs do not show."""
+LEAST = 4
+"""Parameters that are looked at however slow the reference is."""
 QUIET_S = 3.0
 PATIENCE_S = 60.0
 
@@ -255,8 +257,8 @@ class _Lint:
     def _parameters(self, case: Case) -> Iterator[Finding]:
         names = self.trials.parameters()
         idle, left = [], 0
-        for name in names:
-            if timing.now_s() > self._end_s:
+        for count, name in enumerate(names):
+            if count >= LEAST and timing.now_s() > self._end_s:
                 left += 1
             elif self._idle_parameter(name):
                 idle.append(name)

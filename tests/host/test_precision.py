@@ -208,3 +208,25 @@ def test_unknown_names_say_the_nearest(tmp_path, capsys):
         assert main([*words, "--precision", "tf32-lik"]) == 2
         error = capsys.readouterr().err
         assert "unknown precision 'tf32-lik' — did you mean 'tf32-like'?" in error
+
+
+def test_a_recorded_candidate_can_be_judged_under_another_policy(machine, tmp_path, monkeypatch):
+    from epitaxy.commands import rejudge
+    from epitaxy.commands.recorded import recorded_run
+
+    of, ledger = problem(tmp_path, CHAIN, "fp32-strict"), tmp_path / "l.sqlite"
+    folder = tmp_path / "k"
+    folder.mkdir()
+    for name, text in chain(of, 8).files.items():
+        (folder / name).write_text(text)
+    monkeypatch.setattr(machine, "baselines", lambda: ["eager"])
+    monkeypatch.setattr(rejudge, "open_machine", lambda _: machine)
+    file = str(tmp_path / "p.py")
+    first = rejudge.judge_one(str(folder), file, ledger).judged[0]
+    assert first[1].status == "incorrect"
+    policy = {"precision": "bf16-accumulate-fp32"}
+    second = rejudge.judge_one(first[0].digest, file, ledger, policy=policy)
+    assert second.judged[0][1].accepted, second.judged[0][1].reason
+    assert second.problem.policy.precision == policy["precision"]
+    assert recorded_run(file, ledger, policy).best is not None
+    assert recorded_run(file, ledger).best is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,13 @@ from epitaxy.report import Run, diff
 STOPPED = "read from the ledger"
 
 
-def recorded_run(target: str, path: Path | None) -> Run:
-    """What the ledger holds for a problem, given its file or the id of it or of a candidate."""
+def recorded_run(target: str, path: Path | None, policy: Mapping[str, Any] | None = None) -> Run:
+    """What the ledger holds for a problem, given its file or the id of it or of a candidate.
+
+    `policy` sets fields of the policy of a problem given by its file.
+    """
     with open_ledger(path) as ledger:
-        problem = _problem(ledger, target)
+        problem = _problem(ledger, target, policy or {})
         best = ledger.best(problem.digest)
         return Run(
             problem=problem,
@@ -32,9 +36,9 @@ def recorded_run(target: str, path: Path | None) -> Run:
         )
 
 
-def _problem(ledger: Any, target: str) -> Problem:
+def _problem(ledger: Any, target: str, policy: Mapping[str, Any]) -> Problem:
     if Path(target).suffix or ":" in target or Path(target).exists():
-        return load(target)
+        return load(target, **policy)
     try:
         found: Problem = ledger.problem(ledger.candidate(target).problem)
     except BadInput:

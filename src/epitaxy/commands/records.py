@@ -81,13 +81,15 @@ def show(
 def best(
     file: Annotated[str, typer.Argument(metavar="FILE", help="KernelBench-format file.")],
     ledger: LedgerPath = None,
+    precision: Precision = "",
+    deterministic: Deterministic = False,
     as_json: Json = False,
 ) -> int:
     """Show the fastest accepted candidate for FILE."""
     from epitaxy.commands.recorded import recorded_run
     from epitaxy.report import summary_table, verdict_json
 
-    run = recorded_run(file, ledger)
+    run = recorded_run(file, ledger, policy_options(precision, deterministic))
     if as_json:
         emit(verdict_json(run))
     else:
@@ -124,6 +126,8 @@ def report(
     ],
     out: Annotated[Path | None, typer.Option("--out", help="The HTML file to write.")] = None,
     ledger: LedgerPath = None,
+    precision: Precision = "",
+    deterministic: Deterministic = False,
     as_json: Json = False,
 ) -> int:
     """Write the HTML report of what the ledger holds on a problem."""
@@ -131,7 +135,7 @@ def report(
     from epitaxy.commands.run import default_folder
     from epitaxy.report import html
 
-    run = recorded_run(target, ledger)
+    run = recorded_run(target, ledger, policy_options(precision, deterministic))
     path = write_text(out or default_folder(run.problem) / "report.html", html(run))
     if not run.judged:
         note(f"nothing is judged for {run.problem.name} yet: run epitaxy optimize first")
