@@ -103,6 +103,9 @@ def compute(function, inputs, choices, folder):
     program = capture(function, inputs, accept=writable)
     assert program.left == (), "everything here can be grown"
     values = dict(zip(program.inputs, inputs, strict=True))
+    if isinstance(function, torch.nn.Module):
+        state = function.state_dict()
+        values |= {name: state[key] for name, key in program.state}
     for number, step in enumerate(program.steps):
         assert isinstance(step, RegionCall)
         at = folder / str(number)
@@ -132,6 +135,35 @@ def test_contractions_compute_what_pytorch_computes(name, tmp_path):
 def test_a_sum_over_nothing_stays_with_pytorch():
     program = capture(torch.mm, [T(3, 0), T(0, 4)], accept=writable)
     assert program.left == ("aten.mm.default",)
+
+
+class Block(torch.nn.Module):
+    """A transformer's block, written out."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.norms = torch.nn.ModuleList([torch.nn.LayerNorm(width) for _ in range(2)])
+        self.project = torch.nn.Linear(width, 3 * width)
+        self.join = torch.nn.Linear(width, width)
+        self.wide = torch.nn.Linear(width, 4 * width)
+        self.narrow = torch.nn.Linear(4 * width, width)
+
+    def forward(self, x):
+        batch, length, width = x.shape
+        parts = self.project(self.norms[0](x)).split(width, 2)
+        q, k, v = (t.view(batch, length, 4, width // 4).transpose(1, 2) for t in parts)
+        scores = q @ k.transpose(-1, -2) * (width // 4) ** -0.5
+        future = torch.ones(length, length).triu(1) > 0
+        mixed = torch.softmax(scores.masked_fill(future, -1e9), -1) @ v
+        x = x + self.join(mixed.transpose(1, 2).reshape(batch, length, width))
+        return x + self.narrow(F.gelu(self.wide(self.norms[1](x))))
+
+
+def test_a_transformer_block_is_grown_whole(tmp_path):
+    block, x = Block(32).eval(), T(2, 11, 32)
+    with torch.no_grad():
+        (got,) = compute(block, [x], GENOMES[0], tmp_path)
+        torch.testing.assert_close(got, block(x), rtol=1e-4, atol=1e-5)
 
 
 def test_small_layers_share_a_region_and_large_ones_have_their_own():

@@ -66,14 +66,17 @@ def guess(what: Contraction, base: Choices, chip: Chip) -> Choices:
         kc = min(kc, -(-k // split))
     a, b = what.left.index, what.right.index  # type: ignore[union-attr]
     form = _form(what, m)
+    if form == ROWS and cores > 1 and n < 64 * cores:
+        form = TILES  # too narrow to share: the threads share k
     if form != TILES:
         tile_m = min(4, max(1, m))
-        nc = max(64, min(1024, n // (4 * cores)))
+        nc = max(64, min(4096, n // (cores if form == ROWS else 4 * cores)))
     return replace(
         base,
         threads=0 if cores > 1 else 1,
         unroll=1,
         prefetch=0,
+        stream=int(base.stream and n % (2 * lanes) == 0),  # whole cache lines only
         dynamic=1,
         form=form, tile_m=tile_m, tile_n=tile_n, kc=kc, mc=mc, nc=nc,
         split_k=max(1, split),
