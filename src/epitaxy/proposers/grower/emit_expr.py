@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 from epitaxy.proposers.grower.algebra import (
@@ -200,6 +201,9 @@ class Expressions:
         fixed = self._guard(tuple(g for g in load.guards if not g.index.coefficient(lane)))
         fill = f"{SCALAR[of]}({literal(load.fill, of)})"
         T = VECTOR[of]
+        if load.indirect and not any(self.is_vector(v) for v, _ in load.indirect):
+            pointer += "".join(f" + {self.use(v)} * {s}" for v, s in load.indirect)
+            load = dataclasses.replace(load, indirect=())
         if load.indirect:
             if across:
                 raise Unsupported("a gather guarded along the vector")
@@ -208,8 +212,6 @@ class Expressions:
                 for v, s in load.indirect
             )
             whole = f"epx::iota<VI>() * {step} + {offset}" if step else offset
-            if not any(self.is_vector(v) for v, _ in load.indirect) and not step:
-                whole = f"epx::splat_int<VI>({offset})"
             text = f"epx::pick<{T}>({self.tail}, {pointer}, {whole}, {self.lanes})"
         elif across:
             if len(across) > 1:

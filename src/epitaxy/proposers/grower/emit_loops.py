@@ -264,7 +264,11 @@ class RowWriter(Loops):
             op = "+" if value.kind == "sum" else "*"
             self.before.append(f"double {c} = {neutral};")
             body.lines.append(f"const V {out} = {flip}(V({s} {op} epx::splat<V>(float({c}))));")
-            body.lines.append(f"{c} {op}= double(epx::lane({s}, {self.N - 1}));")
+            if value.kind == "sum":
+                body.lines.append(f"{c} += double(epx::lane({s}, {self.N - 1}));")
+            else:  # relative errors of factors add up: the carry is multiplied in double
+                wide = f"epx::convert<epx::vd<{self.N}>>({arg})"
+                body.lines.append(f"{c} *= epx::hprod({wide});")
         else:
             fn = "maximum" if value.kind == "max" else "minimum"
             self.before.append(f"float {c} = {neutral};")

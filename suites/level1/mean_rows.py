@@ -1,0 +1,17 @@
+"""Mean over the last axis."""
+
+import torch
+import torch.nn as nn
+
+
+class Model(nn.Module):
+    def forward(self, x):
+        return x.mean(dim=2)
+
+
+def get_inputs():
+    return [torch.randn(32, 512, 512)]
+
+
+def get_init_inputs():
+    return []

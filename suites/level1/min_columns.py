@@ -1,0 +1,17 @@
+"""Least values over the middle axis."""
+
+import torch
+import torch.nn as nn
+
+
+class Model(nn.Module):
+    def forward(self, x):
+        return x.amin(dim=1)
+
+
+def get_inputs():
+    return [torch.randn(32, 512, 512)]
+
+
+def get_init_inputs():
+    return []

@@ -1,0 +1,17 @@
+"""Scaled exponential linear units."""
+
+import torch
+import torch.nn as nn
+
+
+class Model(nn.Module):
+    def forward(self, x):
+        return torch.selu(x)
+
+
+def get_inputs():
+    return [torch.randn(512, 16384)]
+
+
+def get_init_inputs():
+    return []
