@@ -15,7 +15,7 @@ from epitaxy.proposers.grower.schedule import plan
 
 T = torch.randn
 GENOMES = [
-    Choices(kc=40, nc=64, mc=12),
+    Choices(kc=40, nc=64, mc=12, pack_b=0),
     Choices(width=16, tile_m=4, tile_n=1, kc=500, nc=128, mc=400, dynamic=1),
 ]
 

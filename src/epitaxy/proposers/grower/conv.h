@@ -62,4 +62,76 @@ void convolve(const A& a, const B& fetch, float* pa, const F& finish) {
   });
 }
 
+// to[k] = from[k] for lo <= k < hi, zero before and after.
+inline void lay(float* to, const float* from, int64_t lo, int64_t hi, int64_t length) {
+  for (int64_t k = 0; k < lo; ++k) to[k] = 0.0f;
+  if (lo < hi) std::memcpy(to + lo, from + lo, size_t(hi - lo) * sizeof(float));
+  for (int64_t k = hi; k < length; ++k) to[k] = 0.0f;
+}
+
+// The register tile, its W vectors of pixels read where they lie: b[v] + offsets[step].
+template <class S, int R, int W>
+EPX_BODY inline void multiply_at(vf<S::N> (&c)[R][W], const float* a, const float* const (&b)[W],
+                                 const int32_t* offsets, int64_t depth) {
+  using V = vf<S::N>;
+  for (int64_t p = 0; p < depth; ++p, a += S::MR) {
+    const int64_t at = offsets[p];
+    V bv[W];
+    EPX_UNROLL for (int v = 0; v < W; ++v) bv[v] = load<V>(b[v] + at);
+#pragma GCC unroll 32
+    for (int r = 0; r < R; ++r) {
+      const V av = splat<V>(a[r]);
+      EPX_UNROLL for (int v = 0; v < W; ++v) c[r][v] = fma(av, bv[v], c[r][v]);
+    }
+  }
+}
+
+// The whole convolution from an image that no step leaves; every thread of a team calls it.
+// pixel(t, row, x): where a vector of pixels begins; offsets: how far each step lies from there.
+template <class S, class A, class P, class F>
+void convolve_direct(const A& a, const P& pixel, const int32_t* offsets, float* pa, const F& finish) {
+  using G = Gemm<S>;
+  using V = typename G::V;
+  share<false>(S::BATCH * G::depths * G::tiles, [&](int64_t u) {
+    const int64_t t = u / (G::depths * G::tiles), d = u / G::tiles % G::depths, r = u % G::tiles;
+    float* to = pa + t * G::a_batch + (d * G::tiles + r) * G::a_tile;
+    pack_tile<S>(to, a(t), r * G::MR, d * G::KC, least(G::KC, G::K - d * G::KC));
+  });
+  const auto pixels = [&](auto, int64_t t, int64_t i, int64_t j, V sum, int) EPX_BODY {
+    const int64_t v = j / G::N;
+    at_pixels<S>(v / S::XV, v % S::XV * G::N, [&](auto tail, int64_t row, int64_t x, int n) EPX_BODY {
+      finish(tail, t, i, row, x, sum, n);
+    });
+  };
+  const Scratch<float> held(G::block_floats);
+  share<S::DYNAMIC>(G::blocks, [&](int64_t u) {
+    const int64_t c = u % G::columns, r = u / G::columns % G::rows, t = u / (G::columns * G::rows);
+    for (int64_t d = 0; d < G::depths; ++d) {
+      const int64_t k = d * G::KC, depth = least(G::KC, G::K - k);
+      const float* ad = pa + t * G::a_batch + d * G::tiles * G::a_tile;
+      block<S>(r, c, held.data, [&](int64_t y, int64_t q, float* hold) EPX_BODY {
+        const int64_t i = y * G::MR, j = q * G::NR;
+        sized<S>(i, j, [&](auto rows, auto vectors, auto masked, int n) EPX_BODY {
+          constexpr int R = rows, W = vectors;
+          const float* b[W];
+          V sum[R][W];
+          EPX_UNROLL for (int v = 0; v < W; ++v) {
+            const int64_t at = q * S::NV + v;
+            b[v] = pixel(t, at / S::XV, at % S::XV * G::N);
+          }
+#pragma GCC unroll 32
+          for (int s = 0; s < R; ++s)
+            EPX_UNROLL for (int v = 0; v < W; ++v)
+              sum[s][v] = d == 0 ? V{} : load<V>(hold + (s * S::NV + v) * G::N);
+          multiply_at<S, R, W>(sum, ad + y * G::a_tile, b, offsets + k, depth);
+          if (d + 1 == G::depths) return finish_tile<S, R, W, masked>(sum, t, i, j, n, pixels);
+#pragma GCC unroll 32
+          for (int s = 0; s < R; ++s)
+            EPX_UNROLL for (int v = 0; v < W; ++v) store(hold + (s * S::NV + v) * G::N, sum[s][v]);
+        });
+      });
+    }
+  });
+}
+
 }  // namespace epx

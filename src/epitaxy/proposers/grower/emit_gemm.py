@@ -49,12 +49,12 @@ class GemmWriter(KernelWriter):
             "};",
         ]  # fmt: skip
 
-    def _run(self, call: str) -> list[str]:
-        """The call by one thread or by a team."""
+    def _run(self, *calls: str) -> list[str]:
+        """The calls by one thread or by a team."""
         if self.kernel.numel < 8192 or self.choices.threads == 1:
-            return [call, *self._fence()]
+            return [*calls, *self._fence()]
         threads = f" num_threads({self.choices.threads})" if self.choices.threads else ""
-        return [f"#pragma omp parallel{threads}", "{", *indent([call, *self._fence()]), "}"]
+        return [f"#pragma omp parallel{threads}", "{", *indent([*calls, *self._fence()]), "}"]
 
     def _fence(self) -> list[str]:
         return ["epx::fence();"] if self.streams else []

@@ -111,7 +111,7 @@ def _guess_fetched(what: Contraction, base: Choices, chip: Chip) -> Choices:
     nc = max(unit, min(room, 24 * lanes, share) // unit * unit)
     return replace(
         base, threads=0 if what.work > WORTH_THREADS else 1, unroll=1, dynamic=1, split_k=1,
-        tile_m=tile_m, tile_n=tile_n, kc=kc, mc=max(m, tile_m), nc=nc, pack_a=1, pack_b=1,
+        tile_m=tile_m, tile_n=tile_n, kc=kc, mc=max(m, tile_m), nc=nc, pack_a=1, pack_b=0,
     )  # fmt: skip
 
 

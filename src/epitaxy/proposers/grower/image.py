@@ -1,0 +1,124 @@
+"""A padded copy of an image, from which a convolution reads whole vectors without looking at edges.
+
+Along every guarded dimension d an element of the image is read at u_d + first_d, where
+u_d = step_d * pixel + gap_d * window is never negative. The copy holds every u_d; where the image
+has nothing it holds zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from epitaxy.proposers.grower.algebra import Affine, Axis, Load
+from epitaxy.proposers.grower.contract import Contraction, size_of
+
+Name = Callable[[Axis], str]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One guarded dimension: `size` elements, of which the copy holds `length` from `first` on."""
+
+    terms: tuple[tuple[Axis, int], ...]
+    first: int
+    size: int
+    length: int
+    stride: int
+    """Elements of the image from one to the next."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a direct convolution reads: `index` into a copy of `rows` rows of `pitch` elements, or
+    into the image itself where `rows` is 0."""
+
+    load: Load
+    plain: tuple[tuple[Axis, int], ...]
+    sides: tuple[Side, ...]
+    index: Affine
+    rows: int
+    pitch: int
+
+
+def image_of(what: Contraction, lanes: int) -> Image | None:
+    """How `what` can read its right operand directly; None when it has to be packed."""
+    load, across = what.right, what.columns[-1]
+    if not isinstance(load, Load) or load.index.coefficient(across) != 1:
+        return None
+    if not load.guards:
+        whole = across.size % lanes == 0
+        return Image(load, (), (), load.index, 0, 0) if whole else None
+    sides = [_side(load, guard.index, guard.size) for guard in load.guards]
+    last = next((s for s in sides if s is not None and across in dict(s.terms)), None)
+    if last is None or None in sides or last.stride != 1:
+        return None
+    others = sorted((s for s in sides if s is not None and s != last), key=lambda s: -s.stride)
+    inside = {a for s in (*others, last) for a, _ in s.terms}
+    if len(inside) != sum(len(s.terms) for s in (*others, last)):
+        return None
+    plain = sorted(((a, c) for a, c in load.index.terms if a not in inside), key=lambda t: -t[1])
+    reach = -(-across.size // lanes) * lanes - across.size
+    pitch = -(-(last.length + reach) // 8) * 8
+    terms, stride = list(last.terms), pitch
+    for side in reversed(others):
+        terms += [(a, c * stride) for a, c in side.terms]
+        stride *= side.length
+    rows = stride // pitch
+    for axis, _ in reversed(plain):
+        terms.append((axis, stride))
+        stride, rows = stride * axis.size, rows * axis.size
+    if stride > 2**31 - 1:
+        return None
+    return Image(load, tuple(plain), (*others, last), Affine(0, tuple(terms)), rows, pitch)
+
+
+def _side(load: Load, index: Affine, size: int) -> Side | None:
+    """The dimension that a guard speaks of; None when it is not a plain one."""
+    strides = set()
+    for axis, c in index.terms:
+        of = load.index.coefficient(axis)
+        if c <= 0 or of % c:
+            return None
+        strides.add(of // c)
+    if len(strides) != 1:
+        return None
+    length = 1 + sum(c * (a.size - 1) for a, c in index.terms)
+    return Side(index.terms, index.offset, size, length, strides.pop())
+
+
+def copy_lines(image: Image, source: str) -> list[str]:
+    """C++ that fills the copy `image` from `source`, a row at a time, by the whole team."""
+    *sides, last = image.sides
+    lines, stride = [], image.rows
+    parts = [source, str(image.load.index.offset)]
+    inside = []
+    for name, length, step in (
+        *((f"p{i}", axis.size, c) for i, (axis, c) in enumerate(image.plain)),
+        *((f"u{i}", s.length, s.stride) for i, s in enumerate(sides)),
+    ):
+        stride //= length
+        text = "r" if stride == 1 else f"r / {stride}"
+        lines.append(f"const int64_t {name} = {text} % {length};")
+        parts.append(f"{name} * {step}")
+    for i, side in enumerate(sides):
+        inside.append(f"epx::within(u{i} + {side.first}, {side.size})")
+    low, high = max(0, -last.first), min(last.length, last.size - last.first)
+    return [
+        f"epx::share<false>({image.rows}, [&](int64_t r) {{",
+        *(f"  {line}" for line in lines),
+        f"  const bool there = {' && '.join(inside) or 'true'};",
+        f"  epx::lay(image.data + r * {image.pitch}, {' + '.join(parts)}, there ? {low} : 0, "
+        f"there ? {max(low, high)} : 0, {image.pitch});",
+        "});",
+    ]
+
+
+def floats(image: Image) -> int:
+    """Elements of the copy."""
+    return image.rows * image.pitch
+
+
+def worth(what: Contraction, image: Image) -> bool:
+    """Whether the copy is smaller than what packing would write."""
+    return image.rows * image.pitch <= size_of(what.inner) * size_of(what.columns)
