@@ -2,18 +2,20 @@
 # demo:  a PyTorch module becomes a faster, proven, exported kernel
 # fuzz:  mutants of honest kernels, and how many of them the judge finds
 # attacks: known cheats against the judge, with and without the guard that stops each
+# calibrate: how often the statistics err on this machine, and candidates judged per minute
 # test, check, bench, clean, setup-peers (ONNX Runtime and OpenVINO as further baselines)
 
 VENV   ?= .venv
 DEMO   ?= examples/rmsnorm.py
 BUDGET ?= 60s
 OUT    ?= docs/results/bench
+MINUTES ?= 20
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.setup
 PEERS  := $(VENV)/.setup-peers
 TESTS  := $(wildcard tests/null tests/host tests/chip)
 
-.PHONY: setup setup-peers demo test check bench fuzz attacks clean
+.PHONY: setup setup-peers demo test check bench fuzz attacks calibrate clean
 
 setup: $(STAMP)
 
@@ -49,6 +51,10 @@ fuzz: $(STAMP)
 
 attacks: $(STAMP)
 	$(BIN)/python -m epitaxy.attacks
+
+calibrate: $(STAMP)
+	$(BIN)/python benchmarks/calibrate.py --minutes $(MINUTES) --out docs/results/calibration
+	$(BIN)/python benchmarks/rate.py --out docs/results/rate
 
 clean:
 	rm -rf $(VENV) build epitaxy-out .pytest_cache .mypy_cache .ruff_cache src/*.egg-info

@@ -152,20 +152,20 @@ def interleave(
     after: Callable[[int, str, int], Any] = lambda *_: None,
     pace: Pace | None = None,
 ) -> Taken:
-    """One burst of each worker in every round, in random order, until `pace` has enough.
+    """One burst of each worker in every round until `pace` has enough.
 
-    Burst lengths vary so that the last call cannot be foreseen. `after(round, name, slot)` may
-    look at outputs.
+    The order is random, and every second round has the one before reversed: of any two workers each
+    goes first equally often. Burst lengths vary so that the last call cannot be foreseen.
+    `after(round, name, slot)` may look at outputs.
     """
     pace = pace or Steady(chosen)
     counts = {n: calls_per_burst(w, slots[0], chosen.condition) for n, w in workers.items()}
     taken = Taken({name: [] for name in workers}, {name: [] for name in workers}, [])
-    start = now_s()
+    start, order = now_s(), list(workers)
     while not taken.rounds or not pace.enough(taken, now_s() - start):
         number = taken.rounds
         taken.pulses.append(pulse_s())
-        order = list(workers)
-        rng.shuffle(order)
+        order = order[::-1] if number % 2 else rng.sample(list(workers), len(workers))
         slot = rng.choice(list(slots))
         for name in order:
             most, worker = counts[name], workers[name]

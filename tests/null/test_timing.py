@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -39,7 +40,10 @@ class TestInterleave:
         turns = log[-60:]  # what comes before are trials
         rounds = [tuple(turns[i : i + 3]) for i in range(0, 60, 3)]
         assert all(sorted(r) == ["a", "b", "c"] for r in rounds)
-        assert len(set(rounds)) > 1  # the order is not always the same
+        assert len(set(rounds)) > 2  # the order is not always the same
+        for first, second in itertools.permutations("abc", 2):
+            before = sum(r.index(first) < r.index(second) for r in rounds)
+            assert before == len(rounds) / 2
         assert {name: len(s) for name, s in samples.items()} == {"a": 20, "b": 20, "c": 20}
 
     def test_seconds_are_per_call_without_overhead(self):
