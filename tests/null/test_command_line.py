@@ -1,5 +1,8 @@
 """The command line itself: help, version, wrong words."""
 
+import subprocess
+import sys
+
 import pytest
 
 import epitaxy
@@ -38,3 +41,36 @@ def test_a_wrong_word_is_one_short_line(capsys, arguments, says):
     assert says in line
     assert len(line.splitlines()) == 1
     assert len(line) < 300
+
+
+CHATTY = """
+import os, sys
+from epitaxy.commands import output
+
+def chatty():
+    print("printed")
+    os.system("echo from a child")
+    output.emit({"good": True})
+    return 0
+
+with output.results_apart():
+    chatty()
+print("afterwards")
+"""
+
+
+def test_what_a_problem_prints_is_not_among_the_results():
+    done = subprocess.run(
+        [sys.executable, "-c", CHATTY], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == '{\n  "good": true\n}\nafterwards\n'
+    assert done.stderr.split("\n")[:2] in (["printed", "from a child"], ["from a child", "printed"])
+
+
+def test_a_reader_that_leaves_is_no_failure():
+    line = f"{sys.executable} -m epitaxy.cli chips --json | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "[\n0\n"
+    assert done.stderr == ""

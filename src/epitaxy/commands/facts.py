@@ -11,14 +11,13 @@ import typer
 from rich.text import Text
 
 from epitaxy.cli import DONE, UNUSABLE
-from epitaxy.commands.output import Json, LedgerPath, emit, note, open_ledger, print_table
+from epitaxy.commands.output import Json, LedgerPath, add, emit, note, open_ledger, print_table
 from epitaxy.errors import BadInput
 
 
 def register(app: Any) -> None:
     """Add this group's commands."""
-    for function in (doctor, probe, chips, toolchains, checks, proposers, problems):
-        app.command()(function)
+    add(app, doctor, probe, chips, toolchains, checks, proposers, problems)
 
 
 def doctor(ledger: LedgerPath = None, as_json: Json = False) -> int:

@@ -7,7 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from epitaxy.cli import DONE
-from epitaxy.commands.output import Json, LedgerPath, emit, note, open_ledger, print_table
+from epitaxy.commands.output import (
+    Json,
+    LedgerPath,
+    add,
+    emit,
+    line,
+    note,
+    open_ledger,
+    print_table,
+)
 from epitaxy.errors import BadInput
 
 BROKEN = 1
@@ -21,7 +30,7 @@ def register(app: Any) -> None:
         name="ledger", help="Examine the store of everything judged.", no_args_is_help=True
     )
     group.callback()(lambda: None)
-    group.command()(verify)
+    add(group, verify)
     app.add_typer(group)
 
 
@@ -52,11 +61,11 @@ def verify(
 
 def _say(path: str, found: Any) -> None:
     state = "intact" if found.intact else f"BROKEN, {len(found.faults)} faults"
-    print(f"{path}: {state}; {found.rows} rows, {found.links} links")
+    line(f"{path}: {state}; {found.rows} rows, {found.links} links")
     if found.adopted:
-        print(f"{found.adopted} rows are older than the chain: nothing vouches for them before it")
+        line(f"{found.adopted} rows are older than the chain: nothing vouches for them before it")
     if found.faults:
         rows = [(f.number or "–", f.table, f.key[:12], f.what) for f in found.faults[:SHOWN]]
         print_table(("link", "table", "row", "what"), rows, "first fault first")
-    print(f"head {found.head}")
+    line(f"head {found.head}")
     note("rows dropped from the end with their links show only against a head kept elsewhere")

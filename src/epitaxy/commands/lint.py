@@ -7,14 +7,14 @@ from typing import Annotated, Any
 import typer
 
 from epitaxy.cli import DONE
-from epitaxy.commands.output import Json, emit
+from epitaxy.commands.output import Json, add, emit, line
 
 REFUSED = 1
 
 
 def register(app: Any) -> None:
     """Add this group's commands."""
-    app.command()(lint)
+    add(app, lint)
 
 
 def lint(
@@ -43,7 +43,7 @@ def lint(
         return REFUSED if refused else DONE
     for f in found:
         mend = f" — {f.mend}" if f.mend else ""
-        print(f"{f.severity:<8} {f.check}: {f.message}{mend}")
+        line(f"{f.severity:<8} {f.check}: {f.message}{mend}")
     if not any(f.severity != "note" for f in found):
-        print(f"{problem.name}: nothing to mend")
+        line(f"{problem.name}: nothing to mend")
     return REFUSED if refused else DONE

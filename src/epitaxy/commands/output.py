@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
+import select
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from epitaxy.errors import BadEnvironment
+from epitaxy.cli import DONE
+from epitaxy.errors import BadEnvironment, MachineFault
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 LedgerPath = Annotated[
@@ -49,10 +53,89 @@ def open_ledger(path: Path | None) -> Any:
     return ledger
 
 
+_results: list[TextIO] = []
+"""Where results go while `results_apart` holds, the innermost last."""
+
+
+def add(app: Any, *functions: Callable[..., int]) -> None:
+    """Make commands of `functions`; each runs with `results_apart`."""
+
+    def apart(function: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(function)
+        def run(*arguments: Any, **options: Any) -> int:
+            try:
+                with results_apart():
+                    return function(*arguments, **options)
+            except BrokenPipeError:
+                # Here, because click would end the process without a word.
+                if not _reader_left():
+                    raise MachineFault("a process of its own ended early", "try again") from None
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return DONE
+
+        return run
+
+    for function in functions:
+        app.command()(apart(function))
+
+
+def _reader_left() -> bool:
+    """Whether nobody reads stdout any more (head, less)."""
+    out = _descriptor(sys.stdout)
+    if out is None:
+        return False
+    poll = select.poll()
+    poll.register(out, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+@contextlib.contextmanager
+def results_apart() -> Iterator[None]:
+    """Results alone on stdout: what a problem's own code or a library prints goes to stderr.
+
+    Processes started meanwhile inherit this. Where stdout or stderr is no descriptor (in a test,
+    a notebook) only Python's own printing is moved.
+    """
+    shown = sys.stdout
+    out, err = _descriptor(shown), _descriptor(sys.stderr)
+    with contextlib.ExitStack() as stack:
+        stream = shown
+        if out is not None and err is not None and out != err:
+            shown.flush()
+            kept = os.dup(out)
+            stream = stack.enter_context(
+                open(kept, "w", encoding=shown.encoding, buffering=1 if shown.isatty() else -1)
+            )
+            # Undone before the stream above is closed, which may fail when its reader has left.
+            stack.callback(lambda: os.dup2(kept, out))
+            os.dup2(err, out)
+        _results.append(stream)
+        stack.callback(_results.pop)
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield
+
+
+def _descriptor(stream: Any) -> int | None:
+    try:
+        return int(stream.fileno())
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def results() -> TextIO:
+    """The stream for results: the real stdout."""
+    return _results[-1] if _results else sys.stdout
+
+
+def line(text: str = "") -> None:
+    """One line of results, on the real stdout."""
+    print(text, file=results())
+
+
 def stdout() -> Console:
     """A console for results; wide when stdout is no terminal, so that nothing is cut in a log."""
-    width = None if sys.stdout.isatty() else 160
-    return Console(file=sys.stdout, width=width, highlight=False, soft_wrap=False)
+    width = None if results().isatty() else 160
+    return Console(file=results(), width=width, highlight=False, soft_wrap=False)
 
 
 def note(text: str) -> None:
@@ -62,7 +145,7 @@ def note(text: str) -> None:
 
 def emit(document: Any) -> None:
     """The one JSON document of a `--json` command."""
-    print(json.dumps(document, indent=2, allow_nan=False))
+    line(json.dumps(document, indent=2, allow_nan=False))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:

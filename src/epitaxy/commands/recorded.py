@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from epitaxy.candidate import Candidate
 from epitaxy.cli import DONE
-from epitaxy.commands.output import emit, open_ledger, stdout
+from epitaxy.commands.output import emit, line, open_ledger, results, stdout
 from epitaxy.commands.run import built
 from epitaxy.errors import BadInput, EpitaxyError
 from epitaxy.problem import Problem, load
@@ -69,9 +68,9 @@ def show_one(id: str, against: str, path: Path | None, as_json: bool) -> int:
         emit({"candidate": record, "verdict": verdict.to_dict() if verdict else None})
         return DONE
     for name, text in _facts(candidate, verdict):
-        print(f"{name:<12} {text}")
+        line(f"{name:<12} {text}")
     for name, text in candidate.files.items():
-        print(f"\n--- {name}")
+        line(f"\n--- {name}")
         _code(name, text)
     return DONE
 
@@ -103,8 +102,8 @@ def _facts(candidate: Candidate, verdict: Any) -> list[tuple[str, str]]:
 
 def _code(name: str, text: str) -> None:
     """Source on stdout: highlighted on a terminal, exact otherwise."""
-    if not sys.stdout.isatty():
-        print(text)
+    if not results().isatty():
+        line(text)
         return
     from rich.syntax import Syntax
 

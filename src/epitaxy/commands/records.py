@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +14,9 @@ from epitaxy.commands.output import (
     Json,
     LedgerPath,
     Precision,
+    add,
     emit,
+    line,
     note,
     policy_options,
     stdout,
@@ -28,8 +29,7 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="A candidate's id, or enou
 
 def register(app: Any) -> None:
     """Add this group's commands."""
-    for function in (judge, show, best, replay, report, export):
-        app.command()(function)
+    add(app, judge, show, best, replay, report, export)
 
 
 def judge(
@@ -62,7 +62,7 @@ def judge(
         stdout().print(summary_table(run))
     else:
         mend = f" — {verdict.refusal.mend}" if verdict.refusal else ""
-        print(f"{verdict.status.replace('_', ' ')}: {verdict.reason}{mend}")
+        line(f"{verdict.status.replace('_', ' ')}: {verdict.reason}{mend}")
     return DONE if verdict.accepted else NOTHING_ACCEPTED
 
 
@@ -142,7 +142,7 @@ def report(
     if as_json:
         emit({"report": str(path)})
     else:
-        print(path)
+        line(str(path))
     return DONE
 
 
@@ -157,5 +157,8 @@ def export(
 
     writable_folder(out)
     path = export_one(id, out, ledger)
-    print(json.dumps({"export": str(path)}) if as_json else path)
+    if as_json:
+        emit({"export": str(path)})
+    else:
+        line(str(path))
     return DONE

@@ -10,7 +10,7 @@ from typing import Any
 
 from epitaxy.candidate import Candidate
 from epitaxy.commands.condition import apply
-from epitaxy.commands.output import emit, note, open_ledger, print_table
+from epitaxy.commands.output import emit, line, note, open_ledger, print_table
 from epitaxy.commands.run import open_machine
 from epitaxy.errors import BadInput, EpitaxyError
 from epitaxy.problem import Problem, load
@@ -156,7 +156,7 @@ def say(rows: Sequence[Agreement], as_json: bool) -> bool:
         return agreed == len(rows)
     header = ("candidate", "problem", "plan", "then", "now", "status", "errors", "times")
     print_table(header, [_cells(row) for row in rows])
-    print(
+    line(
         f"status: {agreed} of {len(rows)} agree; errors within the recorded limits: "
         f"{totals['errors']} of {totals['errors_compared']}; speed-up intervals overlap: "
         f"{totals['times']} of {totals['times_compared']}"

@@ -8,13 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from epitaxy.commands.condition import Condition, Threads
-from epitaxy.commands.output import Deterministic, Json, LedgerPath, Precision, policy_options
+from epitaxy.commands.output import Deterministic, Json, LedgerPath, Precision, add, policy_options
 
 
 def register(app: Any) -> None:
     """Add this group's commands."""
-    app.command()(optimize)
-    app.command()(bench)
+    add(app, optimize, bench)
 
 
 Chip = Annotated[str, typer.Option("--chip", help="Chip to grow for; 'local' is this machine.")]
