@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from epitaxy.errors import EpitaxyError
+
+LEAST_FREE_BYTES = 200 << 20
+"""Builds of one search and Inductor's caches take tens of MiB."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +31,12 @@ class Row:
 
 def examine(ledger: Path | None = None) -> list[Row]:
     """Look at everything that `epitaxy optimize` uses; never raises for what it finds."""
+
     rows = [_guard("python", True, _python), _guard("torch", True, _torch)]
     rows += [_guard("compiler", True, _compiler), _guard("openmp", True, _openmp)]
     rows += [_guard("sandbox", True, _sandbox), _guard("real-time priority", False, _real_time)]
     rows += [_guard("measured chip", False, _chip)]
+    rows += [_guard("home", True, _home)]
     rows += [_guard("ledger", True, lambda: _ledger(ledger))]
     return rows + _plugins("toolchains") + _plugins("baselines")
 
@@ -135,6 +141,17 @@ def _chip() -> Finding:
     if chip is None:
         return False, "this machine has not been measured", "run: epitaxy probe"
     return True, chip.name, ""
+
+
+def _home() -> Finding:
+    """The folder for builds and measured chips, and the room there."""
+    from epitaxy.plugin import plugins
+
+    home = Path(plugins("machines").get("local").home)
+    folder = next(p for p in (home, *home.parents) if p.is_dir())
+    free = shutil.disk_usage(folder).free
+    mend = "free some space there, or set EPITAXY_HOME to a folder on another disk"
+    return free > LEAST_FREE_BYTES, f"{home}, {free / 2**30:.1f} GiB free", mend
 
 
 def _ledger(path: Path | None) -> Finding:

@@ -134,7 +134,7 @@ class Judge:
             outputs = worker.outputs()
         except (WorkerFailure, BadInput, PluginError) as failure:
             text = getattr(failure, "message", str(failure))
-            self._note(name, f"baseline {name} does not run: {text.strip().splitlines()[-1][:200]}")
+            self._note(name, f"baseline {name} does not run: {_telling(text)[:200]}")
             return
         case = self.cases.get(0)
         error = self.cases.error(outputs, case)
@@ -364,6 +364,12 @@ class Judge:
 
 
 _TIMES = ("time_s", "samples", "comparisons")
+
+
+def _telling(text: str) -> str:
+    """The line of a failure that says most: the last that names an error, or the last."""
+    lines = text.strip().splitlines() or ["no reason given"]
+    return next((line.strip() for line in reversed(lines) if "rror:" in line), lines[-1])
 
 
 def _digest(fingerprint: FrozenDict[str]) -> str:

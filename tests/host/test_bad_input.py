@@ -85,6 +85,10 @@ def place(tmp_path):
         (forward("return x.to(torch.complex64)"), "unsupported dtype complex64"),
         (GOOD.replace("(64, 256)", "(0, 256)"), "empty"),
         (GOOD.replace("(64, 256)", "(1 << 20, 1 << 20)"), "more memory"),
+        (GOOD.replace("torch.randn(64, 256)", "torch.zeros(1).expand(1 << 41)"), "more memory"),
+        (GOOD.replace("torch.randn(64, 256)", "torch.eye(9).to_sparse()"), "sparse_coo"),
+        (GOOD.replace("torch.randn(64, 256)", "torch.ones(9, device='meta')"), "on meta"),
+        ("def f(:\n", "(model, line 1)"),
     ],
 )
 def test_a_problem_that_cannot_be_judged(tmp_path, source, says):
@@ -143,6 +147,11 @@ def test_a_compiler_that_is_too_old(place, name):
 def test_no_place_for_the_ledger(place):
     code, _, err = epitaxy(place, "optimize", "model.py", EPITAXY_HOME="/proc/nothing")
     assert "cannot write to /proc/nothing/ledger.sqlite" in the_error(code, err)
+
+
+def test_a_home_where_baselines_cannot_be_built(place):
+    code, _, err = epitaxy(place, "optimize", "model.py", EPITAXY_HOME=str(place / "my home"))
+    assert "has a space" in the_error(code, err)
 
 
 def test_a_full_disk(place):

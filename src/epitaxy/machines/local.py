@@ -12,7 +12,7 @@ from typing import Any
 
 from epitaxy import sandbox
 from epitaxy.chip import Chip
-from epitaxy.errors import BadInput, UnknownName
+from epitaxy.errors import BadEnvironment, BadInput, UnknownName
 from epitaxy.machine import Job
 from epitaxy.machines import _activity, _fingerprint, _mkl, _realtime
 from epitaxy.machines._cold import Evictor
@@ -31,8 +31,15 @@ def plugin() -> LocalMachine:
 
 
 def state_folder() -> Path:
-    """`$EPITAXY_HOME`, or ~/.cache/epitaxy."""
-    return Path(os.environ.get("EPITAXY_HOME") or "~/.cache/epitaxy").expanduser().absolute()
+    """`$EPITAXY_HOME`, or ~/.cache/epitaxy. Raises BadEnvironment where its path has spaces."""
+    folder = Path(os.environ.get("EPITAXY_HOME") or "~/.cache/epitaxy").expanduser().absolute()
+    if set(str(folder)) & set(" \t\n:;"):
+        # LD_PRELOAD and Inductor's commands are lists of words: the strongest baselines would fail.
+        raise BadEnvironment(
+            f"baselines cannot be built in {str(folder)!r}, whose path has a space or colon",
+            "set EPITAXY_HOME to a folder without",
+        )
+    return folder
 
 
 class LocalMachine:

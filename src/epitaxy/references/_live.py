@@ -28,7 +28,7 @@ class Live:
         except MemoryError:
             raise
         except (Exception, SystemExit) as error:
-            where = f"{type(error).__name__}: {error}"
+            where = f"{type(error).__name__}: {error}".replace(f"<epitaxy_problem_{name}>", name)
             raise BadProblem(
                 f"{name} cannot be imported: {where}", "run the file with python first"
             ) from None
@@ -97,8 +97,18 @@ class Live:
         if self._specs is not None and "get_inputs" not in self.module:
             return [_drawn(shape, dtype) for shape, dtype in self._specs.values()]
         with memory_guard(self.name):
-            made = self._list("get_inputs")
-        return [x.detach().contiguous() if isinstance(x, torch.Tensor) else x for x in made]
+            return [self._plain(x) for x in self._list("get_inputs")]
+
+    def _plain(self, x: Any) -> Any:
+        if not isinstance(x, torch.Tensor):
+            return x
+        if x.layout != torch.strided or x.device.type != "cpu":
+            kind = f"on {x.device}" if x.layout == torch.strided else str(x.layout)[6:]
+            raise BadProblem(
+                f"{self.name}: get_inputs() gives a tensor that is {kind}",
+                "give dense tensors on the CPU",
+            )
+        return x.detach().contiguous()
 
     def work(self, given: Sequence[Any]) -> tuple[float, float]:
         """Flops of contractions, and bytes of inputs and parameters that one call reads."""
