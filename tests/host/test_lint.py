@@ -148,3 +148,12 @@ def test_the_command_refuses_with_its_exit_code_and_as_json(tmp_path, capsys):
     assert document["refused"] is True
     assert document["findings"][0]["mend"]
     assert main(["lint", str(tmp_path / "nothing.py")]) == 2
+
+
+def test_more_memory_than_is_free_is_warned_of(tmp_path, monkeypatch):
+    from epitaxy.references._trials import Trials
+
+    monkeypatch.setattr(Trials, "available_bytes", lambda self: 1 << 20)
+    found = lint(load(write(tmp_path, {})), deep=False)
+    assert [(f.check, f.severity) for f in found] == [("memory", "warning")]
+    assert "GiB are free" in found[0].message
