@@ -6,6 +6,9 @@
 
 `plugin` is a name, an object, or a class to be made anew for every test. Where the defaults do
 not suit (sources of another language, say), override the other attributes.
+
+`attack_corpus()` lists known cheats and honest controls, and `run_attacks(specimens, machine)`
+judges them, with and without the guard that each names: for authors of machines and of judges.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from epitaxy import attacks
 from epitaxy.candidate import Candidate
 from epitaxy.chip import Chip
 from epitaxy.errors import EpitaxyError
@@ -27,6 +31,7 @@ from epitaxy.record import FrozenDict
 from epitaxy.toolchain import Availability, Build
 from epitaxy.verdict import Finding, Verdict
 
+attack_corpus, run_attacks = attacks.corpus, attacks.run
 SPEC = TensorSpec(shape=(8, 16), dtype="float32")
 PROBLEM = Problem(
     name="relu",

@@ -1,5 +1,6 @@
 // problem: lean
 // guard: clocks
+// also: symbols
 // what: reads the clock
 #include <ctime>
 #include <cmath>
