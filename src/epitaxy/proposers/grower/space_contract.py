@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
 from epitaxy.chip import Chip
 from epitaxy.proposers.grower.algebra import Affine
 from epitaxy.proposers.grower.contract import Contraction, size_of, step
-from epitaxy.proposers.grower.emit_gemm import pieces
+from epitaxy.proposers.grower.emit_gemm import even, pieces
 from epitaxy.proposers.grower.emit_thin import LINES, MOST_ROWS, ROWS, TILES, form_of
 from epitaxy.proposers.grower.genome import Choices
 
@@ -18,6 +19,8 @@ LEAST_CYCLES = 6
 WORTH_THREADS = 1_000_000
 """Floating-point operations under which waking the other cores costs more than they bring."""
 
+REREAD = 1.5
+"""What reading a panel from the second and third cache costs, in multiply-adds of a row."""
 LONG_RESULT = 1 << 16
 """Elements of a result that is small when the contracted axis is long."""
 
@@ -58,8 +61,8 @@ def guess(what: Contraction, base: Choices, chip: Chip) -> Choices:
     kc = k if k <= kc * 3 // 2 else kc
     cores = chip.cores if what.work > WORTH_THREADS else 1
     long = k >= 4 * max(m, n) and m * n < LONG_RESULT  # the threads share k, not the result
-    rows = second // (4 * FLOAT_BYTES * min(kc, k))
-    mc, nc = _blocks(what, (tile_m, tile_n * lanes), rows, 1 if long else cores)
+    room = second * 3 // (4 * FLOAT_BYTES)
+    mc, nc = _blocks(what, (tile_m, tile_n * lanes), min(kc, k), room, 1 if long else cores)
     blocks = size_of(what.batch) * pieces(m, mc, tile_m) * pieces(n, nc, tile_n * lanes)
     split = min(-(-2 * cores // blocks), k // 128) if blocks < cores else 1
     if split > 1:
@@ -141,18 +144,24 @@ def _cycles(m: int, n: int, lanes: int, tile_m: int, tile_n: int) -> float:
     return total
 
 
-def _blocks(what: Contraction, tile: tuple[int, int], rows: int, cores: int) -> tuple[int, int]:
-    """(rows, columns) of a block: large, yet as many blocks as keep every core busy."""
+def _blocks(
+    what: Contraction, tile: tuple[int, int], depth: int, room: int, cores: int
+) -> tuple[int, int]:
+    """(rows, columns) of a block: what the threads wait for each other and the panels that are
+    read again and again, weighed; a block, its sums and its rows of the left operand fit `room`
+    floats. `depth` steps of k are done at a time."""
     m, n, batch = size_of(what.rows), size_of(what.columns), size_of(what.batch)
-    best: tuple[float, int, int] = (0.0, rows, 512)
-    for mc in (rows, rows * 3 // 4, rows // 2, rows // 4):
-        for nc in (512, 384, 256, 128, 64):
-            mc = max(mc, tile[0])
-            blocks = batch * pieces(m, mc, tile[0]) * pieces(n, nc, tile[1])
-            rounds = -(-blocks // cores)
-            busy = blocks / (rounds * cores)
-            small = 0.01 * (rows / mc + 512 / nc)
-            best = max(best, (busy - small, mc, nc))
+    kept = depth < size_of(what.inner)  # sums wait for the next depth
+    best: tuple[float, int, int] = (-math.inf, tile[0], tile[1])
+    for mc in (32, 48, 64, 96, 128, 192, 256, 384):
+        for nc in (64, 128, 256, 384, 512, 1024):
+            high, wide = even(m, mc, tile[0]), even(n, nc, tile[1])
+            if high * depth + kept * high * wide > room:
+                continue
+            count = batch * -(-m // high) * -(-n // wide)
+            rounds = -(-count // cores)
+            busy = batch * m * n / (rounds * cores * high * wide)
+            best = max(best, (busy - REREAD * (1 / high + 1 / wide), mc, nc))
     return best[1], best[2]
 
 
