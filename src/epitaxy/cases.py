@@ -15,6 +15,8 @@ LEAST_EPS = 16
 KEPT_BYTES = 6 << 30
 BLEND = -1
 """The case that is one of the timed ones but for a stretch of each input."""
+OTHER_BLEND = -2
+"""Another such case, with another stretch."""
 LOOSE = 1e-3
 """Limits above this would let lower precision pass for float32: bfloat16 errs by up to 2e-3."""
 ILL_RATIO = 64
@@ -69,8 +71,8 @@ class Cases:
     """The cases of one problem, made when first wanted and kept while memory allows.
 
     Numbers 0 and 1 are the file's own inputs under two seeds, then come the reference's other
-    distributions in order; BLEND is case 0 with a stretch of case 1. `note(check, message)` hears
-    about distributions that cannot judge anybody.
+    distributions in order; BLEND and OTHER_BLEND are case 0 with a stretch of case 1.
+    `note(check, message)` hears about distributions that cannot judge anybody.
     """
 
     def __init__(self, reference: Any, seed: int, note: Callable[[str, str], None]) -> None:
@@ -188,9 +190,10 @@ class Cases:
         return float(max(allowed, least, ill))
 
     def _make(self, number: int) -> Case:
-        if number == BLEND:
+        if number in (BLEND, OTHER_BLEND):
             first, second = self.get(0).inputs, self.get(1).inputs
-            return Case(self.reference, "given", self.reference.blend(first, second, self._seed))
+            inputs = self.reference.blend(first, second, self._seed - number)
+            return Case(self.reference, "given", inputs)
         name = self.names[number]
         return Case(self.reference, name, self.reference.inputs(self._seed + 1 + number, name))
 
@@ -210,7 +213,7 @@ class Repeats(Cases):
         """As the judge's; the outputs are noted."""
         found = super().error(outputs, case)
         number = next((n for n, made in self._made.items() if made is case), None)
-        if number in (0, 1, BLEND):
+        if number in (0, 1, BLEND, OTHER_BLEND):
             seen = self._prints.setdefault(number, set())
             self._repeated |= bool(seen)
             self._broken |= bool(seen) and not found <= self.limit(case)
