@@ -55,14 +55,20 @@ def headline(run: Run) -> str:
         return (
             f"{best.speedup:.2f}x as fast as {best.baseline}, the strongest baseline ({interval})"
         )
-    how = "slower than" if best.outcome == "slower" else "as fast as"
-    text = f"{NO_EVIDENCE}: {how} {best.baseline} ({best.speedup:.2f}x, {interval})"
-    return text if best.outcome == "slower" else f"{text}; {detectable(best)}"
+    figures = f"{best.baseline} ({best.speedup:.2f}x, {interval})"
+    if best.outcome == "slower":
+        return f"{NO_EVIDENCE}: slower than {figures}"
+    return f"{NO_EVIDENCE} over {figures}; {detectable(best)}"
 
 
 def detectable(row: Comparison) -> str:
     """What a comparison without evidence could have shown."""
-    return f"an effect of {row.detectable * 100:.2g} % would have been found"
+    return f"an effect of {percent(row.detectable)} would have been found"
+
+
+def percent(share: float) -> str:
+    """0.031 as `3.1 %`, 4.383 as `438 %`."""
+    return f"{share * 100:.0f} %" if share >= 0.1 else f"{share * 100:.2g} %"
 
 
 def verdict_json(run: Run) -> dict[str, Any]:
@@ -224,7 +230,7 @@ def _comparison_table(verdict: Verdict) -> Table:
 def _outcome(row: Comparison) -> str:
     if row.outcome != "no evidence":
         return row.outcome
-    return f"no evidence (±{row.detectable * 100:.2g} % would have been found)"
+    return f"no evidence (±{percent(row.detectable)} would have been found)"
 
 
 def _error_table(verdict: Verdict) -> Table:

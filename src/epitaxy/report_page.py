@@ -29,7 +29,7 @@ def render(run: Run) -> str:
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["ms"] = milliseconds
+    environment.filters |= {"ms": milliseconds, "percent": report.percent}
     page = environment.get_template("report.html.j2")
     return page.render(run=run, **_frame(run), **_evidence(run))
 
@@ -95,8 +95,17 @@ def _machine(run: Run) -> list[tuple[str, str]]:
         rows += [(f"peak {name}", f"{rate / 1e9:.4g} GFLOP/s") for name, rate in peaks]
         for level in run.chip.levels:
             reads = f"reads {level.read_bytes_per_s / 1e9:.4g} GB/s"
-            rows.append((level.name, f"{level.bytes / 1024:.4g} KiB, {reads}"))
+            rows.append((level.name, f"{size(level.bytes)}, {reads}"))
     return rows
+
+
+def size(count: int) -> str:
+    """A number of bytes as a person writes it: `32 KiB`, `24.1 GiB`."""
+    scaled, units = float(count), iter(("B", "KiB", "MiB", "GiB"))
+    unit = next(units)
+    while scaled >= 1024 and unit != "GiB":
+        scaled, unit = scaled / 1024, next(units)
+    return f"{scaled:.3g} {unit}" if scaled < 1000 else f"{scaled:.0f} {unit}"
 
 
 def highlight(name: str, text: str) -> Markup:

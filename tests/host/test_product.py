@@ -280,6 +280,7 @@ def test_export_writes_everything_and_the_evidence_reads_back(build, tmp_path):
     readme = (folder / "README.md").read_text()
     assert "| eager | 2 | 2.000 | 1.900 to 2.100 | faster |" in readme
     assert "50 % of the physical limit" in readme
+    assert ("ModelNew(*get_init_inputs())" in readme) == ("def get_init_inputs" in PROBLEM.source)
     assert "- float32[8, 33]" in readme
     assert os.listdir(folder.parent) == ["out"], "nothing is left beside it"
 

@@ -12,7 +12,8 @@ import fake_records
 import pytest
 from rich.console import Console
 
-from epitaxy.report import Run, diff, headline, html, summary_table, verdict_json
+from epitaxy.report import Run, diff, headline, html, percent, summary_table, verdict_json
+from epitaxy.report_page import size
 
 HOSTILE = """int x; // </pre></div><script>alert("owned")</script><img src=http://evil/x onerror=alert(1)>"""  # noqa: E501
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -140,7 +141,7 @@ def test_headline_claims_only_what_was_shown() -> None:
     for name in ("slower", "no baseline"):
         assert headline(RUNS[name]).startswith("no evidence of improvement")
     even = fake_records.run(speedups={"eager": 1.01, "compile": 3.0})
-    assert headline(even).startswith("no evidence of improvement: as fast as eager")
+    assert headline(even).startswith("no evidence of improvement over eager")
     assert headline(refused_only()) == "no candidate was accepted"
 
 
@@ -184,3 +185,16 @@ def test_diff_covers_added_and_removed_files() -> None:
     assert "+int a;" in diff(new, old)
     assert "-#include <cmath>" in diff(new, old)
     assert diff(old, old) == ""
+
+
+@pytest.mark.parametrize(("share", "text"), [(0.031, "3.1 %"), (0.15, "15 %"), (4.383, "438 %")])
+def test_shares_are_written_plainly(share, text):
+    assert percent(share) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(512, "512 B"), (32 << 10, "32 KiB"), (33 << 20, "33 MiB"), (24 << 30, "24 GiB")],
+)
+def test_sizes_are_written_plainly(count, text):
+    assert size(count) == text

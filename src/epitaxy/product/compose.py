@@ -111,7 +111,7 @@ def _bundle(candidate: Candidate, problem: Problem) -> str:
 
 def _header(candidate: Candidate, problem: Problem) -> str:
     lines = [
-        f"{_one_line(problem.name)}: ModelNew computes what {problem.entry} computes, faster.",
+        f"{_one_line(problem.name)}: ModelNew computes what {problem.entry} computes.",
         "",
         f"Candidate {candidate.id} of problem {problem.id}, grown by epitaxy.",
         "Needs PyTorch, and the kernel-*.so beside this file or a C++ compiler (g++, or $CXX).",
