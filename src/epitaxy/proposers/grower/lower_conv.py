@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.fx import Node
 
-from epitaxy.proposers.grower.algebra import Value
+from epitaxy.proposers.grower.algebra import Load, Value
 from epitaxy.proposers.grower.axes import Inexpressible, Ix, align, divmod_ix, pure
 from epitaxy.proposers.grower.lower_core import Index, Lowering, dtype_of, op, shape_of
 from epitaxy.proposers.grower.lower_index import padded
@@ -48,6 +48,8 @@ def lower_convolution(low: Lowering, node: Node, index: Index, which: int) -> Va
         at = index[2 + d].times(step).shifted(-_each(pad, d))
         place.append(at.plus(w.times(_each(dilation, d))))
     x = padded(low, source, (index[0], *place), 0.0)  # type: ignore[arg-type]
+    if not isinstance(x, Load) and source in low.lowered:
+        raise Inexpressible(source)  # computed once, not once for each window
     factor = low.pull(weight, (index[1], channel, *window))
     total = low.build.reduce("sum", over, low.build.map("mul", factor, x), "float32")
     if isinstance(bias, Node):

@@ -144,7 +144,8 @@ class Partition:
 
     def _sink(self, level: dict[Node, int]) -> None:
         """Move element-wise nodes down to the only level that uses them, but for those that work
-        on a contraction's result: that costs least before it is written."""
+        on a contraction's result, which costs least before it is written, or for a contraction,
+        which reads plain memory."""
         fed: set[Node] = set()
         for node in self.calls:
             above = any(s in fed and level[s] == level[node] for s in node.all_input_nodes)
@@ -158,6 +159,8 @@ class Partition:
             if op_of(node).kind not in ("point", "view"):  # type: ignore[union-attr]
                 continue
             if any(u not in self.grown or u in self.free for u in node.users):
+                continue
+            if any(op_of(u).kind == "contract" for u in node.users):  # type: ignore[union-attr]
                 continue
             held = sum(not self._stored(s) and s not in self.free for s in node.all_input_nodes)
             lowest = min(level[u] for u in node.users)
