@@ -1,4 +1,4 @@
-"""A convolution, then batch normalisation, ReLU and pooling: the tail is grown."""
+"""A convolution, then batch normalisation, ReLU and pooling."""
 
 import torch
 import torch.nn as nn
