@@ -23,11 +23,12 @@ from epitaxy.plugin import plugins
 from epitaxy.reload import Reload
 from epitaxy.timing import Plan
 from epitaxy.verdict import ErrorRow, Finding
+from epitaxy.worker.fences import SURROUNDINGS
 
 REPEATS = 8
 """Calls on the same inputs before timing, where the same bits are asked for."""
-CALLS = 3
-"""As many as there are different surroundings of the inputs (`worker.fences.MARGINS`)."""
+CALLS = SURROUNDINGS
+"""One for each kind of surroundings of the inputs."""
 
 MENDS = {
     "fences": "stay within every tensor, and set what you read",

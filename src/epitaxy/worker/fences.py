@@ -1,14 +1,15 @@
 """Fences around a kernel's tensors: bytes before and behind them that no honest code touches.
 
 Those of the outputs must stay as they are; those of the inputs change from call to call, and
-the outputs must not follow. Only a process of its own has them, which is never timed: a fenced
-tensor costs more to make.
+the outputs must not follow; in two calls there is no memory at all behind or before the inputs.
+Only a process of its own has fences, which is never timed: a fenced tensor costs more to make.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import mmap
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,10 @@ WIDTH = 4096
 MARK = 0xA7
 MARGINS = (0xFF, 0x7F, 0xFE)
 """What surrounds the inputs of one call after the other: as floats NaN, 3e38 and -2e38."""
+LINE = 64
+"""Bytes to which a walled tensor is aligned, as PyTorch's are; reading up to there harms nobody."""
+SURROUNDINGS = len(MARGINS) + 2
+"""How many calls it takes to see them all."""
 _M_PERTURB, _SPOIL = -6, 0x01
 """glibc's mallopt: fresh memory holds the complement of that byte, as floats -2e38."""
 
@@ -33,9 +38,9 @@ class Fences:
         """Copies of a call's contiguous tensors, with other surroundings at every call."""
         if self._off:
             return inputs
-        byte = MARGINS[self._calls % len(MARGINS)]
+        turn = self._calls % SURROUNDINGS
         self._calls += 1
-        return [_within(x, byte) if hasattr(x, "dtype") else x for x in inputs]
+        return [_surrounded(x, turn) if hasattr(x, "dtype") else x for x in inputs]
 
     def install(self) -> None:
         """From now on; before the bundle is loaded, which keeps the function it finds."""
@@ -75,5 +80,26 @@ def _fenced(like: Any, byte: int) -> tuple[Any, Any]:
     return whole, whole[WIDTH : WIDTH + size].view(like.dtype).view(like.shape)
 
 
-def _within(tensor: Any, byte: int) -> Any:
-    return _fenced(tensor, byte)[1].copy_(tensor)
+def _surrounded(tensor: Any, turn: int) -> Any:
+    """A copy, with the turn's margins or a wall behind it, then before it."""
+    if turn < len(MARGINS):
+        return _fenced(tensor, MARGINS[turn])[1].copy_(tensor)
+    return _walled(tensor, behind=turn == len(MARGINS)).copy_(tensor)
+
+
+def _walled(like: Any, behind: bool) -> Any:
+    """A tensor like `like`, not filled, that ends or begins where memory does."""
+    import torch
+
+    size, page = like.numel() * like.element_size(), mmap.PAGESIZE
+    if not size:
+        return torch.empty_like(like)
+    room = -(-size // page) * page
+    memory = mmap.mmap(-1, room + 2 * page)
+    first = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    for wall in (first, first + page + room):
+        if ctypes.CDLL(None).mprotect(ctypes.c_void_p(wall), ctypes.c_size_t(page), 0):
+            raise MemoryError("a page could not be closed")
+    start = page + (room - -(-size // LINE) * LINE if behind else 0)
+    whole = torch.frombuffer(memory, dtype=torch.uint8, count=size, offset=start)
+    return whole.view(like.dtype).view(like.shape)
