@@ -27,8 +27,8 @@ from epitaxy.worker.fences import SURROUNDINGS
 
 REPEATS = 8
 """Calls on the same inputs before timing, where the same bits are asked for."""
-CALLS = SURROUNDINGS
-"""One for each kind of surroundings of the inputs."""
+CALLS = {"fences": SURROUNDINGS, "bounds": 2}
+"""How many: what surrounds the inputs changes with every call."""
 
 MENDS = {
     "fences": "stay within every tensor, and set what you read",
@@ -138,7 +138,7 @@ def _reloaded(place: Place, job: Job) -> None:
 def _try(place: Place, guard: str, worker: Any) -> None:
     try:
         place.prepare(worker)
-        for call in range(CALLS):
+        for call in range(CALLS[guard]):
             slot = place.slots[call % len(place.slots)]
             worker.burst([slot])
             case = place.cases.get(slot)
