@@ -1,12 +1,15 @@
 """The command line itself: help, version, wrong words."""
 
+import json
 import subprocess
 import sys
 
+import fake_records
 import pytest
 
 import epitaxy
 from epitaxy.cli import DONE, UNUSABLE, main
+from epitaxy.ledger import Ledger
 
 
 def test_the_version(capsys):
@@ -74,3 +77,21 @@ def test_a_reader_that_leaves_is_no_failure():
     )
     assert done.stdout == "[\n0\n"
     assert done.stderr == ""
+
+
+def test_problems_say_what_is_known(capsys, tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    run, new = fake_records.run(5), fake_records.problem(name="new")
+    with Ledger(path) as ledger:
+        ledger.add_problem(run.problem)
+        ledger.add_problem(new)
+        for candidate, verdict in run.judged:
+            ledger.add_candidate(candidate)
+            ledger.add_verdict(verdict)
+    assert main(["problems", "--ledger", str(path), "--json"]) == DONE
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows[run.problem.name]["judged"] == len(run.judged)
+    assert rows[run.problem.name]["speedup"] == run.best[1].speedup
+    assert (rows["new"]["judged"], rows["new"]["speedup"]) == (0, None)
+    assert main(["problems", "--ledger", str(path)]) == DONE
+    assert f"{run.best[1].speedup:.2f}x" in capsys.readouterr().out

@@ -126,12 +126,16 @@ def proposers(as_json: Json = False) -> int:
 
 
 def problems(ledger: LedgerPath = None, as_json: Json = False) -> int:
-    """List the problems in the ledger."""
+    """List the problems in the ledger, how much was judged, and the best result."""
     rows = []
     with open_ledger(ledger) as store:
         for problem in store.problems():
             specs = [str(s) for s in problem.inputs if s is not None]
-            rows.append({"id": problem.id, "name": problem.name, "inputs": ", ".join(specs)})
+            best = store.best(problem.digest, plan="full")
+            row = {"id": problem.id, "name": problem.name, "inputs": ", ".join(specs)}
+            row["judged"] = len(store.judged(problem.digest))
+            row["speedup"] = best[0][1].speedup if best else None
+            rows.append(row)
     return _listing(rows, as_json)
 
 
@@ -150,9 +154,15 @@ def _listing(rows: list[dict[str, Any]], as_json: bool) -> int:
     if as_json:
         emit(rows)
     elif rows:
-        words = {True: "ok", False: "no"}
-        cells = [[words.get(v, v) if isinstance(v, bool) else v for v in r.values()] for r in rows]
+        cells = [[_cell(value) for value in row.values()] for row in rows]
         print_table(list(rows[0]), cells)
     else:
         note("none")
     return DONE
+
+
+def _cell(value: Any) -> Any:
+    """A value as a table shows it: yes and no as words, a speed-up with its x."""
+    if isinstance(value, bool):
+        return "ok" if value else "no"
+    return "–" if value is None else f"{value:.2f}x" if isinstance(value, float) else value
