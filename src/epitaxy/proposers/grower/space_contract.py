@@ -123,8 +123,11 @@ def _registers(chip: Chip) -> int:
 
 
 def _tiles(chip: Chip) -> Iterator[tuple[int, int]]:
-    """Register tiles that leave room for a row of the right operand and one value of the left."""
-    for across in (2, 1, 3, 4):
+    """Register tiles that leave room for a row of the right operand and one value of the left.
+
+    Wider rows should do as well by this count, but 4 x 3 reached 0.7 of 6 x 2 (Zen 3, gcc 12).
+    """
+    for across in (2, 1):
         for down in range(14, 0, -1):
             if down * across + across + 1 <= _registers(chip):
                 yield down, across
