@@ -60,8 +60,8 @@ COLD_BYTES_PER_S = 4e9
 """How slowly contents that another core has just written may come: a cold call is no cheat."""
 FRESH_BYTES = 32 << 20
 """Inputs rewritten for one look at repetitions."""
-EARLY_S = 60e-6
-"""What preparing a burst may take beyond what it takes an honest worker and a quarter more."""
+EARLY_S = 120e-6
+"""What preparing a burst may take beyond what it takes an honest worker and half as much again."""
 RECHECK_BYTES = 4 << 20
 """Outputs up to this size are compared after every burst, larger ones after a share of them."""
 
@@ -203,7 +203,7 @@ class Watch:
         mine = self.manners.timed
         if not self.on("early") or not mine or not model.armed:
             return None
-        over_s, calls = min((s - 1.25 * model.arming_s(n) - EARLY_S, n) for n, s in mine)
+        over_s, calls = min((s - 1.5 * model.arming_s(n) - EARLY_S, n) for n, s in mine)
         if over_s <= 0.1 * time_s * calls:
             return None
         return refusal(

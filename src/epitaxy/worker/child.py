@@ -28,7 +28,7 @@ from epitaxy.worker import loading
 from epitaxy.worker.fences import Fences
 from epitaxy.worker.frames import MAX_FRAME, Layout, Op, Place, pack, unpack
 from epitaxy.worker.trace import Trace, warm
-from epitaxy.worker.views import borrowed, huge_pages, leniently, mismatch, tensor_at
+from epitaxy.worker.views import borrowed, copied, huge_pages, leniently, mismatch, tensor_at
 
 MESSAGE_LIMIT = 2000
 SPIN_S = 0.002
@@ -215,7 +215,7 @@ class Loop:
         if not problem:
             for result, place in zip(results, self.layout.outputs_of(number), strict=True):
                 found = leniently(result, place) if lax else result
-                tensor_at(self.memory, place).copy_(found)
+                copied(found, tensor_at(self.memory, place))
         return problem
 
     def fail(self, sequence: int, kind: str, message: str) -> None:
