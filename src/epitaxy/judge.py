@@ -325,9 +325,10 @@ class Judge:
             if name.startswith(OURS)
         }
         rounds = Rounds(workers, watches, closely, self.on("recheck"))
-        taken = measured.process(workers, self._slots(), rng, rounds.after)
-        for name, watch in watches.items():
-            watch.conclude(timing.median(taken.times[name]), self._model)
+        with getattr(self.reference, "beside_timing", contextlib.nullcontext)():
+            taken = measured.process(workers, self._slots(), rng, rounds.after)
+            for name, watch in watches.items():
+                watch.conclude(timing.median(taken.times[name]), self._model)
 
     def _conclude(self, measured: Measurement, facts: dict[str, Any]) -> None:
         time_s = timing.median(measured.times(OURS))

@@ -139,3 +139,13 @@ def test_one_thread_is_one_thread(judging):
         before = len(os.listdir(f"/proc/{worker.pid}/task"))
         worker.burst([0, 0])
         assert len(os.listdir(f"/proc/{worker.pid}/task")) == before
+
+
+def test_the_broker_spins_not_beside_small_problems(judging):
+    import torch
+
+    reference = judging().reference
+    usual = torch.get_num_threads()
+    with reference.beside_timing():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == usual
