@@ -151,6 +151,9 @@ def _home() -> Finding:
     folder = next(p for p in (home, *home.parents) if p.is_dir())
     free = shutil.disk_usage(folder).free
     mend = "free some space there, or set EPITAXY_HOME to a folder on another disk"
+    fault = _unwritable(home)
+    if fault:
+        return False, f"{home}: {fault}", "set EPITAXY_HOME to a writable folder"
     return free > LEAST_FREE_BYTES, f"{home}, {free / 2**30:.1f} GiB free", mend
 
 
@@ -158,17 +161,19 @@ def _ledger(path: Path | None) -> Finding:
     from epitaxy.ledger import Ledger
 
     path = path or Ledger.default_path()
-    folder = next(p for p in (path.parent, *path.parents) if p.is_dir())
+    fault = _unwritable(path.parent)
+    mend = "choose another file with --ledger or EPITAXY_HOME"
+    return not fault, f"{path}: {fault}" if fault else str(path), mend
+
+
+def _unwritable(folder: Path) -> str:
+    """Why nothing can be written in `folder`, or where it would be made; "" when it can."""
+    nearest = next(p for p in (folder, *folder.parents) if p.is_dir())
     try:
-        with tempfile.NamedTemporaryFile(dir=folder):
-            pass
+        with tempfile.NamedTemporaryFile(dir=nearest):
+            return ""
     except OSError as error:
-        return (
-            False,
-            f"{path}: {error.strerror}",
-            "choose another file with --ledger or EPITAXY_HOME",
-        )
-    return True, str(path), ""
+        return error.strerror or str(error)
 
 
 def _plugins(folder: str) -> list[Row]:

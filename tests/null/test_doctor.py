@@ -35,3 +35,10 @@ def test_a_home_that_baselines_cannot_use(tmp_path, name):
     assert not row["ok"]
     assert row["needed"]
     assert "space or colon" in row["detail"]
+
+
+def test_a_home_that_cannot_be_written():
+    found = rows("/proc/nothing")
+    assert not found["home"]["ok"]
+    assert found["home"]["mend"] == "set EPITAXY_HOME to a writable folder"
+    assert not found["ledger"]["ok"]
