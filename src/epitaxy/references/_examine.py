@@ -54,7 +54,9 @@ def examine(live: Live, given: list[Any]) -> list[Any]:
                 f"{live.name} returns NaN on its own inputs", "give inputs in its domain"
             )
         if first.shape != second.shape or not _close(first, second):
-            raise BadProblem(f"{live.name} is not deterministic", "remove randomness from forward")
+            raise BadProblem(
+                f"{live.name} is not deterministic", "remove randomness and state from forward"
+            )
     return runs[0]
 
 

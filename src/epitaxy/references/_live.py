@@ -30,7 +30,10 @@ class Live:
         except (Exception, SystemExit) as error:
             where = f"{type(error).__name__}: {error}".replace(f"<epitaxy_problem_{name}>", name)
             raise BadProblem(
-                f"{name} cannot be imported: {where}", "run the file with python first"
+                f"{name} cannot be imported: {where}",
+                "install it, or put its code into the file: a problem is one file"
+                if isinstance(error, ImportError)
+                else "run the file with python first",
             ) from None
         self.entry = entry or self._entry()
         target = self.module.get(self.entry, loaded)
@@ -88,7 +91,10 @@ class Live:
                 f"{self.name}: {function}() raises {line(error)}", "make it run"
             ) from None
         if isinstance(made, dict):
-            made = list(made.values())
+            # By position it would be the order of the keys that decides.
+            raise BadProblem(
+                f"{self.name}: {function}() gives a dict", "give a list in the order of arguments"
+            )
         return list(made) if isinstance(made, list | tuple) else [made]
 
     def given(self, seed: int) -> list[Any]:
@@ -101,6 +107,11 @@ class Live:
 
     def _plain(self, x: Any) -> Any:
         if not isinstance(x, torch.Tensor):
+            if not _simple(x):
+                raise BadProblem(
+                    f"{self.name}: get_inputs() gives a {type(x).__name__} that is no plain value",
+                    "give tensors, numbers and text, each an argument of its own",
+                )
             return x
         if x.layout != torch.strided or x.device.type != "cpu":
             kind = f"on {x.device}" if x.layout == torch.strided else str(x.layout)[6:]
@@ -127,6 +138,13 @@ def spec(x: torch.Tensor) -> TensorSpec:
     if dtype not in ITEM_BYTES:
         raise BadProblem(f"unsupported dtype {dtype}", f"use one of {', '.join(ITEM_BYTES)}")
     return TensorSpec(shape=tuple(x.shape), dtype=dtype)
+
+
+def _simple(x: Any) -> bool:
+    """Whether `x` is a value that a guard can compare: no tensor or object within."""
+    if isinstance(x, list | tuple):
+        return all(map(_simple, x))
+    return x is None or isinstance(x, bool | int | float | complex | str | torch.dtype)
 
 
 def _drawn(shape: Sequence[int], dtype: str) -> torch.Tensor:

@@ -37,7 +37,7 @@ def _file(path: Path) -> Found:
     if path.is_dir():
         raise BadProblem(f"{path} is a folder", "give one file; `epitaxy bench` takes folders")
     try:
-        return path.stem, path.read_text(encoding="utf-8"), "", path
+        return path.stem, path.read_text(encoding="utf-8-sig"), "", path
     except (OSError, UnicodeDecodeError) as error:
         raise BadProblem(f"{path} cannot be read: {error}", "give a readable text file") from None
 
