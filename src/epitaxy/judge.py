@@ -20,7 +20,7 @@ from epitaxy.cases import Cases, Repeats
 from epitaxy.errors import BadInput, BadProblem, MachineFault, PluginError
 from epitaxy.guards import Manners, Refused, Rounds, Watch, refusal, switched_off
 from epitaxy.lint import lint
-from epitaxy.machine import Job, WorkerFailure
+from epitaxy.machine import Job, Trusted, WorkerFailure
 from epitaxy.measure import AGAIN, OURS, Measurement
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem, load, open_reference
@@ -141,7 +141,7 @@ class Judge:
         if not error <= 64 * self.cases.limit(case):
             self._note(name, f"baseline {name} gives wrong results (error {error:.1e}); left out")
             return
-        self._workers[name] = worker
+        self._workers[name] = Trusted(worker, f"baseline {name}")
 
     def _note(self, check: str, message: str) -> None:
         self.notes.append(Finding(check=check, severity="note", message=message))
@@ -151,7 +151,10 @@ class Judge:
     def strongest(self) -> str:
         """The name of the fastest baseline."""
         times = self.baselines()
-        return min(times, key=lambda n: times[n])
+        alive = [n for n in times if n in self._workers]
+        if not alive:
+            raise MachineFault("no baseline is left on this machine", "run: epitaxy doctor")
+        return min(alive, key=lambda n: times[n])
 
     def _slots(self) -> list[int]:
         return list(range(TIMED_SLOTS))
@@ -304,6 +307,9 @@ class Judge:
 
     def _parties(self, chosen: Plan) -> dict[str, Any]:
         self.baselines()
+        for name in [n for n, worker in self._workers.items() if worker.failed]:
+            del self._workers[name]
+            self._baseline(name)  # a fresh process for one that a busy machine lost
         return (
             dict(self._workers)
             if chosen.processes > 1

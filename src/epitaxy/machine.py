@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from epitaxy.chip import Chip
+from epitaxy.errors import MachineFault
 from epitaxy.problem import Problem
 from epitaxy.record import FrozenDict, Record, make_callable, record
 
@@ -80,6 +81,34 @@ class Machine(Protocol):
 
     def start(self, job: Job) -> AbstractContextManager[Worker]:
         """A worker for `job`. Raises MachineFault or NoSandbox, never on a candidate's account."""
+
+
+class Trusted:
+    """A worker that runs no candidate, as a baseline's: what fails in it is the machine's fault.
+
+    Everything else is the worker's own; `failed` says whether it can be used no more.
+    """
+
+    def __init__(self, worker: Any, name: str) -> None:
+        self._worker, self._name = worker, name
+        self.failed = False
+
+    def __getattr__(self, attribute: str) -> Any:
+        value = getattr(self._worker, attribute)
+        if not callable(value):
+            return value
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return value(*args, **kwargs)
+            except WorkerFailure as failure:
+                self.failed = True
+                raise MachineFault(
+                    f"{self._name}: {failure.message}",
+                    "free the machine of other work and run the same command again",
+                ) from None
+
+        return call
 
 
 def open_machine(name: str) -> Machine:
