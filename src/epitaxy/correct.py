@@ -27,7 +27,7 @@ from epitaxy.worker.fences import SURROUNDINGS
 
 REPEATS = 8
 """Calls on the same inputs before timing, where the same bits are asked for."""
-CALLS = {"fences": SURROUNDINGS, "bounds": 2}
+CALLS = {"fences": SURROUNDINGS, "traced": 1, "bounds": 2}
 """How many: what surrounds the inputs changes with every call."""
 
 MENDS = {
