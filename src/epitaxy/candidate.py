@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from epitaxy.errors import BadCandidate
+from epitaxy.problem import Work
 from epitaxy.record import FrozenDict, Record, record
 
 MOST_FILES, MOST_CHARACTERS, LONGEST_NAME = 256, 8 << 20, 100
@@ -17,6 +19,8 @@ class Candidate(Record):
     `files` maps relative names to text; `entry` is the file that the toolchain starts from.
     `genome` lists the named decisions that the grower made ("" when there is none).
     `regions` names what the candidate replaces; `left` what stays with the framework.
+    `work` is the least work of what it computes where that is less than the reference's, and
+    `algebra` the rules by which the two are equal.
     """
 
     problem: str
@@ -30,6 +34,17 @@ class Candidate(Record):
     flags: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
+    work: Work | None = None
+    algebra: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data; algebra that was not used is left out, so that older digests hold."""
+        data = super().to_dict()
+        if self.work is None:
+            del data["work"]
+        if not self.algebra:
+            del data["algebra"]
+        return data
 
     def validate(self) -> None:
         if self.entry not in self.files:

@@ -14,7 +14,8 @@ from epitaxy import timing
 from epitaxy.cases import BLEND, OTHER_BLEND, Cases
 from epitaxy.errors import UnknownName
 from epitaxy.record import FrozenDict
-from epitaxy.verdict import Finding
+from epitaxy.roofline import below_physics
+from epitaxy.verdict import Finding, Floor
 
 GUARDS: Mapping[str, str] = FrozenDict(
     sandbox="candidates run confined",
@@ -72,6 +73,20 @@ class Refused(Exception):
     def __init__(self, status: str, reason: str, finding: Finding | None = None) -> None:
         super().__init__(reason)
         self.status, self.reason, self.finding = status, reason, finding
+
+
+def possible(time_s: float, limit: Floor) -> None:
+    """Refuse a time that is far below what memory needs.
+
+    Bytes must move whatever the algebra; flops can be saved by a better formula.
+    """
+    moved = limit.replace(time_s=limit.memory_s, compute_s=0.0)
+    if below_physics(time_s, moved):
+        raise refusal(
+            "physics",
+            f"{time_s * 1e6:.1f} us is far below the floor of {moved.time_s * 1e6:.1f} us",
+            "it skips work, or the probe is stale: run epitaxy probe",
+        )
 
 
 def refusal(check: str, message: str, mend: str) -> Refused:

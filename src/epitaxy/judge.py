@@ -18,7 +18,7 @@ from epitaxy import correct, natives, timing
 from epitaxy.candidate import Candidate
 from epitaxy.cases import Cases, Repeats
 from epitaxy.errors import BadInput, BadProblem, MachineFault, PluginError
-from epitaxy.guards import Manners, Refused, Rounds, Watch, refusal, switched_off
+from epitaxy.guards import Manners, Refused, Rounds, Watch, possible, refusal, switched_off
 from epitaxy.lint import lint
 from epitaxy.machine import Job, Trusted, WorkerFailure
 from epitaxy.measure import AGAIN, OURS, Measurement
@@ -26,7 +26,7 @@ from epitaxy.plugin import plugins
 from epitaxy.problem import Problem, load, open_reference
 from epitaxy.record import FrozenDict, make_callable, printable
 from epitaxy.reload import Reload
-from epitaxy.roofline import below_physics, floor
+from epitaxy.roofline import algebra, below_physics, floor
 from epitaxy.timing import Plan
 from epitaxy.toolchain import Build
 from epitaxy.verdict import Finding, Floor, Verdict
@@ -294,7 +294,7 @@ class Judge:
                     self._prepare(twin)
                 self._timed(workers, measured, cases)
                 self._steady(cases)
-        self._conclude(measured, facts)
+        self._conclude(candidate, measured, facts)
 
     def _steady(self, cases: Repeats) -> None:
         """Refuse what differs from call to call where the policy asks for the same bits."""
@@ -336,23 +336,19 @@ class Judge:
             for name, watch in watches.items():
                 watch.conclude(timing.median(taken.times[name]), self._model)
 
-    def _conclude(self, measured: Measurement, facts: dict[str, Any]) -> None:
+    def _conclude(self, candidate: Candidate, measured: Measurement, facts: dict[str, Any]) -> None:
         time_s = timing.median(measured.times(OURS))
         limit = self.floor()
-        # Bytes must move whatever the algebra; flops can be saved by a better formula.
-        moved = limit.replace(time_s=limit.memory_s, compute_s=0.0)
-        if self.on("physics") and below_physics(time_s, moved):
-            raise refusal(
-                "physics",
-                f"{time_s * 1e6:.1f} us is far below the floor of {moved.time_s * 1e6:.1f} us",
-                "it skips work, or the probe is stale: run epitaxy probe",
-            )
-        if below_physics(time_s, limit):
+        if self.on("physics"):
+            possible(time_s, limit)
+        gain = algebra(self.problem.work, candidate.work, self.chip, self._rotating, time_s)
+        if below_physics(time_s, limit) and candidate.work is None:
             message = "it does less arithmetic than the reference: its algebra is better"
             facts["findings"].append(Finding(check="algebra", severity="note", message=message))
         facts.update(
             time_s=time_s,
             floor=limit,
+            algebra=gain,
             metrics={**facts.get("metrics", {}), **measured.metrics()},
             samples=measured.samples,
             comparisons=measured.comparisons(),
@@ -361,16 +357,20 @@ class Judge:
 
     def floor(self) -> Floor:
         """The physical lower limit for this problem, with the inputs rotating between slots."""
+        return floor(self.problem.work, self.chip, self._rotating)
+
+    @property
+    def _rotating(self) -> int:
+        """Bytes that are touched between two uses of the same input."""
         own = sum(s.bytes for s in self.problem.inputs if s is not None)
-        rotating = self.problem.working_set_bytes + (TIMED_SLOTS - 1) * own
-        return floor(self.problem.work, self.chip, rotating)
+        return self.problem.working_set_bytes + (TIMED_SLOTS - 1) * own
 
     def close(self) -> None:
         """End the baselines' processes."""
         self._stack.close()
 
 
-_TIMES = ("time_s", "samples", "comparisons")
+_TIMES = ("time_s", "samples", "comparisons", "algebra")
 
 
 def _telling(text: str) -> str:

@@ -96,6 +96,8 @@ def verdict_json(run: Run) -> dict[str, Any]:
         "floor_s": verdict.floor.time_s if verdict and verdict.floor else None,
         "limit": verdict.floor.limit if verdict and verdict.floor else None,
         "of_limit": verdict.of_limit if verdict else None,
+        "algebra": verdict.algebra if verdict else None,
+        "silicon": verdict.silicon if verdict else None,
         "stop_reason": run.stop_reason,
         "notes": [note.message for note in notes(run)],
         "judged": {"total": len(run.judged), **run.counts},
@@ -133,6 +135,8 @@ def fact_rows(run: Run) -> list[tuple[str, str]]:
             rows.append(("physical floor", limit))
         if verdict.of_limit is not None:
             rows.append(("of the limit", f"{verdict.of_limit:.0%}"))
+        if verdict.algebra > 1 or candidate.algebra:
+            rows.append(("algebra", algebra_text(candidate, verdict)))
         if verdict.condition != "warm" or verdict.threads:
             count = str(verdict.threads or "all")
             rows.append(("condition", f"{verdict.condition} caches, {count} threads"))
@@ -143,6 +147,16 @@ def fact_rows(run: Run) -> list[tuple[str, str]]:
     rows += [("commonest refusal", text) for text in common_reasons(run)[:1] if run.best is None]
     rows.append(("stopped because", run.stop_reason or "not said"))
     return rows
+
+
+def algebra_text(candidate: Candidate, verdict: Verdict) -> str:
+    """What better algebra brought, apart from what better code did, and the rules used."""
+    gain = f"{verdict.algebra:.3g}x less work than the reference at the roofline"
+    parts = [gain if verdict.algebra >= 1.01 else "no less work at the roofline"]
+    if verdict.silicon is not None and verdict.algebra >= 1.01:
+        parts.append(f"without it {verdict.silicon:.2f}x")
+    rules = f"; rules: {', '.join(candidate.algebra)}" if candidate.algebra else ""
+    return f"{'; '.join(parts)}{rules}"
 
 
 def notes(run: Run) -> list[Finding]:

@@ -55,6 +55,24 @@ def floor(problem_work: Work, chip: Chip, working_set_bytes: int) -> Floor:
     )
 
 
+def algebra(
+    reference: Work, own: Work | None, chip: Chip, working_set_bytes: int, time_s: float
+) -> float:
+    """How many times less work than the reference a candidate does: the ratio of their floors.
+
+    `own` is the work that the candidate says it does; None: the same. A time (s) far below the
+    reference's floor shows better algebra whatever is said. At least 1.
+    """
+    limit = floor(reference, chip, working_set_bytes)
+    found = 1.0
+    if own is not None:
+        least_s = floor(own, chip, working_set_bytes).time_s
+        found = limit.time_s / least_s if least_s > 0 else 1.0
+    if below_physics(time_s, limit):
+        found = max(found, limit.time_s / time_s)
+    return max(1.0, found)
+
+
 def below_physics(time_s: float, floor: Floor) -> bool:
     """Whether `time_s` is impossible even when the machine ran at its best (see MARGIN)."""
     return time_s < MARGIN * floor.time_s

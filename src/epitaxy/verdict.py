@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from epitaxy.errors import BadInput
@@ -123,7 +124,8 @@ class Verdict(Record):
     ("candidate" and the baselines) to its raw times in seconds, in the order taken; they exist
     only when the status is "accepted". `speedup` is against the strongest baseline.
     `determinism` is one of DETERMINISM, `condition` of CONDITIONS; `threads` 0 means PyTorch's own
-    choice, one per core.
+    choice, one per core. `algebra` is how many times less work than the reference the candidate
+    does, at the roofline (`roofline.algebra`); what remains of the speed-up is `silicon`.
     """
 
     candidate: str
@@ -146,6 +148,7 @@ class Verdict(Record):
     determinism: str = ""
     condition: str = "warm"
     threads: int = 0
+    algebra: float = 1.0
 
     def validate(self) -> None:
         if self.condition not in CONDITIONS:
@@ -154,6 +157,8 @@ class Verdict(Record):
             )
         if self.status not in STATUSES:
             raise BadInput(f"unknown status {self.status!r}", f"use one of {', '.join(STATUSES)}")
+        if not 1 <= self.algebra < math.inf:
+            raise BadInput(f"algebra {self.algebra} is no gain", "it is 1 or more, and finite")
         if self.determinism not in DETERMINISM:
             raise BadInput(
                 f"unknown determinism {self.determinism!r}", f"use {', '.join(DETERMINISM)}"
@@ -192,6 +197,14 @@ class Verdict(Record):
         return self.strongest.speedup if self.strongest else None
 
     @property
+    def silicon(self) -> float | None:
+        """Speed-up over the strongest baseline without what better algebra brought."""
+        return None if self.speedup is None else self.speedup / self.algebra
+
+    @property
     def of_limit(self) -> float | None:
-        """Floor divided by time: 1.0 is the silicon's limit."""
-        return self.floor.time_s / self.time_s if self.floor and self.time_s else None
+        """Floor of the work that the candidate does, divided by its time: 1.0 is the silicon's
+        limit."""
+        if not self.floor or not self.time_s:
+            return None
+        return self.floor.time_s / self.algebra / self.time_s

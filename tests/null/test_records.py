@@ -302,7 +302,11 @@ def test_a_contradictory_budget_cannot_be_built(fields):
 def test_what_a_verdict_says():
     assert FULL.speedup == min(c.speedup for c in FULL.comparisons)
     assert FULL.of_limit == pytest.approx(1.6)
+    clever = FULL.replace(algebra=2.0)
+    assert clever.silicon == pytest.approx(FULL.speedup / 2)
+    assert clever.of_limit == pytest.approx(0.8)
     bare = FULL.replace(comparisons=(), floor=None)
+    assert bare.silicon is None
     assert bare.speedup is None
     assert bare.of_limit is None
     assert isinstance(FULL.strongest, Comparison)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -176,6 +177,28 @@ def test_verdict_json_figures() -> None:
     assert document["low"] < document["speedup"] < document["high"]
     assert document["judged"] == {"total": 12, "accepted": 10, "refused": 2}
     assert len(document["verdict"]["samples"]["candidate"]) == 200
+
+
+def test_algebra_and_silicon_are_told_apart() -> None:
+    plain = fake_records.run(flops=8e9)
+    candidate, verdict = plain.best
+    rules = ("sum of a product with a factor that does not vary",)
+    clever = dataclasses.replace(
+        plain, best=(candidate.replace(algebra=rules), verdict.replace(algebra=4.0))
+    )
+    document = verdict_json(clever)
+    assert document["algebra"] == 4
+    assert document["silicon"] == pytest.approx(document["speedup"] / 4)
+    text, other = (_printed(run) for run in (clever, plain))
+    assert "4x less work" in text
+    assert rules[0] in text
+    assert "less work" not in other
+
+
+def _printed(run: Run) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=300).print(summary_table(run))
+    return stream.getvalue()
 
 
 def test_diff_covers_added_and_removed_files() -> None:

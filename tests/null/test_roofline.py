@@ -5,7 +5,15 @@ import pytest
 from epitaxy.chip import Chip, Level
 from epitaxy.errors import BadInput
 from epitaxy.problem import Work
-from epitaxy.roofline import MARGIN, bandwidths, below_physics, floor, home_level, ridge
+from epitaxy.roofline import (
+    MARGIN,
+    algebra,
+    bandwidths,
+    below_physics,
+    floor,
+    home_level,
+    ridge,
+)
 from epitaxy.verdict import Floor
 
 MIB = 1 << 20
@@ -142,3 +150,23 @@ def test_below_physics_leaves_a_margin():
     assert not below_physics(1.0, limit)
     assert not below_physics(MARGIN * 1.01, limit)
     assert below_physics(MARGIN * 0.99, limit)
+
+
+HEAVY = Work(flops=4e9, bytes_read=4e6)  # 10 ms of arithmetic, 0.1 ms of memory
+
+
+def test_algebra_is_the_ratio_of_the_floors():
+    own = Work(flops=0.0, bytes_read=4e6)
+    assert algebra(HEAVY, own, chip(), 64 * MIB, time_s=0.02) == pytest.approx(100, rel=0.01)
+    assert algebra(HEAVY, None, chip(), 64 * MIB, time_s=0.02) == 1
+    half = Work(flops=2e9, bytes_read=4e6)
+    assert algebra(HEAVY, half, chip(), 64 * MIB, time_s=0.02) == pytest.approx(2)
+
+
+def test_more_work_than_the_reference_is_no_algebra():
+    assert algebra(HEAVY, Work(flops=9e9, bytes_read=4e6), chip(), 64 * MIB, time_s=0.03) == 1
+
+
+def test_a_time_far_below_the_floor_shows_algebra_that_nobody_declared():
+    assert algebra(HEAVY, None, chip(), 64 * MIB, time_s=1e-3) == pytest.approx(10)
+    assert algebra(HEAVY, None, chip(), 64 * MIB, time_s=0.5e-2) == 1

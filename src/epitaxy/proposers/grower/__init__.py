@@ -68,7 +68,7 @@ class _Captured:
     def __init__(self, view: View) -> None:
         from epitaxy.problem import open_reference
         from epitaxy.proposers.grower import space
-        from epitaxy.proposers.grower.growth import grow_program
+        from epitaxy.proposers.grower.growth import cheaper, grow_program
 
         self.problem = view.problem
         self.reference: Any = open_reference(view.problem)
@@ -79,15 +79,20 @@ class _Captured:
             raise BadProblem(
                 f"nothing in {view.problem.name} can be grown yet", f"it stays with PyTorch: {left}"
             )
-        self.start = space.start(self.regions, view.chip)
-        self.spaces = space.spaces(self.regions, view.chip)
+        self.forms = cheaper(self.regions, finite=view.problem.policy.special == "none")
+        forms = {name: found.region for name, found in self.forms.items()}
+        self.start = space.start(self.regions, view.chip, forms)
+        self.written = space.start(self.regions, view.chip)
+        self.spaces = space.spaces(self.regions, view.chip, forms)
 
     def moves(self, view: View, judged: list[tuple[Candidate, Verdict]]) -> Any:
         """Genomes worth trying next, with the intent and parents of each."""
         from epitaxy.proposers.grower import space
 
-        for genome in space.portfolio(self.start, self.spaces):
+        for number, genome in enumerate(space.portfolio(self.start, self.spaces)):
             yield genome, "first guess and its likely variants", ()
+            if number == 0 and self.forms:
+                yield self.written, "first guess without better algebra", ()
         accepted = sorted(
             ((-(v.speedup or 0.0), c) for c, v in judged if v.accepted), key=lambda pair: pair[0]
         )
@@ -121,11 +126,17 @@ class _Captured:
     def candidate(self, genome: Any, intent: str, parents: tuple[str, ...]) -> Candidate | None:
         """The candidate of a genome; None when its kernel cannot be written."""
         from epitaxy.proposers.grower.emit import Unsupported, emit_source
+        from epitaxy.proposers.grower.growth import own_work
 
+        used = [f for n, f in self.forms.items() if genome.of(n).algebra]
+        chosen = {f.region.name: f.region for f in used}
         try:
-            source = emit_source(self.regions, genome)
+            source = emit_source([chosen.get(r.name, r) for r in self.regions], genome)
         except Unsupported:
             return None
+        rules = tuple(dict.fromkeys(rule for f in used for rule in f.rules))
+        if rules:
+            intent = f"{intent}; rewritten: {'; '.join(str(f) for f in used)}"
         return Candidate(
             problem=self.problem.digest,
             toolchain="cpp",
@@ -137,6 +148,8 @@ class _Captured:
             parents=parents,
             regions=tuple(f"{r.name}: {', '.join(r.source)}" for r in self.regions),
             left=self.program.program.left,
+            work=own_work(self.problem.work, used),
+            algebra=rules,
         )
 
 

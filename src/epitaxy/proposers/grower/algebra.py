@@ -231,6 +231,8 @@ class Region:
     checks: tuple[Store, ...] = ()
     """Single truths, numbered after the outputs, that must all be false before anything else is
     computed: an index that a tensor lacks. Otherwise the region refuses the call."""
+    algebra: tuple[str, ...] = ()
+    """The rules by which this form is equal to the one that was captured."""
 
     @property
     def refuses(self) -> bool:

@@ -76,6 +76,8 @@ def emit_region(region: Region, choices: Choices) -> str:
     lines += [f"(void){b};" for b, _ in buffers.values()]
     lines += ["return 0;"] if region.refuses else []
     source = f"// {region.name} replaces {', '.join(region.source) or 'a region'}\n// {choices}"
+    if region.algebra:
+        source += "".join(f"\n// rewritten: {rule}" for rule in region.algebra)
     returns = "int" if region.refuses else "void"
     signature = f'extern "C" {returns} {region.name}(const void* const* in, void* const* out) {{'
     return "\n".join([source, signature, *indent(lines), "}", ""])

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from epitaxy.errors import BadInput
 
 DECISIONS: dict[str, str] = {
+    "algebra": "1: the cheapest form that the rules of algebra find, 0: the form it was written in",
     "width": "float lanes of one vector value",
     "unroll": "vectors handled together in the innermost loop, each with its own accumulators",
     "stash": "1: keep costly row values between passes, 0: compute them again",
@@ -68,6 +69,7 @@ class Choices:
     pack_a: int = 0
     pack_b: int = 1
     ahead: int = 0
+    algebra: int = 0
 
     def __str__(self) -> str:
         return " ".join(f"{k}={v}" for k, v in asdict(self).items())

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from epitaxy.errors import BadEnvironment
+from epitaxy.problem import Work
 from epitaxy.proposers.grower.algebra import Region
+from epitaxy.proposers.grower.algebra_forms import Rewriting, rewriting
 from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.emit import Unsupported, emit_region
 from epitaxy.proposers.grower.forward import write_forward
@@ -40,3 +45,29 @@ def writable(region: Region) -> bool:
     except Unsupported:
         return False
     return True
+
+
+def cheaper(regions: Sequence[Region], finite: bool) -> dict[str, Rewriting]:
+    """The algebraically cheaper forms that the generator can write, by region.
+
+    `finite`: the problem's policy tries neither NaN nor infinities. Without egglog there are
+    none, which is said once.
+    """
+    found: dict[str, Rewriting] = {}
+    for region in regions:
+        try:
+            made = rewriting(region, finite)
+        except BadEnvironment as missing:
+            warnings.warn(f"no algebra is looked for: {missing}", stacklevel=2)
+            return {}
+        if made is not None and writable(made.region):
+            found[region.name] = made
+    return found
+
+
+def own_work(reference: Work, used: Sequence[Rewriting]) -> Work | None:
+    """The work of a candidate with these rewritten regions; None where it is the reference's."""
+    saved = sum(before - after for before, after in (f.flops for f in used))
+    if saved <= 0:
+        return None
+    return reference.replace(flops=max(0.0, reference.flops - saved))

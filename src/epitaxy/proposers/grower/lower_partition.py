@@ -160,13 +160,23 @@ class Partition:
                 continue
             if any(u not in self.grown or u in self.free for u in node.users):
                 continue
-            if any(op_of(u).kind == "contract" for u in node.users):  # type: ignore[union-attr]
+            feeds = any(op_of(u).kind == "contract" for u in node.users)  # type: ignore[union-attr]
+            if feeds and not self._mask(node):
                 continue
             held = sum(not self._stored(s) and s not in self.free for s in node.all_input_nodes)
             lowest = min(level[u] for u in node.users)
             lowest -= node in self.choices.stored
             if lowest > level[node] and held <= 1:
                 level[node] = lowest
+
+    def _mask(self, node: Node) -> bool:
+        """Whether the node is zero but where positions are equal: a product need not read it."""
+        if not str(node.target).startswith("aten.where."):
+            return False
+        truth = node.args[0]
+        while isinstance(truth, Node) and truth in self.free and op_of(truth).kind == "view":  # type: ignore[union-attr]
+            truth = truth.args[0]
+        return isinstance(truth, Node) and str(truth.target).startswith("aten.eq.")
 
     # -- pieces -------------------------------------------------------------------------------
 

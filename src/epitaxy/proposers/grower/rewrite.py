@@ -168,3 +168,44 @@ def split_axis(value: Value, axis: Axis, outer: Axis, inner: Axis) -> Value:
         return None
 
     return rebuild(value, leaf, memo)
+
+
+def substitute(value: Value, axis: Axis, place: Affine) -> Value | None:
+    """`value` with `axis` replaced by `place` in every index beneath it; None where a reduction
+    beneath it runs over an axis of `place`."""
+    given = {a for a, _ in place.terms}
+    memo: dict[Value, Value] = {}
+
+    def affine(f: Affine) -> Affine:
+        return replaced(f, axis, place)
+
+    for v in walk((value,)):
+        bound = v.over if isinstance(v, Reduce) else v.along if isinstance(v, Scan) else ()
+        if axis in bound or (given & set(bound) and axis in v.axes):
+            return None
+
+    def leaf(v: Value) -> Value | None:
+        if axis not in v.axes:
+            return v
+        if isinstance(v, Index):
+            return Index(affine(v.index), v.dtype)
+        if isinstance(v, Load):
+            return dataclasses.replace(
+                v,
+                index=affine(v.index),
+                guards=tuple(Guard(affine(g.index), g.size) for g in v.guards),
+                indirect=tuple((rebuild(w, leaf, memo), s) for w, s in v.indirect),
+            )
+        return None
+
+    return rebuild(value, leaf, memo)
+
+
+def replaced(f: Affine, axis: Axis, place: Affine) -> Affine:
+    """The affine form with `axis` replaced by `place`, terms of larger coefficients first."""
+    c = f.coefficient(axis)
+    terms = {a: k for a, k in f.terms if a != axis}
+    for a, k in place.terms if c else ():
+        terms[a] = terms.get(a, 0) + c * k
+    ordered = sorted(((a, k) for a, k in terms.items() if k), key=lambda t: (-abs(t[1]), t[0].name))
+    return Affine(f.offset + c * place.offset, tuple(ordered))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from epitaxy.chip import Chip
@@ -56,13 +56,24 @@ def space(region: Region, chip: Chip) -> dict[str, tuple[int, ...]]:
     return options
 
 
-def spaces(regions: Sequence[Region], chip: Chip) -> dict[str, dict[str, tuple[int, ...]]]:
+def spaces(
+    regions: Sequence[Region], chip: Chip, forms: Mapping[str, Region] | None = None
+) -> dict[str, dict[str, tuple[int, ...]]]:
     """The space of each region, that with the most work first. Regions too light to matter have
-    none: they keep their first guess."""
+    none: they keep their first guess. `forms` holds cheaper forms by region: then which of the two
+    is written is a decision too, and those that matter for either are searched."""
     times = {r.name: _least_s(r, chip) for r in regions}
     total = sum(times.values()) or 1.0
     ordered = sorted(regions, key=lambda r: -times[r.name])
-    return {r.name: space(r, chip) if times[r.name] >= LIGHT * total else {} for r in ordered}
+    found: dict[str, dict[str, tuple[int, ...]]] = {}
+    for region in ordered:
+        if times[region.name] < LIGHT * total:
+            found[region.name] = {}
+            continue
+        found[region.name] = space(region, chip)
+        if forms and region.name in forms:
+            found[region.name] |= space(forms[region.name], chip) | {"algebra": (0, 1)}
+    return found
 
 
 def _least_s(region: Region, chip: Chip) -> float:
@@ -112,9 +123,16 @@ def _short_runs(kernel: Kernel, choices: Choices) -> bool:
     return lane in kernel.outer and math.prod(a.size for a in kernel.inner) > SMALL_WINDOW
 
 
-def start(regions: Sequence[Region], chip: Chip) -> Genome:
-    """The first genome: every region's first guess."""
-    return Genome(tuple((r.name, first_guess(r, chip)) for r in regions))
+def start(
+    regions: Sequence[Region], chip: Chip, forms: Mapping[str, Region] | None = None
+) -> Genome:
+    """The first genome: every region's first guess, of its cheaper form where it has one."""
+    made = []
+    for region in regions:
+        form = (forms or {}).get(region.name)
+        guess = first_guess(form or region, chip)
+        made.append((region.name, replace(guess, algebra=int(form is not None))))
+    return Genome(tuple(made))
 
 
 def portfolio(genome: Genome, spaces: dict[str, dict[str, tuple[int, ...]]]) -> Iterator[Genome]:
