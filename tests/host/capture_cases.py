@@ -256,6 +256,7 @@ GROWN: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "diagonal": (lambda x: x.diagonal(0, 1, 2).sum(-1) + 1, (_t(3, 5, 5),)),
     "softmax_pool": (lambda x: F.avg_pool1d(x.softmax(-1), 3, 1), (X,)),
     "double_softmax": (lambda x: x.softmax(1).softmax(2).logsumexp(0), (X,)),
+    "sdpa": (F.scaled_dot_product_attention, (_t(2, 3, 8, 4),) * 3),
     "min_pool_like": (lambda x: torch.min(x, dim=1, keepdim=True)[0].tanh().tanh(), (IMG,)),
 }
 
@@ -289,5 +290,4 @@ MIXED: dict[str, tuple[Any, tuple[Any, ...], tuple[str, ...]]] = {
     "sort": (lambda x: x.sort(-1)[0] * 2, (X,), ("sort",)),
     "topk": (lambda x: x.topk(3)[0].exp(), (X,), ("topk",)),
     "uneven_pool": (nn.AdaptiveAvgPool2d(4), (IMG,), ("adaptive_avg_pool2d",)),
-    "sdpa": (F.scaled_dot_product_attention, (_t(2, 3, 8, 4),) * 3, ("scaled_dot_product",)),
 }

@@ -230,7 +230,7 @@ class Region:
     """The framework operators it replaces, in order, for people to read."""
     checks: tuple[Store, ...] = ()
     """Single truths, numbered after the outputs, that must all be false before anything else is
-    computed: an index that a tensor lacks. Otherwise the region refuses the call."""
+    computed: an index that a tensor lacks, say. Otherwise the region refuses the call."""
     algebra: tuple[str, ...] = ()
     """The rules by which this form is equal to the one that was captured."""
 

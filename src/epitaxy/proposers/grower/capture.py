@@ -23,7 +23,8 @@ from epitaxy.proposers.grower.program import FrameworkCall, Program, Ref, Region
 
 # Composite operators that are worth more whole than in pieces: they stay with the framework.
 _WHOLE = (
-    "linear.default", "matmul.default", "scaled_dot_product_attention.default", "gru.input",
+    "linear.default", "matmul.default", "scaled_dot_product_attention.default",
+    "gru.input",
     "lstm.input", "rnn_tanh.input", "rnn_relu.input", "multi_head_attention_forward.default",
 )  # fmt: skip
 # Operators that PyTorch can rewrite in simpler ones.

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from epitaxy.proposers.grower.algebra import Region, walk
+from epitaxy.proposers.grower.emit_attention import AttentionWriter
 from epitaxy.proposers.grower.emit_columns import write_kernel
 from epitaxy.proposers.grower.emit_conv import ConvWriter
 from epitaxy.proposers.grower.emit_expr import STORAGE, Unsupported, indent
@@ -28,7 +29,7 @@ __all__ = ["Unsupported", "emit_region", "emit_source"]
 def header() -> str:
     """The vector functions and loops that every kernel builds on."""
     folder = Path(__file__).parent
-    parts = ["simd.h", "simd_math.h", "kernel.h", "gemm.h", "conv.h"]
+    parts = ["simd.h", "simd_math.h", "kernel.h", "gemm.h", "conv.h", "attention.h"]
     return "\n".join((folder / p).read_text() for p in parts).replace("#pragma once\n", "")
 
 
@@ -67,7 +68,7 @@ def emit_region(region: Region, choices: Choices) -> str:
     for number, kernel in enumerate(schedule.kernels):
         if number == schedule.first and region.checks:
             bad = " || ".join(f"bad{c.buffer}" for c in region.checks)
-            lines.append(f"if ({bad}) return 1;  // an index outside its dimension")
+            lines.append(f"if ({bad}) return 1;  // the reference takes the call")
         outer = " x ".join(f"{a.name}:{a.size}" for a in kernel.outer) or "1"
         inner = " x ".join(f"{a.name}:{a.size}" for a in kernel.inner) or "1"
         what = ", ".join(t.buffer for t in kernel.targets)
@@ -85,6 +86,8 @@ def emit_region(region: Region, choices: Choices) -> str:
 
 def _written(kernel: Kernel, choices: Choices, buffers: dict[int, tuple[str, str]]) -> list[str]:
     """The block of C++ of one kernel, by what it is."""
+    if kernel.attention is not None:
+        return AttentionWriter(kernel, choices, buffers, kernel.attention).write()
     what = kernel.contraction
     if what is None:
         return write_kernel(kernel, choices, buffers)

@@ -28,6 +28,7 @@ DECISIONS: dict[str, str] = {
     "dynamic": "1: threads take pieces as they get free, 0: a fixed share each",
     "form": "of a contraction, 0: register tiles, 1: lanes along the contracted axis, "
     "2: rows of the right operand one after the other",
+    "attend": "1: attention as one kernel with a running softmax, 0: product by product",
     "tile_m": "rows of a contraction's register tile",
     "tile_n": "vectors in a row of a contraction's register tile",
     "kc": "steps along the contracted axis before the sums are put aside",
@@ -69,6 +70,7 @@ class Choices:
     pack_a: int = 0
     pack_b: int = 1
     ahead: int = 0
+    attend: int = 1
     algebra: int = 0
 
     def __str__(self) -> str:

@@ -32,7 +32,7 @@ class Builder:
         self._table: dict[Value, Value] = {}
         self._consts: dict[tuple[str, str], Const] = {}
         self.outside: dict[Value, None] = {}
-        """Truths that say of an index from data that it lies outside its dimension."""
+        """Truths that must not be: that an index from data lies outside its dimension, say."""
 
     def keep(self, value: Value) -> Value:
         """The one object equal to `value`."""

@@ -268,7 +268,7 @@ class Lowering:
         raise Inexpressible(roots[0])
 
     def _checks(self, first: int) -> tuple[Store, ...]:
-        """One truth for each index from data: whether any of it lies outside."""
+        """One truth for each thing that must not be: whether it is anywhere."""
         made: list[Store] = []
         for bad in self.build.outside:
             axes = tuple(sorted(bad.axes, key=lambda a: a.name))

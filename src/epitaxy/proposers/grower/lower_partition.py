@@ -16,6 +16,7 @@ from torch.fx import Graph, Node
 
 from epitaxy.problem import ITEM_BYTES
 from epitaxy.proposers.grower import (
+    lower_attention,
     lower_contract,
     lower_conv,
     lower_gather,
@@ -26,7 +27,10 @@ from epitaxy.proposers.grower import (
 from epitaxy.proposers.grower.lower_core import is_getitem, op_of
 
 # Importing them fills the table of lowerings.
-_LOWERINGS = (lower_contract, lower_conv, lower_gather, lower_index, lower_pointwise, lower_reduce)
+_LOWERINGS = (
+    lower_attention, lower_contract, lower_conv, lower_gather, lower_index, lower_pointwise,
+    lower_reduce,
+)  # fmt: skip
 _COPIES = (
     "aten.clone.default",
     "aten.alias.default",
@@ -134,6 +138,7 @@ class Partition:
                 elif node in self.grown:
                     # A large contraction begins a level: it has a genome of its own.
                     begins = op_of(node).kind == "contract" and _large(node)  # type: ignore[union-attr]
+                    begins = begins and not lower_attention.closes(node)
                     level[node] = max((ready[s] for s in sources), default=0) + begins
                     ready[node] = level[node] + (node in self.choices.stored)
                 else:

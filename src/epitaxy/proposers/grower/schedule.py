@@ -23,10 +23,12 @@ from epitaxy.proposers.grower.algebra import (
     operands,
     walk,
 )
+from epitaxy.proposers.grower.attention import Attention
 from epitaxy.proposers.grower.chunks import divisor_near, family, online, staged
 from epitaxy.proposers.grower.contract import Contraction
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.rewrite import rebuild, split_axis
+from epitaxy.proposers.grower.schedule_attention import attended
 from epitaxy.proposers.grower.schedule_contract import contracted, store_shared
 
 Node = Reduce | Scan
@@ -59,6 +61,13 @@ class Kernel:
     inner: tuple[Axis, ...]
     contraction: Contraction | None = None
     """What the loops of gemm.h compute, when the kernel is one."""
+    attention: Attention | None = None
+    """What the loops of attention.h compute, when the kernel is one."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the loops are a skeleton's, which computes one target."""
+        return self.contraction is not None or self.attention is not None
 
     @property
     def numel(self) -> int:
@@ -82,7 +91,7 @@ def plan(region: Region, choices: Choices) -> Plan:
     for check in region.checks:
         scheduler.schedule(Target(f"y{check.buffer}", "bool", check.index, check.axes, check.value))
     scheduler.plan.first = len(scheduler.plan.kernels)
-    store_shared(scheduler, region.stores)
+    store_shared(scheduler, region.stores, bool(choices.attend))
     for store in region.stores:
         dtype = region.outputs[store.buffer].dtype
         scheduler.schedule(Target(f"y{store.buffer}", dtype, store.index, store.axes, store.value))
@@ -127,6 +136,8 @@ class _Scheduler:
     def _contract(self, target: Target) -> Value | None:
         """Schedule `target` when it is a contraction; else the value to schedule otherwise."""
         value = self._use_stored(target.value)
+        if self.choices.attend and self._attend(target, value):
+            return None
         made = contracted(self, value, target.index, target.axes, self.choices.width)
         if not isinstance(made, tuple):
             return made
@@ -134,6 +145,16 @@ class _Scheduler:
         new = Target(target.buffer, target.dtype, store.index, store.axes, store.value)
         self.plan.kernels.append(Kernel((new,), what.result, what.inner, what))
         return None
+
+    def _attend(self, target: Target, value: Value) -> bool:
+        """Schedule `value` for `target` when it is attention; whether it is."""
+        made = attended(self, value, target.index, target.axes, self.choices.width)
+        if made is None:
+            return False
+        store, what = made
+        new = Target(target.buffer, target.dtype, store.index, store.axes, store.value)
+        self.plan.kernels.append(Kernel((new,), what.result, what.weighted.keys, attention=what))
+        return True
 
     def _use_stored(self, value: Value) -> Value:
         return rebuild(value, lambda v: self.stored.get(v), {})
@@ -218,7 +239,7 @@ class _Scheduler:
         checks, kernels = self.plan.kernels[: self.plan.first], self.plan.kernels[self.plan.first :]
         for kernel in kernels:
             last = merged[-1] if merged else None
-            apart = kernel.contraction or (last and last.contraction)
+            apart = kernel.whole or (last and last.whole)
             if last and not apart and (last.outer, last.inner) == (kernel.outer, kernel.inner):
                 written = {t.buffer for t in last.targets}
                 if not written & self._read(kernel):

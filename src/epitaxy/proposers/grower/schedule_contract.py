@@ -19,6 +19,7 @@ from epitaxy.proposers.grower.algebra import (
     operands,
     walk,
 )
+from epitaxy.proposers.grower.attention import covered
 from epitaxy.proposers.grower.contract import Contraction, plain, reaches, recognise, windowed
 from epitaxy.proposers.grower.rewrite import coalesce, rebuild
 
@@ -56,13 +57,16 @@ def _alone(total: Reduce, roots: Sequence[Value]) -> bool:
     return not any(a in operands(v) for v in others for a in total.arg.args)
 
 
-def store_shared(scheduler: Scheduler, stores: Sequence[Store]) -> None:
+def store_shared(scheduler: Scheduler, stores: Sequence[Store], attend: bool) -> None:
     """Give every contraction but those that end a region a kernel and a temporary of its own.
 
-    What is stored is the largest element-wise value that only this contraction leads to.
+    With `attend` the scores of attention are left to the kernel that weighs by them. What is stored
+    is the largest element-wise value that only this contraction leads to.
     """
     roots = [s.value for s in stores]
     everything = contractions(roots)
+    hidden = covered(roots) if attend else set()
+    everything = [t for t in everything if t not in hidden]
     thin = [t for t in everything if _thin(t)]
     scheduler.thin.update(t for t in thin if _alone(t, roots))
     everything = [t for t in everything if t not in thin or t in scheduler.thin]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from epitaxy.chip import Chip
-from epitaxy.proposers.grower import space_contract
+from epitaxy.proposers.grower import space_attention, space_contract
 from epitaxy.proposers.grower.algebra import Reduce, Region, Scan, walk
 from epitaxy.proposers.grower.emit_columns import SMALL_WINDOW
 from epitaxy.proposers.grower.emit_kernel import lane_axis
@@ -50,9 +50,11 @@ def space(region: Region, chip: Chip) -> dict[str, tuple[int, ...]]:
         options["ahead"] = (0, 1)
         options["windows"] = (0, 1)
     kernels = plan(coalesce(region), Choices(width=lanes)).kernels
-    if any(k.contraction for k in kernels):
-        kept = () if all(k.contraction for k in kernels) else options
+    if any(k.whole for k in kernels):
+        kept = () if all(k.whole for k in kernels) else options
         options = {d: options[d] for d in ("threads", *kept)} | space_contract.options(chip)
+    if any(k.attention for k in kernels):
+        options |= space_attention.OPTIONS
     return options
 
 
@@ -108,11 +110,14 @@ def first_guess(region: Region, chip: Chip) -> Choices:
     if products:
         largest_product = max(products, key=lambda c: c.work)
         guess = space_contract.guess(largest_product, guess, chip)
-    if guess.ahead and any(_short_runs(k, guess) for k in kernels if not k.contraction):
+    attentions = [k.attention for k in kernels if k.attention]
+    if attentions:
+        guess = space_attention.guess(max(attentions, key=lambda a: a.work), guess, chip)
+    if guess.ahead and any(_short_runs(k, guess) for k in kernels if not k.whole):
         guess = replace(guess, prefetch=8 * lanes)
     for kernel in kernels:
         rows = math.prod(a.size for a in kernel.outer)
-        if kernel.contraction is None and kernel.inner and kernel.numel > SMALL and rows < pieces:
+        if not kernel.whole and kernel.inner and kernel.numel > SMALL and rows < pieces:
             return replace(guess, split=pieces)
     return guess
 

@@ -55,7 +55,7 @@ def guess(what: Contraction, base: Choices, chip: Chip) -> Choices:
         return _guess_fetched(what, base, chip)
     m, n, k = size_of(what.rows), size_of(what.columns), size_of(what.inner)
     lanes = base.width
-    tile_m, tile_n = min(_tiles(chip), key=lambda t: _cycles(m, n, lanes, *t))
+    tile_m, tile_n = min(tiles(chip), key=lambda t: _cycles(m, n, lanes, *t))
     first, second = _cache(chip, 0, 32 << 10), _cache(chip, 1, 512 << 10)
     kc = max(64, min(1024, first // 2 // (tile_n * lanes * FLOAT_BYTES)))
     kc = k if k <= kc * 3 // 2 else kc
@@ -106,7 +106,7 @@ def _guess_fetched(what: Contraction, base: Choices, chip: Chip) -> Choices:
     m, k, lanes = size_of(what.rows), size_of(what.inner), base.width
     *others, across = what.columns
     n = size_of(others) * -(-across.size // lanes) * lanes
-    tile_m, tile_n = next(_tiles(chip))
+    tile_m, tile_n = next(tiles(chip))
     kc = k if k <= 576 else 288
     room = _cache(chip, 1, 512 << 10) // (2 * FLOAT_BYTES * kc)
     unit = tile_n * lanes
@@ -122,7 +122,7 @@ def _registers(chip: Chip) -> int:
     return chip.vector_registers or (32 if chip.vector_bytes != 32 else 16)
 
 
-def _tiles(chip: Chip) -> Iterator[tuple[int, int]]:
+def tiles(chip: Chip) -> Iterator[tuple[int, int]]:
     """Register tiles that leave room for a row of the right operand and one value of the left.
 
     Wider rows should do as well by this count, but 4 x 3 reached 0.7 of 6 x 2 (Zen 3, gcc 12).

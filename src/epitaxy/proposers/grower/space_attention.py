@@ -1,0 +1,50 @@
+"""A good start for attention, from the sizes and the measured chip."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from epitaxy.chip import Chip
+from epitaxy.proposers.grower.attention import Attention, memory
+from epitaxy.proposers.grower.contract import size_of, step
+from epitaxy.proposers.grower.emit_attention import LINES
+from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.space_contract import WORTH_THREADS, tiles
+
+OPTIONS: dict[str, tuple[int, ...]] = {
+    "attend": (0, 1),
+    "form": (0, 1),
+    "mc": (6, 12, 24, 48, 72, 96, 144),
+    "nc": (64, 96, 128, 192, 256, 384, 512, 1024),
+    "split_k": (1, 2, 4, 8, 16),
+    "pack_a": (0, 1),
+    "pack_b": (0, 1),
+    "unroll": (1, 2, 4),
+    "dynamic": (0, 1),
+}
+FEW = 4
+"""Queries up to which keys are not worth a copy."""
+
+
+def guess(what: Attention, base: Choices, chip: Chip) -> Choices:
+    """`base` with the decisions that suit `what`."""
+    m, keys, batch = size_of(what.rows), size_of(what.weighted.keys), size_of(what.batch)
+    tile_m, tile_n = next(tiles(chip))
+    query, value = memory(what.weighted.query).index, memory(what.weighted.value).index
+    down, along = step(query, what.rows) or 0, step(value, what.weighted.keys) or 0
+    cores = chip.cores if what.work > WORTH_THREADS else 1
+    lines = m <= FEW
+    rows = 8 * tile_m
+    while rows > 2 * tile_m and batch * -(-m // rows) < 4 * cores:
+        rows -= tile_m
+    tasks = batch * -(-m // rows)
+    split = min(-(-2 * cores // tasks), keys // 64) if tasks < cores else 1
+    return replace(
+        base,
+        attend=1, threads=0 if cores > 1 else 1, unroll=1, prefetch=0, dynamic=1, stream=0,
+        form=LINES if lines else 0,
+        tile_m=tile_m, tile_n=tile_n, mc=rows, nc=256 if lines else 128,
+        split_k=max(1, split),
+        pack_a=int(step(query, what.weighted.depth) != 1 or (down * 4) % 2048 == 0),
+        pack_b=int(not lines and along * 4 >= 1024),
+    )  # fmt: skip
