@@ -19,6 +19,7 @@ _HOMES = {
     "Finding": "verdict", "Floor": "verdict", "Judge": "judge", "Ledger": "ledger",
     "Policy": "problem", "Problem": "problem", "Study": "study", "TensorSpec": "problem",
     "Verdict": "verdict", "Work": "problem", "create_study": "study", "load": "product",
+    "optimize": "optimized",
     "BadCandidate": "errors", "BadEnvironment": "errors", "BadInput": "errors",
     "BadProblem": "errors", "EpitaxyError": "errors", "LedgerError": "errors",
     "MachineFault": "errors", "NoCompiler": "errors", "NoSandbox": "errors",

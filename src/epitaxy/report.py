@@ -35,6 +35,8 @@ class Run:
     stop_reason: str = ""
     notes: Sequence[Finding] = ()
     fingerprint: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    seconds: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """How long each phase took: capture, baselines, search, final."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -106,6 +108,7 @@ def verdict_json(run: Run) -> dict[str, Any]:
         "verdict": _with_digest(verdict) if verdict else None,
         "chip": encode(run.chip) if run.chip else None,
         "machine": dict(run.fingerprint),
+        "seconds": dict(run.seconds),
     }
 
 

@@ -127,6 +127,8 @@ class Study:
         self._searching = False
         self._phase = ""
         self._fresh = 0
+        self.seconds: dict[str, float] = {}
+        """How long each phase of `optimize` took: capture, baselines, search, final."""
         ledger.add_problem(problem)
         self.machine_digest = ledger.add_machine(machine.fingerprint())
         self.known = {
@@ -189,11 +191,18 @@ class Study:
         self._callbacks = callbacks
         self._start_s = now_s()
         try:
-            self._say("preparing baselines")
-            self.judge.baselines()
+            # First, because a module of which nothing can be grown needs no baselines.
+            with self._clocked("capture"):
+                self._say("capturing")
+                first = self.ask(BATCH)
+            with self._clocked("baselines"):
+                self._say("preparing baselines")
+                self.judge.baselines()
             self._start_s, self._searching = now_s(), True
-            self._search()
-            self._final()
+            with self._clocked("search"):
+                self._search(first)
+            with self._clocked("final"):
+                self._final()
         except KeyboardInterrupt:
             self.stop_reason = "interrupted"
             raise
@@ -202,8 +211,16 @@ class Study:
             if hasattr(self.judge, "close"):
                 self.judge.close()
 
-    def _search(self) -> None:
-        with contextlib.closing(self._built()) as built:
+    @contextlib.contextmanager
+    def _clocked(self, phase: str) -> Iterator[None]:
+        start_s = now_s()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + now_s() - start_s
+
+    def _search(self, first: Sequence[Candidate]) -> None:
+        with contextlib.closing(self._built(first)) as built:
             self._screen(built)
 
     def _screen(self, built: Iterator[Candidate]) -> None:
@@ -221,8 +238,8 @@ class Study:
                 self.stop_reason = f"{PATIENCE} candidates in a row were no faster"
                 return
 
-    def _built(self) -> Generator[Candidate, None, None]:
-        """Candidates whose build has ended, while the budget lasts.
+    def _built(self, first: Sequence[Candidate]) -> Generator[Candidate, None, None]:
+        """Candidates whose build has ended, `first` before others, while the budget lasts.
 
         The next ones are built meanwhile on cores that no kernel uses; where there is none, between
         the measurements: a compiler beside them costs more than it saves.
@@ -230,6 +247,7 @@ class Study:
         overlap = getattr(self.machine, "spare_cores", 0) > 0
         ahead: deque[tuple[Candidate, Future[Any]]] = deque()
         pool = ThreadPoolExecutor(max_workers=BATCH, initializer=_yield_to_timing)
+        ahead += [(c, pool.submit(self._build, c)) for c in first]
         try:
             while not self._spent():
                 if len(ahead) < BATCH and (overlap or not ahead):
@@ -261,14 +279,21 @@ class Study:
         return verdict
 
     def _final(self) -> None:
-        """Judge the best few in full, against every baseline."""
+        """Judge the best in full, against every baseline; others too while the budget lasts."""
         proven = 0
         for candidate, verdict in self.view().best(3 * FINALISTS):
+            if proven and self._late():
+                return
             if verdict.plan != "full":
                 verdict = self._judged(candidate, "full")
             proven += verdict.accepted
             if proven == FINALISTS:
                 return
+
+    def _late(self) -> bool:
+        """Whether the budget's time is over, final judging included."""
+        limit_s = self.budget.seconds
+        return limit_s is not None and now_s() - self._start_s > limit_s
 
     def _top(self) -> float:
         best = self.view().best(1)

@@ -17,11 +17,12 @@ LAYERS = (
     "precision problem chip candidate verdict",
     "plugin toolchain machine check proposer",
     "timing paired sequential natives quiet roofline mutate"
-    " seccomp sandbox compiler product worker probe chip_facts",
+    " seccomp sandbox compiler product worker probe chip_facts suites shrink"
+    " graphs",
     "toolchains machines checks proposers references baselines",
     "cases guards reload correct lint chain measure judge ledger study replay",
-    "report report_charts report_page chip_report progress doctor",
-    "cli commands testing attacks __init__",
+    "report report_charts report_page chip_report progress doctor bench_table bench_report",
+    "cli commands known backend optimized testing attacks __init__",
 )
 """From the bottom to the top; parts of one layer may import one another, plugin folders not."""
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts.split()}

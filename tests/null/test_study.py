@@ -192,7 +192,7 @@ class TestOptimize:
     def test_progress_is_told(self, ledger):
         seen = []
         study_of(ledger, answers={SCRIPT[0].digest: "refused"}).optimize([seen.append])
-        assert seen[0].phase == "preparing baselines"
+        assert [seen[0].phase, seen[1].phase] == ["capturing", "preparing baselines"]
         assert {"building", "measuring", "final judging"} <= {p.phase for p in seen}
         last = seen[-1]
         assert (last.judged, last.accepted, last.refused) == (6, 5, 1)

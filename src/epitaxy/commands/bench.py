@@ -1,72 +1,149 @@
-"""A whole folder of problems: one table against all baselines, kept after each problem."""
+"""Whole suites of problems: one table against all baselines, kept after each problem."""
 
 from __future__ import annotations
 
+import dataclasses
+import gc
 import json
-import math
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from epitaxy.bench_report import html, markdown, spent
+from epitaxy.bench_table import ERROR, LEFT, empty_row, row_of, tabulate
 from epitaxy.cli import DONE, INTERRUPTED, NOTHING_ACCEPTED
 from epitaxy.commands.output import emit, note, stdout, writable_folder, write_text
-from epitaxy.commands.run import Options, check_names, default_folder, kept, leave, search
-from epitaxy.errors import BadInput, EpitaxyError
+from epitaxy.commands.run import (
+    Options,
+    check_names,
+    default_folder,
+    kept,
+    leave,
+    open_machine,
+    search,
+)
+from epitaxy.errors import BadProblem, EpitaxyError, MachineFault
 from epitaxy.problem import load
-from epitaxy.progress import milliseconds
-from epitaxy.report import verdict_json
+from epitaxy.report import headline, verdict_json
+from epitaxy.shrink import parse, shrink
+from epitaxy.suites import Entry, find
+from epitaxy.timing import now_s
 
-THRESHOLDS = (0.0, 1.0, 1.5, 2.0)
-"""p of fast_p: the share of problems that are correct and more than p times as fast."""
+Row = Mapping[str, Any]
 
 
-def bench_folder(folder: Path, options: Options, out: Path, as_json: bool) -> int:
-    """Optimize every problem of `folder`; finished ones are taken from `out`."""
+@dataclasses.dataclass(frozen=True)
+class Suite:
+    """What to run and where the results go; `scale` as in `shrink.parse`, "" for none."""
+
+    targets: Sequence[str]
+    out: Path
+    scale: str = ""
+
+
+def bench(suite: Suite, options: Options, as_json: bool) -> int:
+    """Optimize every problem; finished ones are taken from `out`. An exit code."""
     check_names(options)
-    if not folder.is_dir():
-        state = "is a file" if folder.exists() else "does not exist"
-        raise BadInput(f"{folder} {state}", "give a folder; `epitaxy optimize` takes one file")
-    files = sorted(p for p in folder.glob("*.py") if not p.name.startswith("_"))
-    if not files:
-        raise BadInput(
-            f"no problem files in {folder}", "give a folder of KernelBench-format .py files"
-        )
-    writable_folder(out)
-    rows: list[Mapping[str, Any]] = []
-    for number, file in enumerate(files, 1):
-        note(f"[{number}/{len(files)}] {file.name}")
-        row, interrupted = _one(file, options, out)
+    if suite.scale:
+        parse(suite.scale)
+    entries = find(suite.targets)
+    writable_folder(suite.out)
+    start_s, rows = now_s(), list[Row]()
+    for number, entry in enumerate(entries, 1):
+        note(f"[{number}/{len(entries)}] {entry.name}")
+        row, interrupted = _one(entry, suite, options)
         if interrupted:
             return INTERRUPTED
         rows.append(row)
-        table = tabulate(rows)
-        write_text(out / "table.json", json.dumps(table, indent=2))
-        write_text(out / "table.md", markdown(table))
+        _write(rows, suite, options)
+        gc.collect()  # the modules of the problem before, with all their parameters
+    table = tabulate(rows)
+    note(f"{len(rows)} problems in {(now_s() - start_s) / 60:.1f} min; {suite.out / 'table.html'}")
     if as_json:
-        emit(tabulate(rows))
+        emit(table)
     else:
-        stdout().print(markdown(tabulate(rows)), markup=False, soft_wrap=True)
+        stdout().print(markdown(table), markup=False, soft_wrap=True)
     return DONE if any(r["speedup"] is not None for r in rows) else NOTHING_ACCEPTED
 
 
-def _one(file: Path, options: Options, out: Path) -> tuple[Mapping[str, Any], bool]:
-    """The row of one file. A problem that cannot be judged is a row with its error."""
+def _write(rows: Sequence[Row], suite: Suite, options: Options) -> None:
+    table = tabulate(rows)
+    write_text(suite.out / "table.json", json.dumps(table, indent=2))
+    write_text(suite.out / "table.md", markdown(table))
+    machine = open_machine(options.chip)
+    facts = {
+        "suites": ", ".join(suite.targets),
+        "budget a problem": options.budget,
+        "scale": suite.scale or "as published",
+        "caches, threads": f"{options.condition}, {options.threads or 'all'}",
+        **{k: machine.fingerprint().get(k, "") for k in ("cpu", "cores", "torch", "compiler")},
+    }
+    write_text(suite.out / "table.html", html(table, facts))
+
+
+def _one(entry: Entry, suite: Suite, options: Options) -> tuple[Row, bool]:
+    """The row of one problem, whatever happens in it, and whether the user interrupted."""
     try:
-        problem = load(str(file), **options.policy)
-        folder = out / default_folder(problem).name
-        done = _finished(folder / "verdict.json", problem.digest, options)
-        if done is not None:
-            note("  already done")
-            return row_of(done), False
-        run, interrupted = search(problem, options)
-        if interrupted:
-            note(kept(run))
-            return {}, True
-        leave(run, folder)
-        return row_of(verdict_json(run)), False
+        return _judged(entry, suite, options)
     except EpitaxyError as error:
-        note(f"  error: {error.message} — {error.mend}")
-        return {"problem": file.stem, "speedup": None, "error": str(error)}, False
+        return _failed(entry, ERROR, error), False
+    except Exception as error:  # one broken problem does not stop the others
+        path = suite.out / entry.name / "error.txt"
+        write_text(path, traceback.format_exc())
+        what = MachineFault(f"{type(error).__name__}: {error}", f"see {path}")
+        return _failed(entry, ERROR, what), False
+
+
+def _failed(entry: Entry, status: str, error: EpitaxyError) -> Row:
+    note(f"  {status}: {error.message} — {error.mend}")
+    return empty_row(entry.path.stem, entry.level, status, f"{error.message} — {error.mend}")
+
+
+def _judged(entry: Entry, suite: Suite, options: Options) -> tuple[Row, bool]:
+    start_s = now_s()
+    path, changes = _scaled(entry, suite)
+    problem = load(str(path), **options.policy)
+    loaded_s = now_s() - start_s
+    folder = suite.out / entry.level / default_folder(problem).name
+    done = _finished(folder / "verdict.json", problem.digest, options)
+    if done is not None:
+        note("  already done")
+        return row_of(done, entry.level), False
+    try:
+        run, interrupted = search(problem, options)
+    except BadProblem as error:
+        # It runs, but nothing of it can be grown or judged.
+        return _failed(entry, LEFT, error), False
+    if interrupted:
+        note(kept(run))
+        return {}, True
+    seconds = dict(run.seconds)
+    seconds["capture"] = seconds.get("capture", 0.0) + loaded_s
+    run = dataclasses.replace(run, seconds=seconds)
+    leave(run, folder, {"scale": changes})
+    document = verdict_json(run) | {"scale": changes}
+    note(f"  {headline(run)}\n  {spent(seconds)}")
+    return row_of(document, entry.level), False
+
+
+def _scaled(entry: Entry, suite: Suite) -> tuple[Path, list[str]]:
+    """The file to run and what was changed in it: a copy under `out` when sizes shrink."""
+    if not suite.scale:
+        return entry.path, []
+    try:
+        source = entry.path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadProblem(f"{entry.path} cannot be read: {error}", "give a text file") from None
+    made = shrink(source, parse(suite.scale), entry.name)
+    if not made.changes:
+        return entry.path, []
+    note(f"  scaled: {', '.join(made.changes)}")
+    copy = suite.out / "scaled" / entry.level / entry.path.name
+    beside = entry.path.with_suffix(".toml")
+    if beside.exists():
+        write_text(copy.with_suffix(".toml"), beside.read_text(encoding="utf-8"))
+    return write_text(copy, made.source), list(made.changes)
 
 
 def _finished(path: Path, digest: str, options: Options) -> Mapping[str, Any] | None:
@@ -79,63 +156,3 @@ def _finished(path: Path, digest: str, options: Options) -> Mapping[str, Any] | 
         return document if same and document["problem"]["digest"] == digest else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def row_of(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """One row from a verdict document (`report.verdict_json`); times in seconds."""
-    names = ("time_s", "floor_s", "of_limit", "speedup", "low", "high", "outcome", "stop_reason")
-    return {
-        "problem": document["problem"]["name"],
-        "baselines": document["baselines"],
-        "strongest": document["strongest"],
-        **{name: document[name] for name in names},
-    }
-
-
-def tabulate(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Rows with fast_p and the geometric mean of the speed-ups over the strongest baseline."""
-    speedups = [r["speedup"] for r in rows if r["speedup"]]
-    mean = math.exp(sum(map(math.log, speedups)) / len(speedups)) if speedups else None
-    fast = {f"{p:g}": sum(s > p for s in speedups) / len(rows) for p in THRESHOLDS} if rows else {}
-    return {"rows": list(rows), "fast_p": fast, "geometric_mean": mean, "judged": len(speedups)}
-
-
-def markdown(table: Mapping[str, Any]) -> str:
-    """The table as Markdown."""
-    rows = table["rows"]
-    names = sorted({name for r in rows for name in r.get("baselines", {})})
-    header = ["problem", *names, "ours", "floor", "of limit", "speed-up", "interval", "outcome"]
-    lines = [_line(header), _line(["---"] * len(header))]
-    lines += [_line(_cells(row, names)) for row in rows]
-    mean = table["geometric_mean"]
-    lines += [
-        "",
-        f"Geometric mean over the strongest baseline: {mean:.2f}x" if mean else "No result.",
-    ]
-    lines += [", ".join(f"fast_{p}: {share:.0%}" for p, share in table["fast_p"].items()), ""]
-    return "\n".join(lines)
-
-
-def _cells(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    if "error" in row:
-        return [row["problem"], *[""] * (len(names) + 5), f"error: {row['error']}"]
-    times = [milliseconds(row["baselines"].get(name)) for name in names]
-    limit = "–" if row["of_limit"] is None else f"{row['of_limit']:.0%}"
-    if row["speedup"] is None:
-        return [
-            row["problem"],
-            *times,
-            "–",
-            milliseconds(row["floor_s"]),
-            limit,
-            "–",
-            "–",
-            row["outcome"],
-        ]
-    ours = [milliseconds(row["time_s"]), milliseconds(row["floor_s"]), limit]
-    interval = f"{row['low']:.2f}–{row['high']:.2f}"
-    return [row["problem"], *times, *ours, f"{row['speedup']:.2f}x", interval, row["outcome"]]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(c.replace("|", "\\|").replace("\n", " ") for c in cells) + " |"

@@ -16,7 +16,7 @@ from epitaxy.commands.output import emit, note, stdout, writable_folder, write_t
 from epitaxy.errors import BadInput, UnknownName
 from epitaxy.problem import Problem, load
 from epitaxy.progress import Display, milliseconds
-from epitaxy.report import Run, html, summary_table, verdict_json
+from epitaxy.report import Run, headline, html, summary_table, verdict_json, won
 from epitaxy.toolchain import Build
 
 
@@ -131,6 +131,7 @@ def search(problem: Problem, options: Options) -> tuple[Run, bool]:
         stop_reason=reason,
         notes=study.notes,
         fingerprint=machine.fingerprint(),
+        seconds=dict(study.seconds),
     )
     return run, interrupted
 
@@ -162,17 +163,27 @@ def kept(run: Run) -> str:
     return f"interrupted: {count} judged candidates are kept{best}; the same command resumes"
 
 
-def leave(run: Run, folder: Path) -> dict[str, Path]:
-    """Write verdict.json, report.html and export/ into `folder`; their paths."""
+def leave(run: Run, folder: Path, more: Mapping[str, Any] | None = None) -> dict[str, Path]:
+    """Write verdict.json (with `more`), report.html and export/ into `folder`; their paths.
+
+    The export is the best candidate where it is shown to be faster than the strongest baseline;
+    else the original, and the slower candidate lies beside it in candidate/.
+    """
+    from epitaxy.product import export, export_original
+
+    document = verdict_json(run) | dict(more or {})
     paths = {
         "report": write_text(folder / "report.html", html(run)),
-        "verdict": write_text(folder / "verdict.json", json.dumps(verdict_json(run), indent=2)),
+        "verdict": write_text(folder / "verdict.json", json.dumps(document, indent=2)),
     }
     if run.best is not None:
-        from epitaxy.product import export
-
         candidate, verdict = run.best
         build = built(candidate, run.problem)
-        export(candidate, verdict, run.problem, folder / "export", build)
-        paths["export"] = folder / "export" / "model_new.py"
+        place = folder / ("export" if won(run) else "candidate")
+        paths["export" if won(run) else "candidate"] = export(
+            candidate, verdict, run.problem, place, build
+        )
+    if not won(run):
+        note(f"{run.problem.name} stays with PyTorch: {headline(run)}")
+        paths["export"] = export_original(run.problem, headline(run), folder / "export")
     return paths

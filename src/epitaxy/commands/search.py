@@ -54,13 +54,17 @@ def optimize(
 
 
 def bench(
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Folder of KernelBench-format files.")
+    targets: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH_OR_SUITE...", help="Folders, files, level1..3, or all."),
     ],
     budget: Budget = "90s",
     out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path(
         "epitaxy-out/bench"
     ),
+    scale: Annotated[
+        str, typer.Option("--scale", help="Shrink the files' sizes: 0.25, or auto.")
+    ] = "",
     proposer: With = "grower",
     seed: Seed = 0,
     ledger: LedgerPath = None,
@@ -71,10 +75,11 @@ def bench(
     deterministic: Deterministic = False,
     as_json: Json = False,
 ) -> int:
-    """Optimize each file of FOLDER (resuming) and write table.json and table.md."""
-    from epitaxy.commands.bench import bench_folder
+    """Optimize whole suites (resuming) and write table.json, table.md and table.html."""
+    from epitaxy.commands.bench import Suite
+    from epitaxy.commands.bench import bench as run
     from epitaxy.commands.run import Options
 
     policy = policy_options(precision, deterministic)
     options = Options("local", proposer, budget, seed, ledger, trust, condition, threads, policy)
-    return bench_folder(folder, options, out, as_json)
+    return run(Suite(targets, out, scale), options, as_json)

@@ -109,6 +109,30 @@ def _bundle(candidate: Candidate, problem: Problem) -> str:
     return text
 
 
+def original(problem: Problem, reason: str) -> str:
+    """The text of a `model_new.py` whose ModelNew is the reference itself, and why.
+
+    Raises BadProblem when the reference is not valid Python.
+    """
+    with _PARSING:
+        reference, futures = _reference(problem)
+        tree = ast.parse(problem.source)
+    is_class = any(isinstance(n, ast.ClassDef) and n.name == problem.entry for n in tree.body)
+    title = f"{_one_line(problem.name)}: ModelNew is {problem.entry} itself, left with PyTorch."
+    why = _one_line(reason).replace("\\", "/").replace('"', "'")
+    lines = [f'"""{title}\n\n{why}\n"""\n', *sorted(futures), reference]
+    if is_class:
+        lines.append(f'\nclass ModelNew({problem.entry}):\n    """The reference, unchanged."""\n')
+    else:
+        lines.append(
+            "\nimport torch as _torch\n\n\nclass ModelNew(_torch.nn.Module):\n"
+            '    """The reference, unchanged."""\n\n'
+            "    def forward(self, *args, **kwargs):\n"
+            f"        return {problem.entry}(*args, **kwargs)\n"
+        )
+    return "\n".join(lines)
+
+
 def _header(candidate: Candidate, problem: Problem) -> str:
     lines = [
         f"{_one_line(problem.name)}: ModelNew computes what {problem.entry} computes.",

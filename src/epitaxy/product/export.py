@@ -14,12 +14,19 @@ from typing import Any
 from epitaxy.candidate import Candidate
 from epitaxy.errors import BadEnvironment, BadInput, EpitaxyError
 from epitaxy.problem import Problem
-from epitaxy.product.compose import bundle, kernel_name, kernel_sources, training_matters
+from epitaxy.product.compose import (
+    bundle,
+    kernel_name,
+    kernel_sources,
+    original,
+    training_matters,
+)
 from epitaxy.record import digest_text
 from epitaxy.toolchain import Build
 from epitaxy.verdict import Verdict
 
 TEMPLATE = Path(__file__).parent / "readme.md.j2"
+ORIGINAL = Path(__file__).parent / "original.md"
 
 
 def export(
@@ -35,13 +42,32 @@ def export(
     files are made elsewhere and moved in when complete. Returns the path of `model_new.py`.
     Raises BadEnvironment when `folder` cannot be written.
     """
-    target = Path(folder)
     texts = {
         "model_new.py": bundle(candidate, problem),
         **kernel_sources(candidate),
         "evidence.json": _evidence(candidate, verdict, problem, build),
         "README.md": _readme(candidate, verdict, problem, build),
     }
+    return _write(texts, _libraries(candidate, build), Path(folder))
+
+
+def export_original(problem: Problem, reason: str, folder: str | Path) -> Path:
+    """Write a `model_new.py` whose ModelNew is the reference, for want of something faster.
+
+    Returns its path. Raises BadEnvironment when `folder` cannot be written.
+    """
+    facts = {"problem": problem.to_dict(), "left": reason, "digests": {"problem": problem.digest}}
+    readme = ORIGINAL.read_text(encoding="utf-8")
+    texts = {
+        "model_new.py": original(problem, reason),
+        "evidence.json": json.dumps(facts, indent=1, sort_keys=True, allow_nan=False) + "\n",
+        "README.md": readme.format(name=problem.name, entry=problem.entry, reason=reason),
+    }
+    return _write(texts, [], Path(folder))
+
+
+def _write(texts: dict[str, str], libraries: list[Path], target: Path) -> Path:
+    """Make the folder elsewhere and move it in when complete; the path of its model_new.py."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         staged = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
@@ -49,7 +75,7 @@ def export(
             for name, text in texts.items():
                 (staged / name).parent.mkdir(parents=True, exist_ok=True)
                 (staged / name).write_text(text, encoding="utf-8", newline="")
-            for path in _libraries(candidate, build):
+            for path in libraries:
                 shutil.copyfile(path, staged / path.name)
             staged.chmod(0o755)
             _move_in(staged, target)
@@ -119,8 +145,8 @@ def _move_in(staged: Path, target: Path) -> None:
     with tempfile.TemporaryFile(dir=target):
         pass  # fails here, before anything is touched, where the folder cannot be written
     fresh = [p.relative_to(staged) for p in sorted(staged.rglob("*")) if p.is_file()]
-    for old in target.glob("kernel-*"):
-        if old.suffix in (".so", ".json") and old.relative_to(target) not in fresh:
+    for old in target.glob("kernel*"):
+        if old.suffix in (".so", ".json", ".cpp") and old.relative_to(target) not in fresh:
             old.unlink()
     for name in fresh:
         (target / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,147 @@
+"""A live module: its graph as a problem, `torch.compile(backend="epitaxy")`, `epitaxy.optimize`."""
+
+import tomllib
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+
+import epitaxy
+from epitaxy.backend import backend
+from epitaxy.errors import BadInput, BadProblem
+from epitaxy.graphs import transcribe
+from epitaxy.ledger import Ledger
+from epitaxy.machines.local import LocalMachine
+from epitaxy.optimized import captured, optimize
+from epitaxy.problem import load
+from epitaxy.proposers.grower import Grower
+from epitaxy.study import Study, View
+from epitaxy.verdict import Comparison, Verdict
+
+
+class Net(torch.nn.Module):
+    """Parameters, a buffer that is a mask, running statistics, an index, two outputs."""
+
+    def __init__(self, width=64):
+        super().__init__()
+        self.table = torch.nn.Embedding(50, width)
+        self.norm = torch.nn.BatchNorm1d(width)
+        self.scale = torch.nn.Parameter(torch.ones(width))
+        self.register_buffer("mask", torch.ones(width, width).tril())
+
+    def forward(self, x, index):
+        y = torch.tanh(x @ self.mask) * self.scale + self.table(index)
+        return self.norm(y), y.sum(-1)
+
+
+def net(seed=0):
+    torch.manual_seed(seed)
+    return Net().eval()
+
+
+def given():
+    return torch.randn(32, 64), torch.randint(0, 50, (32,))
+
+
+def graph_of(model, inputs):
+    return transcribe(*captured(model, inputs))
+
+
+def test_the_text_is_a_problem_that_computes_the_same(tmp_path):
+    model, inputs = net(), given()
+    module, arguments = captured(model, inputs)
+    graph = transcribe(module, arguments)
+    problem = load(graph.write(tmp_path))
+    assert problem.name == graph.name
+    assert [s.shape for s in problem.inputs] == [(32, 64), (32,)]
+    space = {}
+    exec(graph.source, space)
+    copy = space["Model"]().eval()
+    copy.load_state_dict({n: arguments[i].detach() for n, i in graph.state})
+    with torch.no_grad():
+        ours, theirs = copy(*[arguments[i] for i in graph.inputs]), model(*inputs)
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert int(space["get_inputs"]()[1].max()) < 50
+
+
+def test_the_text_depends_on_graph_and_shapes_alone():
+    assert graph_of(net(1), given()).source == graph_of(net(2), given()).source
+    x, index = given()
+    assert graph_of(net(), (x[:8], index[:8])).name != graph_of(net(), (x, index)).name
+
+
+def test_what_cannot_be_captured_says_why():
+    class Branch(torch.nn.Module):
+        def forward(self, x):
+            return x + 1 if x.sum() > 0 else x - 1
+
+    with pytest.raises(BadProblem, match="one graph"):
+        captured(Branch(), (torch.ones(4),))
+    with pytest.raises(BadInput, match="no module"):
+        optimize(lambda x: x, [torch.ones(4)])
+
+
+def test_torch_finds_the_backend_by_its_name():
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    points = tomllib.loads(text)["project"]["entry-points"]["torch_dynamo_backends"]
+    module, _, name = points["epitaxy"].partition(":")
+    assert getattr(__import__(module, fromlist=[name]), name) is backend
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EPITAXY_HOME", str(folder))
+        yield folder
+
+
+def compiled(model, **options):
+    torch._dynamo.reset()
+    return torch.compile(model, backend=backend, options={"fallback": "eager", **options})
+
+
+def test_an_unknown_graph_goes_to_the_framework_aloud(home):
+    model, inputs = net(), given()
+    with torch.no_grad(), pytest.warns(RuntimeWarning, match="nothing is known of graph_"):
+        found = compiled(model)(*inputs)
+    assert torch.equal(found[0], model(*inputs)[0])
+    assert not (home / "ledger.sqlite").exists(), "looking writes nothing"
+    with pytest.warns(RuntimeWarning, match="gradients are on"):
+        compiled(model)(*inputs)
+    with pytest.raises(Exception, match="unknown fallback"):
+        compiled(model, fallback="soon")(*inputs)
+
+
+def three_times(candidate, machine):
+    """A verdict that nobody reached: how fast a kernel is matters to none of these tests."""
+    row = Comparison(baseline="eager", time_s=3e-3, speedup=3.0, low=2.9, high=3.1,
+                     outcome="faster", detectable=0.01, pairs=60)  # fmt: skip
+    return Verdict(candidate=candidate.digest, problem=candidate.problem, machine=machine,
+                   plan="full", status="accepted", time_s=1e-3, comparisons=(row,))  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def won(home):
+    """The module, with a real candidate in the ledger that is said to be three times as fast."""
+    model, inputs = net(), given()
+    problem = load(graph_of(model, inputs).write(home / "graphs"))
+    with Ledger() as ledger:
+        study = Study(problem, LocalMachine(), Grower(), ledger, epitaxy.Budget(candidates=1))
+        (candidate,) = study.proposer.propose(View(study), 1)
+        study.tell(candidate, three_times(candidate, study.machine_digest))
+    return model, inputs
+
+
+def test_what_the_ledger_knows_is_used(won):
+    model, inputs = won
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        new = compiled(model)
+        for _ in range(2):
+            for ours, theirs in zip(new(*inputs), model(*inputs), strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+        other = net(5)  # the same graph with other weights
+        for ours, theirs in zip(compiled(other)(*inputs), other(*inputs), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
