@@ -6,6 +6,7 @@ gives the same text, whoever captured it, and its digest is the problem's name i
 
 from __future__ import annotations
 
+import ast
 import base64
 import math
 import zlib
@@ -209,13 +210,16 @@ class _Writer:
 
     def _text(self) -> str:
         code = self.new.python_code("self")
-        foreign = [n for n in code.globals if n not in _KNOWN]
+        # fx lists names that it may need; what counts is what the text reads.
+        read = {n.id for n in ast.walk(ast.parse(code.src)) if isinstance(n, ast.Name)}
+        used = read & set(code.globals)
+        foreign = used - set(_KNOWN)
         if foreign:
             raise BadProblem(
                 f"the module calls something outside torch: {', '.join(sorted(foreign))}",
                 "leave that part to PyTorch: optimize what is around it",
             )
-        imports = "\n".join(_KNOWN[n] for n in sorted(code.globals) if n not in ("torch", "math"))
+        imports = "\n".join(_KNOWN[n] for n in sorted(used) if n not in ("torch", "math"))
         body = "".join(f"    {line}".rstrip() + "\n" for line in code.src.strip().splitlines())
         draws = "".join(f"        {draw},\n" for _, draw in self.inputs)
         return (

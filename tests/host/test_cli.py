@@ -52,11 +52,18 @@ def test_optimize_leaves_export_report_and_verdict(place, optimized):
     document = json.loads(out)
     assert document["files"]
     for name in ("export/model_new.py", "report.html", "verdict.json"):
-        assert (place / "out" / name).stat().st_size > 1000, name
+        assert (place / "out" / name).stat().st_size > 500, name
+    # On a busy machine nothing may be shown to be faster: then the original is handed back.
+    product = (place / "out" / "export" / "model_new.py").read_text()
+    assert ("_epitaxy_kernel" in product) == (document["outcome"] == "faster")
+    assert ("stays with PyTorch" in err) == (document["outcome"] != "faster")
     assert "judged" in err
 
 
 def test_the_export_works_where_epitaxy_is_not_installed(place, optimized):
+    best = json.loads(optimized[1])["candidate"]["id"]
+    code, _, err = epitaxy(place, "export", best, "--out", "product")
+    assert code == 0, err
     check = """
 import sys, threading, warnings, copy
 sys.modules["epitaxy"] = None
@@ -98,7 +105,7 @@ assert len(libraries) == 1, libraries
 print("fine")
 """
     done = subprocess.run(
-        [sys.executable, "-c", check], cwd=place / "out" / "export", capture_output=True,
+        [sys.executable, "-c", check], cwd=place / "product", capture_output=True,
         text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.stdout.strip() == "fine", done.stderr[-2000:]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_docs import CHIP
 
 import epitaxy
 from epitaxy.backend import backend
@@ -14,6 +15,7 @@ from epitaxy.graphs import transcribe
 from epitaxy.ledger import Ledger
 from epitaxy.machines.local import LocalMachine
 from epitaxy.optimized import captured, optimize
+from epitaxy.probe.store import save
 from epitaxy.problem import load
 from epitaxy.proposers.grower import Grower
 from epitaxy.study import Study, View
@@ -125,6 +127,7 @@ def three_times(candidate, machine):
 @pytest.fixture(scope="module")
 def won(home):
     """The module, with a real candidate in the ledger that is said to be three times as fast."""
+    save(CHIP)
     model, inputs = net(), given()
     problem = load(graph_of(model, inputs).write(home / "graphs"))
     with Ledger() as ledger:

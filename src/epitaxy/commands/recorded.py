@@ -8,7 +8,7 @@ from typing import Any
 
 from epitaxy.candidate import Candidate
 from epitaxy.cli import DONE
-from epitaxy.commands.output import emit, line, open_ledger, results, stdout
+from epitaxy.commands.output import emit, line, note, open_ledger, results, stdout
 from epitaxy.commands.run import built
 from epitaxy.errors import BadInput, EpitaxyError
 from epitaxy.problem import Problem, load
@@ -122,5 +122,9 @@ def export_one(id: str, out: Path, path: Path | None) -> Path:
     if verdict is None or not verdict.accepted:
         state = verdict.status.replace("_", " ") if verdict else "not judged"
         raise BadInput(f"{candidate.id} is {state}", "only accepted candidates are exported")
+    best = verdict.strongest
+    if best is None or best.outcome != "faster":
+        than = best.baseline if best else "any baseline"
+        note(f"{candidate.id} is not shown to be faster than {than}; exported because you name it")
     export(candidate, verdict, problem, out, built(candidate, problem))
     return out / "model_new.py"
