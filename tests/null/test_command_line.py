@@ -32,7 +32,7 @@ def test_nothing_more_is_a_question_for_help(capsys, arguments):
         (["optimize", "m.py", "--chip", "loca"], "did you mean 'local'?"),
         (["chips", "zz"], "and 40 more"),
         (["bench", "nowhere"], "nowhere does not exist — give a folder"),
-        (["bench", __file__], "is a file — give a folder; `epitaxy optimize` takes one file"),
+        (["bench", "level1", "--scale", "2"], "scale '2' is not understood — give auto"),
         (["probe", "--budget", "soon"], "budget 'soon' is not a time — try 30s or 1m"),
         (["probe", "--budget", "5s"], "a probe of 5 s is too short"),
         (["probe", "--budget", "0"], "budget '0' is not a time"),

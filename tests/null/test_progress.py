@@ -61,7 +61,7 @@ def test_a_remark_is_no_phase_and_no_clock_runs_before_the_search(tmp_path):
         study._say("measuring")
     *preparing, searching = seen
     assert [p.phase for p in preparing] == [
-        "preparing baselines", "preparing baseline eager", "preparing baseline eager",
+        "capturing", "preparing baselines", "preparing baseline eager", "preparing baseline eager",
     ]  # fmt: skip
     assert preparing[-1].notes == (NOTE.message,)
     assert all(p.left_s is None for p in preparing)
