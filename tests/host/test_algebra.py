@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from test_grower import build, run
 from torch import nn
 
-from epitaxy.problem import TensorSpec
+from epitaxy.problem import TensorSpec, Work
 from epitaxy.proposers.grower import algebra_forms, algebra_masks
 from epitaxy.proposers.grower.algebra import (
     Affine,
@@ -25,6 +25,7 @@ from epitaxy.proposers.grower.algebra_cost import forms_of
 from epitaxy.proposers.grower.algebra_terms import Terms
 from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.growth import own_work
 from epitaxy.proposers.grower.interpret import evaluate
 from epitaxy.proposers.grower.program import RegionCall
 from epitaxy.proposers.grower.saturate import rules, saturate
@@ -198,12 +199,6 @@ CHEAPER = {
     "mean of a convolution": (ConvMean(), [torch.randn(2, 4, 12, 10)], 10),
     "batch norm": (Normed(), [torch.randn(128, 16)], 1),
     "diagonal": (diagonal, [torch.randn(128), torch.randn(128, 96)], 100),
-    "lower triangle": (
-        lambda a, b: torch.tril(a @ b), [torch.randn(400, 4), torch.randn(4, 400)], 1.5
-    ),
-    "upper triangle": (
-        lambda a, b: torch.triu(a @ b, 1), [torch.randn(400, 4), torch.randn(4, 500)], 1.3
-    ),
     "pool of an activation": (
         lambda x: F.max_pool2d(torch.tanh(x * 2 + 1), 2), [torch.randn(2, 3, 32, 32)], 1
     ),
@@ -240,6 +235,21 @@ def test_kernels_of_cheaper_forms_compute_what_pytorch_computes(tmp_path):
         (out,) = run(library, form, args)
         torch.testing.assert_close(out, want, rtol=1e-4, atol=1e-5)
     assert "// rewritten: a sum of sums is one sum" in (tmp_path / "k.cpp").read_text()
+
+
+@pytest.mark.parametrize(
+    ("function", "share"),
+    [(lambda a, b: torch.tril(a @ b), 0.5), (lambda a, b: torch.triu(a @ b, 1), 0.5),
+     (lambda a, b: torch.tril(a @ b, -50), 0.125), (torch.mm, 1)],
+)  # fmt: skip
+def test_work_that_a_triangle_leaves_out_is_counted_as_algebra(function, share):
+    region, _ = captured(function, torch.randn(100, 8), torch.randn(8, 100))
+    whole = 2 * 100 * 100 * 8
+    assert algebra_masks.products(region) == whole
+    assert algebra_masks.products(region, used=True) == pytest.approx(whole * share, rel=0.03)
+    work, rules = own_work(Work(flops=float(whole)), [region], [region])
+    assert rules == ((algebra_masks.TRIANGLE,) if share < 1 else ())
+    assert (work.flops < whole) if share < 1 else (work is None)
 
 
 UNCHANGED = {

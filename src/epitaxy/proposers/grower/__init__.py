@@ -130,12 +130,13 @@ class _Captured:
 
         used = [f for n, f in self.forms.items() if genome.of(n).algebra]
         chosen = {f.region.name: f.region for f in used}
+        written = [chosen.get(r.name, r) for r in self.regions]
         try:
-            source = emit_source([chosen.get(r.name, r) for r in self.regions], genome)
+            source = emit_source(written, genome)
         except Unsupported:
             return None
-        rules = tuple(dict.fromkeys(rule for f in used for rule in f.rules))
-        if rules:
+        work, rules = own_work(self.problem.work, self.regions, written)
+        if used:
             intent = f"{intent}; rewritten: {'; '.join(str(f) for f in used)}"
         return Candidate(
             problem=self.problem.digest,
@@ -148,7 +149,7 @@ class _Captured:
             parents=parents,
             regions=tuple(f"{r.name}: {', '.join(r.source)}" for r in self.regions),
             left=self.program.program.left,
-            work=own_work(self.problem.work, used),
+            work=work,
             algebra=rules,
         )
 

@@ -1,7 +1,7 @@
 """The algebraically cheapest form of a region, and the rules by which it is equal to the first.
 
-Masks first (diagonal factors), then equality saturation, then what triangles leave out. A region
-with nothing to rewrite is told by its shape, before anything is imported.
+Diagonal factors first, then equality saturation. A region with nothing to rewrite is told by its
+shape, before anything is imported.
 """
 
 from __future__ import annotations
@@ -66,13 +66,9 @@ def rewriting(region: Region, finite: bool = False) -> Rewriting | None:
             form, used, cut = found
             names += [r.name for r in used]
             rounding += [r.name for r in used if r.rounding != "exact"]
-    panels = masks.triangles(form)
-    if panels is not None:
-        form = panels
-        names.append(masks.TRIANGLE)
     if not names:
         return None
-    flops = (masks.products(region), masks.products(form))
+    flops = (masks.products(region, used=True), masks.products(form, used=True))
     form = dataclasses.replace(form, algebra=tuple(names))
     return Rewriting(form, tuple(names), tuple(rounding), flops, cut)
 
@@ -129,19 +125,16 @@ def _saturated(region: Region, finite: bool) -> tuple[Region, list[Rule], str] |
     terms = Terms(roots)
     names = [terms.names[v] for v in roots]
     numels = [s.numel for s in region.inputs]
-    cut = ""
 
     def best(chosen: Sequence[Rule]) -> Cheapest:
-        nonlocal cut
-        forms = saturate(terms.lines, names, chosen)
-        cut = cut or forms.cut
-        return cheapest(forms, terms, numels)
+        return cheapest(saturate(terms.lines, names, chosen), terms, numels)
 
-    allowed = [r for r in rules() if finite or not r.finite]
-    first, last = best(()), best(allowed)
+    forms = saturate(terms.lines, names, [r for r in rules() if finite or not r.finite])
+    first, last, cut = best(()), cheapest(forms, terms, numels), forms.cut
     if last.cost > first.cost * WORTH:
         return None
-    needed = _needed(allowed, last.cost, lambda chosen: best(chosen).cost)
+    applied = [r for r in rules() if r.name in forms.matched]
+    needed = _needed(applied, last.cost, lambda chosen: best(chosen).cost)
     values = best(needed).values
     stores = tuple(
         dataclasses.replace(s, value=v) for s, v in zip(region.stores, values, strict=True)

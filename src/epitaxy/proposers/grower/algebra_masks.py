@@ -1,10 +1,9 @@
-"""Products with values that are zero but for a diagonal or a triangle: what is zero is left out."""
+"""Products with diagonal matrices, and how much of a masked product is looked at."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
 
 from epitaxy.proposers.grower.algebra import (
     Affine,
@@ -14,17 +13,13 @@ from epitaxy.proposers.grower.algebra import (
     Map,
     Reduce,
     Region,
-    Store,
     Value,
     walk,
 )
-from epitaxy.proposers.grower.rewrite import rebuild, replaced, substitute
+from epitaxy.proposers.grower.rewrite import rebuild, substitute
 
 DIAGONAL = "of a product with a diagonal matrix one term is left"
 TRIANGLE = "what a triangle leaves out is not computed"
-LEAST_ROWS = 96
-MOST_PANELS = 8
-LANES = 16
 
 
 # -- diagonals -------------------------------------------------------------------------------
@@ -104,96 +99,6 @@ def _picked(mask: Value, over: tuple[Axis, ...]) -> tuple[Axis, Affine, Value] |
     return None
 
 
-# -- triangles -------------------------------------------------------------------------------
-
-
-def triangles(region: Region) -> Region | None:
-    """The region with products of which a triangle is kept computed in panels of rows, each as
-    wide as the triangle is there; None where there is none."""
-    stores: list[Store] = []
-    for store in region.stores:
-        stores.extend(_panels(store) or (store,))
-    if len(stores) == len(region.stores):
-        return None
-    return dataclasses.replace(region, stores=tuple(stores))
-
-
-def _panels(store: Store) -> list[Store] | None:
-    value = store.value
-    if not (isinstance(value, Map) and value.fn == "where" and len(store.axes) >= 2):
-        return None
-    condition, yes, no = value.args
-    inverted = isinstance(yes, Const) and yes.value == 0
-    zero, kept = (yes, no) if inverted else (no, yes)
-    heavy = [v for v in walk((kept,)) if isinstance(v, Reduce) and len(v.axes) >= 2]
-    if not (isinstance(zero, Const) and zero.value == 0 and heavy):
-        return None
-    line = _line(condition, inverted)
-    if line is None:
-        return None
-    (row, g), (column, h), bound = line
-    if store.axes[-1] == row:
-        (row, g), (column, h) = (column, h), (row, g)
-    if not {row, column} <= set(store.axes) or row.size < 2 * LEAST_ROWS:
-        return None
-    made: list[Store] = []
-    for first, count in _cuts(row.size):
-        ends = (g * first, g * (first + count - 1))
-        # g * row + h * column < bound for some row of the panel
-        low, high = 0, column.size
-        if h > 0:
-            high = min(high, max(0, -(-(bound - min(ends)) // LANES) * LANES))
-        else:
-            low = min(high, max(0, (min(ends) - bound + 1) // LANES * LANES))
-        rows = (row, first, count)
-        made += _panel(store, value, rows, (column, low, high - low))
-        for start, width in ((0, low), (high, column.size - high)):
-            made += _panel(store, zero, rows, (column, start, width))
-    return made
-
-
-def _panel(
-    store: Store, value: Value, rows: tuple[Axis, int, int], columns: tuple[Axis, int, int]
-) -> Iterator[Store]:
-    """The part of a store over some rows and columns: (axis, first, count) of each."""
-    index, axes = store.index, store.axes
-    new: Value | None = value
-    for axis, first, count in (rows, columns):
-        if count <= 0:
-            return
-        part = Axis(f"{axis.name}x{first}n{count}", count)
-        place = Affine(first, ((part, 1),))
-        index = replaced(index, axis, place)
-        axes = tuple(part if a == axis else a for a in axes)
-        new = substitute(new, axis, place) if new is not None else None
-    if new is not None:
-        yield Store(store.buffer, index, axes, new)
-
-
-def _line(
-    condition: Value, inverted: bool
-) -> tuple[tuple[Axis, int], tuple[Axis, int], int] | None:
-    """Two axes with coefficients of 1 or -1, and a bound, with the condition sum < bound."""
-    if not (isinstance(condition, Map) and condition.fn in ("lt", "ge")):
-        return None
-    place, bound = _affine(condition.args[0]), condition.args[1]
-    if place is None or not isinstance(bound, Const) or len(place.terms) != 2:
-        return None
-    (a, g), (b, h) = place.terms
-    limit = int(bound.value) - place.offset
-    if (condition.fn == "ge") != inverted:
-        # not (s < limit) is -s < 1 - limit
-        g, h, limit = -g, -h, 1 - limit
-    return ((a, g), (b, h), limit) if abs(g) == abs(h) == 1 else None
-
-
-def _cuts(size: int) -> list[tuple[int, int]]:
-    """(first, count) of panels of about equal height."""
-    panels = max(2, min(MOST_PANELS, size // LEAST_ROWS))
-    step = -(-size // panels)
-    return [(first, min(step, size - first)) for first in range(0, size, step)]
-
-
 # -- affine forms ----------------------------------------------------------------------------
 
 
@@ -216,12 +121,48 @@ def _range(f: Affine) -> tuple[int, int]:
     return f.offset + sum(min(s, 0) for s in spans), f.offset + sum(max(s, 0) for s in spans)
 
 
-def products(region: Region) -> float:
-    """Flops of the region's sums of products: two for each multiply-add."""
+def products(region: Region, used: bool = False) -> float:
+    """Flops of the region's sums of products: two for each multiply-add.
+
+    `used`: only of sums that are looked at, where a triangle or band of a result is masked away.
+    """
+    share: dict[Value, float] = {}
+    for store in region.stores:
+        kept = _share(store.value)
+        for value in walk((store.value,)):
+            share[value] = max(share.get(value, 0.0), kept)
     total = 0.0
     for value in walk(region.roots):
         if isinstance(value, Reduce) and value.kind == "sum" and isinstance(value.arg, Map):
             over = set(value.over)
             if value.arg.fn == "mul" and all(over <= a.axes for a in value.arg.args):
-                total += 2 * math.prod(a.size for a in value.arg.axes)
+                each = share.get(value, 1.0) if used else 1.0
+                total += 2 * math.prod(a.size for a in value.arg.axes) * each
     return total
+
+
+def _share(value: Value) -> float:
+    """Which share of its elements a masked value keeps: 1 where nothing is known."""
+    if not (isinstance(value, Map) and value.fn == "where"):
+        return 1.0
+    condition, yes, no = value.args
+    if not (isinstance(condition, Map) and condition.fn in ("lt", "ge")):
+        return 1.0
+    place, bound = _affine(condition.args[0]), condition.args[1]
+    if place is None or not isinstance(bound, Const) or len(place.terms) != 2:
+        return 1.0
+    (a, g), (b, h) = place.terms
+    limit = int(bound.value) - place.offset
+    if abs(g) != 1 or abs(h) != 1:
+        return 1.0
+    low = sum(_below(limit - g * i, h, b.size) for i in range(a.size)) / (a.size * b.size)
+    truth = low if condition.fn == "lt" else 1 - low
+    if isinstance(no, Const):
+        return truth
+    return 1 - truth if isinstance(yes, Const) else 1.0
+
+
+def _below(limit: int, sign: int, size: int) -> int:
+    """How many j in [0, size) have sign * j < limit."""
+    count = limit if sign > 0 else size - max(0, 1 - limit)
+    return max(0, min(size, count))

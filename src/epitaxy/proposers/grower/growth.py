@@ -11,6 +11,7 @@ from epitaxy.errors import BadEnvironment
 from epitaxy.problem import Work
 from epitaxy.proposers.grower.algebra import Region
 from epitaxy.proposers.grower.algebra_forms import Rewriting, rewriting
+from epitaxy.proposers.grower.algebra_masks import TRIANGLE, products
 from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.emit import Unsupported, emit_region
 from epitaxy.proposers.grower.forward import write_forward
@@ -65,9 +66,15 @@ def cheaper(regions: Sequence[Region], finite: bool) -> dict[str, Rewriting]:
     return found
 
 
-def own_work(reference: Work, used: Sequence[Rewriting]) -> Work | None:
-    """The work of a candidate with these rewritten regions; None where it is the reference's."""
-    saved = sum(before - after for before, after in (f.flops for f in used))
-    if saved <= 0:
-        return None
-    return reference.replace(flops=max(0.0, reference.flops - saved))
+def own_work(
+    reference: Work, captured: Sequence[Region], written: Sequence[Region]
+) -> tuple[Work | None, tuple[str, ...]]:
+    """The work of a candidate whose regions are `written`, None where it is the reference's, and
+    the rules by which it does less than the regions as `captured` say."""
+    saved, rules = 0.0, []
+    for before, after in zip(captured, written, strict=True):
+        whole, used = products(after), products(after, used=True)
+        saved += products(before) - used
+        rules += [*after.algebra, *([TRIANGLE] if used < whole else [])]
+    work = reference.replace(flops=max(0.0, reference.flops - saved)) if saved > 0 else None
+    return work, tuple(dict.fromkeys(rules))

@@ -58,6 +58,8 @@ class Forms:
     """Why saturation ended before every rule had been tried everywhere; "" when it had not."""
     rounds: int = 0
     nodes: int = 0
+    matched: frozenset[str] = frozenset()
+    """The names of the rules that applied anywhere."""
 
 
 @cache
@@ -92,31 +94,41 @@ def saturate(
     except ImportError:
         raise BadEnvironment("egglog is not installed", "pip install egglog") from None
     graph: Any = EGraph()
-    texts = [f"(rule {rule.egglog} :ruleset rewrites)" for rule in chosen]
+    texts = [f'(rule {r.egglog} :ruleset rewrites :name "{r.name}")' for r in chosen]
     ends = [f"(union (Root {k}) {name})" for k, name in enumerate(roots)]
     program = "\n".join([_language(), "(ruleset rewrites)", *texts, *lines, *ends])
     _run(graph, program)
     _run(graph, SETTLE)
     cut, start_s, rounds = "", time.perf_counter(), 0
-    forms = _forms(graph, len(roots))
-    while chosen and not cut and _run(graph, "(run-schedule (run rewrites))"):
+    matched: set[str] = set()
+    while chosen and not cut:
+        (report,) = _run(graph, "(run-schedule (run rewrites))")
+        if not report.updated:
+            break
+        matched |= {name for name, count in report.num_matches_per_rule.items() if count}
         _run(graph, SETTLE)
         rounds += 1
-        forms = _forms(graph, len(roots))
-        if forms.nodes > MOST_NODES:
-            cut = f"after {forms.nodes} nodes"
+        if (size := _nodes(graph)) > MOST_NODES:
+            cut = f"after {size} nodes"
         elif time.perf_counter() - start_s > most_s:
             cut = f"after {most_s:g} s"
         elif rounds == ROUNDS:
             cut = f"after {ROUNDS} rounds"
-    forms.cut, forms.rounds = cut, rounds
+    forms = _forms(graph, len(roots))
+    forms.cut, forms.rounds, forms.matched = cut, rounds, frozenset(matched)
     return forms
 
 
-def _run(graph: Any, text: str) -> bool:
-    """Run commands; whether a schedule among them changed anything."""
+def _run(graph: Any, text: str) -> list[Any]:
+    """Run commands; the reports of the schedules among them."""
     outputs = graph.run_program(*graph.parse_program(text))
-    return any(getattr(getattr(o, "report", None), "updated", False) for o in outputs)
+    return [o.report for o in outputs if hasattr(o, "report")]
+
+
+def _nodes(graph: Any) -> int:
+    """How many terms there are."""
+    (found,) = graph.run_program(*graph.parse_program("(print-size)"))
+    return sum(count for name, count in found.sizes if name in OPERATIONS)
 
 
 def _forms(graph: Any, count: int) -> Forms:

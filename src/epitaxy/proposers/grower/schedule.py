@@ -167,7 +167,9 @@ class _Scheduler:
             axes = node.over if isinstance(node, Reduce) else node.along
             work = math.prod(a.size for a in node.arg.axes | set(axes))
             held = [a in target.axes for a in axes]
-            if work > size and (all(held) or not any(held)):
+            # What lacks an outer axis is computed once, in a kernel of its own.
+            varies = set(node.axes) >= set(target.axes) - set(axes)
+            if work > size and varies and (all(held) or not any(held)):
                 best, size = axes, work
         return best
 

@@ -121,8 +121,8 @@ def contracted(
     main = max(found, key=lambda c: c.work, default=None)
     if main is None or any(v != main.total and reaches(v, main.total) for v in _top(value)):
         return value
-    fetched = windowed(main)
     left = _memory(scheduler, main.left, (main.batch, main.rows, main.inner))
+    fetched = left is not None and windowed(dataclasses.replace(main, left=left))
     right: Value | None = main.right
     if not fetched:
         right = _memory(scheduler, main.right, (main.batch, main.inner, main.columns))
