@@ -3,7 +3,7 @@
     python benchmarks/calibrate.py [--sizes short,medium,long] [--threads 1,0] [--conditions warm]
         [--runs 200] [--minutes 20] [--out docs/results/calibration]
 
-Each run is what a full judgement does: a warm baseline process, three fresh processes of the
+Each run is what a full judgement does: a warm baseline process, five fresh processes of the
 candidate with a control in each, interleaved rounds, the interval of `paired.py`. The time is
 shared evenly between the cells (size, threads, condition, same or slower), so that a run that is
 cut off by --minutes or Ctrl-C has something to say about each. Runs are kept line by line in

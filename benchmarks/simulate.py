@@ -3,7 +3,7 @@
     python benchmarks/simulate.py [--runs 500] [--only lasting] [--out docs/results/simulation]
 
 Each run is a whole measurement by the full plan (`epitaxy.measure`): a baseline process that stays
-warm, three fresh processes of the candidate with a control in each, rounds in random order, more of
+warm, five fresh processes of the candidate with a control in each, rounds in random order, more of
 them where the interval is wide. Only the workers are simulated. Prints a Markdown table: the share
 of runs that call a copy of the baseline faster, and that find planted slowdowns of 3 %.
 """

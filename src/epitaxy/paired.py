@@ -73,7 +73,8 @@ def compare(
     times of a second process of the candidate in the same rounds. `spread`: what to assume of
     processes before these (none: processes do not differ). `waits`: how long threads waited for a
     processor in theirs and in ours (s); the interval is widened to hold the medians that would have
-    come out without any of one side's waits. Raises BadInput when the samples are not pairs.
+    come out without any of one side's waits, but for what both wait as a habit. Raises BadInput
+    when the samples are not pairs.
     """
     if not len(ours) or any(len(x) != len(ours) for x in (theirs, again or ours)):
         raise BadInput("times must come in pairs", f"{len(theirs)} against {len(ours)}")
@@ -90,9 +91,10 @@ def compare(
     else:
         reach = 0.0
     middle, low, high = within.interval()
+    their_waits, our_waits = beyond_habit(*waits)
     slack = (
-        max(0.0, middle - without(theirs, waits[0], ours)),
-        max(0.0, -middle - without(ours, waits[1], theirs)),
+        max(0.0, middle - without(theirs, their_waits, ours)),
+        max(0.0, -middle - without(ours, our_waits, theirs)),
     )
     low = middle - math.hypot(middle - low, reach) - slack[0]
     high = middle + math.hypot(high - middle, reach) + slack[1]
@@ -110,6 +112,18 @@ def compare(
         pairs=len(ours),
         confidence=CONFIDENCE,
     )
+
+
+def beyond_habit(theirs: Sequence[float], ours: Sequence[float]) -> tuple[list[float], list[float]]:
+    """The waits of both sides (s), less what the median round of either waits at least.
+
+    Threads that are woken together wait a little until they are spread over the processors: a habit
+    of all alike, which cannot decide who is faster.
+    """
+    if not len(theirs) or not len(ours):
+        return list(theirs), list(ours)
+    habit = min(median(theirs), median(ours))
+    return [max(0.0, w - habit) for w in theirs], [max(0.0, w - habit) for w in ours]
 
 
 def without(times: Sequence[float], waits: Sequence[float], others: Sequence[float]) -> float:

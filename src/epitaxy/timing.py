@@ -14,7 +14,7 @@ from epitaxy.errors import BadInput
 from epitaxy.record import Record, record
 from epitaxy.verdict import CONDITIONS
 
-BURST_S = 1.5e-3
+BURST_S = 4e-3
 """A burst is at least this long, so that the broker's clock and wake-up weigh little."""
 LONGEST_BURST = 512
 LEAST_ROUNDS = 8
@@ -74,8 +74,8 @@ PLANS: Mapping[str, Plan] = {
         most=30, precise=0.03,
     ),
     "full": Plan(
-        name="full", rounds=20, processes=3, cases=0, rechecks=2, limit_s=6.0,
-        most=60, precise=0.01,
+        name="full", rounds=40, processes=5, cases=0, rechecks=2, limit_s=6.0,
+        most=120, precise=0.01,
     ),
 }  # fmt: skip
 

@@ -67,9 +67,9 @@ def rounds(it: Measurement) -> list[int]:
 def test_a_quiet_run_keeps_to_the_plan():
     assert rounds(measured(SCREEN, Worker(1e-3), Worker(1e-3))) == [15]
     it = measured(FULL, Worker(1e-3), Worker(1e-3))
-    assert rounds(it) == [20, 20, 20]
+    assert rounds(it) == [FULL.rounds] * FULL.processes
     assert it.findings() == []
-    assert it.metrics()["rounds"] == 60
+    assert it.metrics()["rounds"] == FULL.rounds * FULL.processes
 
 
 def test_a_busy_run_takes_longer_and_says_so():
@@ -100,7 +100,7 @@ def test_a_hopeless_candidate_is_dismissed_by_a_screening():
 
 def test_a_hopeless_candidate_is_judged_in_full_when_asked():
     it = measured(FULL, Worker(3e-3), Worker(1e-3))
-    assert rounds(it) == [20, 20, 20]
+    assert rounds(it) == [FULL.rounds] * FULL.processes
     assert not it.dismissed
 
 

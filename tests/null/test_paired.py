@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from epitaxy.errors import BadInput
 from epitaxy.paired import PRIOR, Spread, compare, student
 
-ROUNDS = (20, 20, 20)
+ROUNDS = (40,) * 5
 """Pairs of each fresh process under the full plan."""
 
 
@@ -36,7 +36,7 @@ def wandering(rng: random.Random, count: int, noise: float, memory: float) -> li
 
 
 class Bench:
-    """A simulated judgement: three fresh processes of a candidate that takes `slower` times as
+    """A simulated judgement: five fresh processes of a candidate that takes `slower` times as
     long as a baseline which stays warm, a control in each, and realistic trouble."""
 
     def __init__(
@@ -179,20 +179,20 @@ class TestSpread:
         assert alone.detectable > compare("b", *times).detectable
 
     def test_processes_that_agree_make_it_narrower(self):
-        theirs, ours = noisy(60, 1.0, 1)
+        theirs, ours = noisy(sum(ROUNDS), 1.0, 1)
         one = compare("b", theirs, ours, spread=PRIOR)
-        three = compare("b", theirs, ours, rounds=ROUNDS, again=ours, spread=PRIOR)
-        assert three.half_width < one.half_width
+        five = compare("b", theirs, ours, rounds=ROUNDS, again=ours, spread=PRIOR)
+        assert five.half_width < one.half_width
 
     def test_processes_that_differ_make_it_wider(self):
-        theirs, ours = noisy(60, 1.0, 1)
-        apart = [t * (1.0, 1.05, 0.95)[i // 20] for i, t in enumerate(ours)]
+        theirs, ours = noisy(sum(ROUNDS), 1.0, 1)
+        apart = [t * (1.0, 1.05, 0.95, 1.05, 0.95)[i // 40] for i, t in enumerate(ours)]
         calm = compare("b", theirs, ours, rounds=ROUNDS, spread=PRIOR)
         torn = compare("b", theirs, apart, rounds=ROUNDS, spread=PRIOR)
         assert torn.half_width > 2 * calm.half_width
 
     def test_a_control_that_differs_makes_it_wider(self):
-        theirs, ours = noisy(60, 1.0, 1)
+        theirs, ours = noisy(sum(ROUNDS), 1.0, 1)
         twin = [t * 1.05 for t in ours]
         calm = compare("b", theirs, ours, rounds=ROUNDS, again=ours, spread=PRIOR)
         torn = compare("b", theirs, ours, rounds=ROUNDS, again=twin, spread=PRIOR)
@@ -211,6 +211,14 @@ class TestWaiting:
         assert (
             compare("b", theirs, ours, waits=([], [0.3 * t for t in ours])).outcome == "no evidence"
         )
+
+    def test_what_both_wait_as_a_habit_widens_nothing(self):
+        theirs, ours = noisy(60, 1.0, 1)
+        habit = [0.1 * t for t in ours]
+        calm = compare("b", theirs, ours)
+        assert compare("b", theirs, ours, waits=([1.0] * 60, [1.0] * 60)) == calm
+        wide = compare("b", theirs, ours, waits=([0.0] * 60, habit))
+        assert wide.half_width > 3 * calm.half_width
 
     def test_a_candidate_is_not_faster_because_the_baseline_waited(self):
         theirs, ours = noisy(60, 1.3, 1)
