@@ -9,11 +9,21 @@ import torch.nn.functional as F
 from test_grower import build, run
 
 from epitaxy.proposers.grower.capture import capture
+from epitaxy.proposers.grower.emit import emit_region
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.growth import writable
 from epitaxy.proposers.grower.program import RegionCall
+from epitaxy.proposers.grower.rewrite import coalesce
+from epitaxy.proposers.grower.schedule import plan
 
 T = torch.randn
+
+
+def small(*shape):
+    """8-bit integers, the least one included."""
+    return torch.randint(-128, 128, shape, dtype=torch.int8)
+
+
 CASES = {
     # shapes
     "primes": (torch.mm, [T(37, 61), T(61, 53)]),
@@ -87,6 +97,29 @@ CASES = {
     ),
     "both_outputs": (lambda a, b: (a @ b, torch.softmax(a @ b, -1)), [T(13, 5), T(5, 11)]),
     "cubed": (lambda a: a @ a @ a, [T(33, 33) * 0.2]),
+    # narrow types
+    "bf16": (lambda a, b: (a @ b).float(), [T(37, 61).bfloat16(), T(61, 53).bfloat16()]),
+    "bf16_linear": (
+        lambda x, w, b: F.gelu(F.linear(x, w, b)).float(),
+        [T(15, 64).bfloat16(), T(45, 64).bfloat16(), T(45).bfloat16()],
+    ),
+    "bf16_row": (lambda x, w: F.linear(x, w).float(), [T(1, 99).bfloat16(), T(45, 99).bfloat16()]),
+    "int8": (lambda a, b: a.int() @ b.int(), [small(37, 61), small(61, 53)]),
+    "int8_linear": (lambda a, b: a.int() @ b.int().T, [small(19, 100), small(53, 100)]),
+    "int8_left_turned": (lambda a, b: (a.int().T @ b.int()) * 3, [small(61, 37), small(61, 53)]),
+    "int8_row": (lambda a, b: a.int() @ b.int().T, [small(1, 100), small(53, 100)]),
+    "int8_exact_floats": (
+        lambda a, b, s: (a.to(s.dtype) @ b.to(s.dtype).T) * s,
+        [small(19, 101), small(53, 101), T(53)],
+    ),
+    "int8_weights": (
+        lambda x, w, s, b: F.linear(x, w.to(x.dtype) * s[:, None], b),
+        [T(19, 65), small(53, 65), T(53), T(53)],
+    ),
+    "quantised": (
+        lambda x, w, s: ((x * 16).round().clamp(-128, 127).char().int() @ w.int().T) * s,
+        [T(19, 65), small(53, 65), T(53)],
+    ),
 }
 GENOMES = [
     Choices(unroll=1),
@@ -123,13 +156,29 @@ EVERY_GENOME = ("primes", "few_rows_linear", "upper_masked")
 def test_contractions_compute_what_pytorch_computes(name, tmp_path):
     function, inputs = CASES[name]
     exact = function(*[x.double() for x in inputs])
-    exact = exact if isinstance(exact, tuple) else (exact,)
+    exact = [e.double() for e in (exact if isinstance(exact, tuple) else (exact,))]
     picked = GENOMES if name in EVERY_GENOME else [random.Random(name).choice(GENOMES)]
     for number, choices in enumerate(picked):
         got = compute(function, inputs, choices, tmp_path / str(number))
         for ours, wanted in zip(got, exact, strict=True):
             scale = float(wanted.abs().max())
             torch.testing.assert_close(ours.double(), wanted, rtol=1e-5, atol=3e-6 * max(scale, 1))
+
+
+def test_products_of_small_integers_are_pairs_and_scales_stay_outside(tmp_path):
+    function, inputs = CASES["int8_exact_floats"]
+    (step,) = capture(function, inputs).steps
+    assert "DOT = 1" in emit_region(step.region, Choices())
+    function, inputs = CASES["int8_weights"]
+    (step,) = capture(function, inputs).steps
+    kernels = plan(coalesce(step.region), Choices()).kernels
+    assert len(kernels) == 1, "the weights are not converted beforehand"
+
+
+def test_a_product_of_int8_matrices_by_its_own_operator(tmp_path):
+    inputs = [small(32, 64), small(64, 40)]
+    (got,) = compute(torch._int_mm, inputs, Choices(), tmp_path)
+    assert torch.equal(got, torch._int_mm(*inputs))
 
 
 def test_a_sum_over_nothing_stays_with_pytorch():

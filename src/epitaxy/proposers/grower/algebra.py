@@ -270,3 +270,20 @@ def walk(roots: tuple[Value, ...]) -> list[Value]:
             stack.append((value, True))
             stack.extend((v, False) for v in reversed(operands(value)))
     return list(order)
+
+
+def frontier(value: Value) -> list[Reduce | Scan]:
+    """The reductions and scans that are reached from `value` through none other."""
+    found: dict[Reduce | Scan, None] = {}
+    seen: set[Value] = set()
+    stack = [value]
+    while stack:
+        v = stack.pop()
+        if v in seen:
+            continue
+        seen.add(v)
+        if isinstance(v, Reduce | Scan):
+            found[v] = None
+        else:
+            stack.extend(operands(v))
+    return list(found)

@@ -16,12 +16,12 @@ template <class S> struct Attend {
   struct Scores { enum : int64_t {
     N = S::N, MR = S::MR, NV = S::NV, BATCH = 1, M = S::M, J = S::J, K = S::D, MC = S::MC, JC = S::JC,
     KC = S::D, PARTS = 1, AI = S::QI, AK = S::QD, BK = S::KD, BJ = S::KJ, PACK_A = S::PACK_Q, PACK_B = 1,
-    AHEAD = 0, STEPS = S::STEPS, DYNAMIC = 0 }; };
+    AHEAD = 0, STEPS = S::STEPS, DYNAMIC = 0, DOT = FLOATS }; };
   struct Values { enum : int64_t {
     N = S::N, MR = S::MR, NV = S::WV, BATCH = 1, M = S::M, J = S::E, K = S::J, MC = S::MC,
     JC = (S::E + S::WV * S::N - 1) / (S::WV * S::N) * (S::WV * S::N), KC = S::J, PARTS = 1,
     AI = pitch, AK = 1, BK = S::VJ, BJ = S::VE, PACK_A = 0, PACK_B = S::PACK_V, AHEAD = 0, STEPS = S::STEPS,
-    DYNAMIC = 0 }; };
+    DYNAMIC = 0, DOT = FLOATS }; };
   using G = Gemm<Scores>;
   using H = Gemm<Values>;
   using V = vf<S::N>;

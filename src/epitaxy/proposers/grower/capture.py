@@ -97,9 +97,7 @@ _SIMPLER = [
     "channel_shuffle",
     "trace",
     "count_nonzero",
-    "upsample_nearest1d",
-    "upsample_nearest2d",
-    "upsample_nearest3d",
+    *("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d"),
 ]
 _EMBEDDED = 4096
 _ATTEMPTS = 400
@@ -190,6 +188,9 @@ class _Capture:
         self.exported = exported
         self.inputs = inputs
         self.graph = exported.graph_module.graph
+        told = torch.ops.aten._assert_tensor_metadata.default
+        for node in self.graph.find_nodes(op="call_function", target=told):
+            self.graph.erase_node(node)
         self.graph.eliminate_dead_code()
         self.scalars: dict[Node, float] = {}
         self.steps: list[RegionCall | FrameworkCall] = []

@@ -10,6 +10,15 @@ from epitaxy.proposers.grower.algebra import Affine, Axis, Load, Map, Reduce, Va
 
 LEAST_COLUMNS = 4
 """Narrower results are better summed along the contracted axis."""
+NARROW = {
+    "float32": ("float32", "bfloat16", "float16", "int8", "uint8"),
+    "int32": ("int8", "uint8", "int16"),
+}
+"""Types of memory that contractions in each type read, converting as they go."""
+FLOATS, INTEGERS, BRAINS = range(3)
+"""What is multiplied (dot.h): floats, pairs of integers, pairs of bfloat16 where the chip does."""
+MOST_EXACT = 1 << 16
+"""Products of 8-bit integers whose sum cannot leave 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +59,14 @@ def recognise(value: Value, order: Sequence[Axis]) -> Contraction | None:
 
     `order` lists the result's axes outermost first.
     """
-    if not isinstance(value, Reduce) or value.kind != "sum" or value.dtype != "float32":
+    if not isinstance(value, Reduce) or value.kind != "sum" or value.dtype not in NARROW:
         return None
     product = value.arg
-    if not isinstance(product, Map) or product.fn != "mul" or product.dtype != "float32":
+    if not isinstance(product, Map) or product.fn != "mul" or product.dtype != value.dtype:
         return None
     left, right = product.args
+    if value.dtype == "int32" and not (_narrow(left) and _narrow(right)):
+        return None
     over = set(value.over)
     if not (over <= left.axes and over <= right.axes) or set(order) != set(value.axes):
         return None
@@ -72,6 +83,12 @@ def recognise(value: Value, order: Sequence[Axis]) -> Contraction | None:
     return Contraction(value, left, right, batch, rows, columns, value.over)
 
 
+def _narrow(value: Value) -> bool:
+    """Whether an operand in int32 comes from smaller integers."""
+    cast = isinstance(value, Map) and value.fn == "cast"
+    return cast and operands(value)[0].dtype in NARROW["int32"]
+
+
 def step(index: Affine, axes: Sequence[Axis]) -> int | None:
     """The stride of `axes` counted as one dimension; None when there is no single one."""
     if not axes:
@@ -85,13 +102,39 @@ def step(index: Affine, axes: Sequence[Axis]) -> int | None:
     return stride
 
 
+def memory(value: Value) -> Load | None:
+    """The memory that `value` is, but for a conversion to the type that is computed in."""
+    dtype = value.dtype
+    if isinstance(value, Map) and value.fn == "cast":
+        value = value.args[0]
+    if not isinstance(value, Load) or value.dtype not in NARROW.get(dtype, ()):
+        return None
+    return None if value.indirect or value.guards else value
+
+
 def plain(value: Value, groups: Iterable[Sequence[Axis]]) -> bool:
-    """Whether `value` is float32 memory with one stride for each group of axes."""
-    if not isinstance(value, Load) or value.dtype != "float32":
-        return False
-    if value.indirect or value.guards:
-        return False
-    return all(step(value.index, axes) is not None for axes in groups)
+    """Whether `value` is memory with one stride for each group of axes."""
+    load = memory(value)
+    return load is not None and all(step(load.index, axes) is not None for axes in groups)
+
+
+def load_of(value: Value) -> Load:
+    """The memory of `value`, which is known to be some, converted or not."""
+    load = memory(value)
+    assert load is not None
+    return load
+
+
+def multiplied(what: Contraction) -> int:
+    """FLOATS, INTEGERS or BRAINS: what the loops multiply. Sums of products of small integers are
+    exact in integers, and faster, also where they are wanted as floats."""
+    loads = [memory(what.left), memory(what.right)]
+    types = {load.dtype if load else "" for load in loads}
+    if what.total.dtype == "int32":
+        return INTEGERS
+    if types <= {"int8", "uint8"} and size_of(what.inner) <= MOST_EXACT:
+        return INTEGERS
+    return BRAINS if types == {"bfloat16"} else FLOATS
 
 
 def windowed(what: Contraction) -> bool:

@@ -10,6 +10,16 @@ template <class S, class F> EPX_BODY inline void at_pixels(int64_t row, int64_t 
   else body(part{}, row, x, int(S::X - x));
 }
 
+// finish(tail, t, i, row, x, sum, n) as a register tile calls it, with columns instead of pixels.
+template <class S, class F> EPX_BODY inline auto by_pixel(const F& finish) {
+  return [&finish](auto, int64_t t, int64_t i, int64_t j, typename Gemm<S>::V sum, int) EPX_BODY {
+    const int64_t v = j / S::N;
+    at_pixels<S>(v / S::XV, v % S::XV * S::N, [&](auto tail, int64_t row, int64_t x, int n) EPX_BODY {
+      finish(tail, t, i, row, x, sum, n);
+    });
+  };
+}
+
 // The panels q0 .. q1 - 1 of the right operand of batch t, `depth` steps from k.
 template <class S, class F>
 inline void pack_pixels(float* to, int64_t t, int64_t k, int64_t depth, int64_t q0, int64_t q1, const F& fetch) {
@@ -32,17 +42,8 @@ inline void pack_pixels(float* to, int64_t t, int64_t k, int64_t depth, int64_t 
 template <class S, class A, class B, class F>
 void convolve(const A& a, const B& fetch, float* pa, const F& finish) {
   using G = Gemm<S>;
-  share<false>(S::BATCH * G::depths * G::tiles, [&](int64_t u) {
-    const int64_t t = u / (G::depths * G::tiles), d = u / G::tiles % G::depths, r = u % G::tiles;
-    float* to = pa + t * G::a_batch + (d * G::tiles + r) * G::a_tile;
-    pack_tile<S>(to, a(t), r * G::MR, d * G::KC, least(G::KC, G::K - d * G::KC));
-  });
-  const auto pixels = [&](auto, int64_t t, int64_t i, int64_t j, typename G::V sum, int) EPX_BODY {
-    const int64_t v = j / G::N;
-    at_pixels<S>(v / S::XV, v % S::XV * G::N, [&](auto tail, int64_t row, int64_t x, int n) EPX_BODY {
-      finish(tail, t, i, row, x, sum, n);
-    });
-  };
+  pack_left<S>(pa, a);
+  const auto pixels = by_pixel<S>(finish);
   const Scratch<float> held(G::block_floats), panels(S::JC * G::KC);
   share<S::DYNAMIC>(G::blocks, [&](int64_t u) {
     const int64_t c = u % G::columns, r = u / G::columns % G::rows, t = u / (G::columns * G::rows);
@@ -92,17 +93,8 @@ template <class S, class A, class P, class F>
 void convolve_direct(const A& a, const P& pixel, const int32_t* offsets, float* pa, const F& finish) {
   using G = Gemm<S>;
   using V = typename G::V;
-  share<false>(S::BATCH * G::depths * G::tiles, [&](int64_t u) {
-    const int64_t t = u / (G::depths * G::tiles), d = u / G::tiles % G::depths, r = u % G::tiles;
-    float* to = pa + t * G::a_batch + (d * G::tiles + r) * G::a_tile;
-    pack_tile<S>(to, a(t), r * G::MR, d * G::KC, least(G::KC, G::K - d * G::KC));
-  });
-  const auto pixels = [&](auto, int64_t t, int64_t i, int64_t j, V sum, int) EPX_BODY {
-    const int64_t v = j / G::N;
-    at_pixels<S>(v / S::XV, v % S::XV * G::N, [&](auto tail, int64_t row, int64_t x, int n) EPX_BODY {
-      finish(tail, t, i, row, x, sum, n);
-    });
-  };
+  pack_left<S>(pa, a);
+  const auto pixels = by_pixel<S>(finish);
   const Scratch<float> held(G::block_floats);
   share<S::DYNAMIC>(G::blocks, [&](int64_t u) {
     const int64_t c = u % G::columns, r = u / G::columns % G::rows, t = u / (G::columns * G::rows);

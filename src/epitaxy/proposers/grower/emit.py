@@ -25,18 +25,31 @@ from epitaxy.proposers.grower.schedule import Kernel, plan
 __all__ = ["Unsupported", "emit_region", "emit_source"]
 
 
+# Parts that only some kernels use, by what they call; each builds on those before it.
+_PARTS = {
+    "gemm.h": ("epx::contract<", "epx::convolve", "epx::attend"),
+    "thin.h": ("epx::contract_",),
+    "conv.h": ("epx::convolve",),
+    "attention.h": ("epx::attend",),
+}
+
+
 @cache
-def header() -> str:
-    """The vector functions and loops that every kernel builds on."""
-    folder = Path(__file__).parent
-    parts = ["simd.h", "simd_math.h", "kernel.h", "gemm.h", "conv.h", "attention.h"]
-    return "\n".join((folder / p).read_text() for p in parts).replace("#pragma once\n", "")
+def _read(part: str) -> str:
+    return (Path(__file__).parent / part).read_text().replace("#pragma once\n", "")
+
+
+def header(body: str) -> str:
+    """The vector functions and loops that `body` builds on."""
+    used = [part for part, calls in _PARTS.items() if any(c in body for c in calls)]
+    dot = ["dot.h"] if used else []
+    return "\n".join(map(_read, ["simd.h", "simd_math.h", "kernel.h", *dot, *used]))
 
 
 def emit_source(regions: Sequence[Region], genome: Genome) -> str:
     """The whole kernel.cpp for `regions` under `genome`. Raises Unsupported."""
     body = "\n".join(emit_region(r, genome.of(r.name)) for r in regions)
-    return f"{header()}\n{body}"
+    return f"{header(body)}\n{body}"
 
 
 def emit_region(region: Region, choices: Choices) -> str:

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from epitaxy.proposers.grower.algebra import Affine, Axis, Const, Index, Load, Map, Value
-from epitaxy.proposers.grower.contract import Contraction, reaches, size_of, step
+from epitaxy.proposers.grower.algebra import Affine, Axis, Const, Index, Map, Value
+from epitaxy.proposers.grower.contract import (
+    FLOATS,
+    INTEGERS,
+    Contraction,
+    load_of,
+    multiplied,
+    reaches,
+    size_of,
+    step,
+)
 from epitaxy.proposers.grower.emit_expr import Scope, indent
 from epitaxy.proposers.grower.emit_kernel import KernelWriter
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.schedule import Kernel
+
+Group = tuple[str, Sequence[Axis]]
 
 
 class GemmWriter(KernelWriter):
@@ -38,16 +49,19 @@ class GemmWriter(KernelWriter):
 
     def _common(self) -> list[str]:
         """Sizes, operands and what becomes of a sum."""
+        return [
+            *self._head(),
+            f"const auto b = [=](int64_t t) {{ {self._operand(self.what.right)} }};",
+            *function("finish", "tail, t, i, j, sum, n", self._finish()),
+        ]
+
+    def _head(self) -> list[str]:
+        """Sizes and the left operand."""
         sizes = ", ".join(f"{name} = {value}" for name, value in self._shape().items())
         return [
             f"struct Shape {{ enum : int64_t {{ {sizes} }}; }};",
             f"const auto a = [=](int64_t t) {{ {self._operand(self.what.left)} }};",
-            f"const auto b = [=](int64_t t) {{ {self._operand(self.what.right)} }};",
-            "const auto finish = [=](auto tail, int64_t t, int64_t i, int64_t j, V sum, int n) EPX_BODY {",
-            "  (void)t, (void)i, (void)j, (void)n;",
-            *indent(self._finish()),
-            "};",
-        ]  # fmt: skip
+        ]
 
     def _run(self, *calls: str) -> list[str]:
         """The calls by one thread or by a team."""
@@ -69,15 +83,26 @@ class GemmWriter(KernelWriter):
         high, wide = min(chosen.tile_m, m), min(chosen.tile_n, -(-n // self.N))
         kc = even(k, chosen.kc, 8)
         depths = -(-k // kc)
+        copied = self._converted()
         return {
             "N": self.N, "MR": high, "NV": wide, "BATCH": size_of(what.batch),
             "M": m, "J": n, "K": k,
             "MC": even(m, chosen.mc, high), "JC": even(n, chosen.nc, wide * self.N), "KC": kc,
             "PARTS": max(1, min(chosen.split_k, depths)),
-            "AI": ai, "AK": ak, "BK": bk, "BJ": bj,
-            "PACK_A": chosen.pack_a, "PACK_B": int(chosen.pack_b or bj != 1),
+            "AI": ai, "AK": ak, "BK": bk, "BJ": bj, "DOT": multiplied(what),
+            "PACK_A": int(chosen.pack_a or copied[0]),
+            "PACK_B": int(chosen.pack_b or bj != 1 or copied[1]),
             "AHEAD": chosen.prefetch // 8, "STEPS": chosen.unroll, "DYNAMIC": chosen.dynamic,
         }  # fmt: skip
+
+    def _converted(self) -> tuple[bool, bool]:
+        """Whether each operand is not made of floats to be multiplied as they are."""
+        what = self.what
+        pairs = multiplied(what) != FLOATS
+        left, right = (
+            load.dtype != "float32" for load in (load_of(what.left), load_of(what.right))
+        )
+        return pairs or left, pairs or right
 
     def _columns(self) -> int:
         """Columns of the result."""
@@ -120,21 +145,50 @@ class GemmWriter(KernelWriter):
             "};",
         ]
 
-    def _finish(self) -> list[str]:
-        """What happens to one vector of sums."""
-        (target,) = self.kernel.targets
-        scope = Scope(frozenset(self.kernel.outer), memo={self.what.total: "sum"})
-        groups = (("t", self.what.batch), ("i", self.what.rows), ("j", self.what.columns))
+    def _groups(self) -> tuple[Group, ...]:
+        """The variables that count the places of the result, and the axes that each counts."""
+        return ("t", self.what.batch), ("i", self.what.rows), ("j", self.what.columns)
+
+    def _places(self, *groups: Group) -> list[str]:
+        """Declarations of every axis' position, from that of its group."""
+        lines = []
         for variable, axes in groups:
             for axis, text in decoded(variable, axes):
                 if text == variable:
                     self.names[axis] = variable
                 else:
-                    scope.lines.append(f"const int64_t {self.names[axis]} = {text};")
-        self.scopes = [scope]
-        self.prefetch = 0
+                    lines.append(f"const int64_t {self.names[axis]} = {text};")
+        return lines
+
+    def _finish(self) -> list[str]:
+        """What happens to one vector of sums."""
+        (target,) = self.kernel.targets
+        places = self._places(*self._groups())
+        total = "sum"
+        if multiplied(self.what) == INTEGERS and self.what.total.dtype == "float32":
+            total = "total"
+            places.append("const V total = epx::to_float<V>(sum);  // exact in integers")
+        memo: dict[Value, str] = {self.what.total: total}
+        scope = Scope(frozenset(self.kernel.outer), places, memo)
+        self.scopes, self.prefetch = [scope], 0
         scope.lines.append(self.put(target, self.vector(target.value), vector=True))
         return scope.lines
+
+
+TYPES = {"tail": "auto", "sum": "auto", "n": "int"}
+"""Of the parameters of functions; the others are positions."""
+
+
+def function(name: str, parameters: str, body: Sequence[str]) -> list[str]:
+    """A function of the kernel, by the names of its parameters."""
+    names = parameters.split(", ")
+    typed = ", ".join(f"{TYPES.get(n, 'int64_t')} {n}" for n in names)
+    unused = ", ".join(f"(void){n}" for n in names if n not in ("tail", "sum"))
+    return [
+        f"const auto {name} = [=]({typed}) EPX_BODY {{",
+        *indent([f"{unused};", *body]),
+        "};",
+    ]
 
 
 def used_where(value: Value, what: Contraction) -> tuple[Affine, bool, int] | None:
@@ -155,12 +209,6 @@ def used_where(value: Value, what: Contraction) -> tuple[Affine, bool, int] | No
     if any(len(g) > 1 for g in groups) or not index.axes <= {a for g in groups for a in g}:
         return None
     return index.index, (condition.fn == "lt") == (kept is yes), int(bound.value)
-
-
-def load_of(value: Value) -> Load:
-    """`value`, which is known to be a load."""
-    assert isinstance(value, Load)
-    return value
 
 
 def decoded(variable: str, axes: Sequence[Axis]) -> list[tuple[Axis, str]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from epitaxy.proposers.grower.contract import Contraction, size_of, step
+from epitaxy.proposers.grower.contract import Contraction, load_of, size_of, step
 from epitaxy.proposers.grower.emit_expr import indent
-from epitaxy.proposers.grower.emit_gemm import GemmWriter, even, load_of
+from epitaxy.proposers.grower.emit_gemm import GemmWriter, even
 
 TILES, LINES, ROWS = range(3)
 """Forms of a contraction: register tiles, lanes along k, and rows of the right operand."""

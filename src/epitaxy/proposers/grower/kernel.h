@@ -22,8 +22,20 @@ template <class T> struct Scratch {
   Scratch& operator=(const Scratch&) = delete;
 };
 
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t least(int64_t a, int64_t b) { return b < a ? b : a; }
 inline bool within(int64_t i, int64_t size) { return uint64_t(i) < uint64_t(size); }
+
+// body(0) .. body(count - 1), shared among the threads of the team that calls it.
+template <bool DYNAMIC, class F> inline void share(int64_t count, const F& body) {
+  if constexpr (DYNAMIC) {
+#pragma omp for schedule(dynamic)
+    for (int64_t u = 0; u < count; ++u) body(u);
+  } else {
+#pragma omp for schedule(static)
+    for (int64_t u = 0; u < count; ++u) body(u);
+  }
+}
 
 // Read lanes 0..n-1 (part) or all lanes (whole) from contiguous, strided or guarded places.
 template <class V, bool P, class T>

@@ -21,10 +21,22 @@ from epitaxy.proposers.grower.lower_pointwise import operand_index
 _ADDED = ("addmm", "baddbmm", "addmv")
 
 
+_TYPES = ("float32", "bfloat16", "float16", "int32")
+
+
 def _plain(node: Node) -> bool:
-    """Only float32 so far: smaller types need their own dot instructions to be worth it."""
+    """Products that are computed in float32 or int32."""
     tensors = [n for n in node.all_input_nodes if hasattr(n.meta.get("val"), "shape")]
-    return all(dtype_of(n) == "float32" for n in (node, *tensors))
+    types = {dtype_of(n) for n in (node, *tensors)}
+    return len(types) == 1 and types <= set(_TYPES)
+
+
+def _small(node: Node) -> bool:
+    """Products of int8 in int32."""
+    left, right = node.args[:2]
+    assert isinstance(left, Node)
+    assert isinstance(right, Node)
+    return {dtype_of(left), dtype_of(right)} == {"int8"}
 
 
 def _operands(node: Node) -> tuple[Node, Node, bool]:
@@ -72,10 +84,10 @@ def _product(low: Lowering, node: Node, index: Index) -> Value:
     batch = tuple(rest)
     left_batch = _batch(a[:-2], batch)
     right_batch = _batch(b[:-2], batch)
-    x = low.pull(left, (*left_batch, *row, k))
-    inner = (*column, k) if turned else (k, *column)
-    y = low.pull(right, (*right_batch, *inner))
     dtype = working(dtype_of(node))
+    x = low.as_dtype(left, (*left_batch, *row, k), dtype)
+    inner = (*column, k) if turned else (k, *column)
+    y = low.as_dtype(right, (*right_batch, *inner), dtype)
     return low.build.reduce("sum", over, low.build.map("mul", x, y), dtype)
 
 
@@ -96,6 +108,12 @@ def lower_product(low: Lowering, node: Node, index: Index, which: int) -> Value:
     if isinstance(bias, Node):
         value = low.build.map("add", value, low.pull(bias, index[-1:]))
     return value
+
+
+@op("contract", "aten._int_mm", ok=_small, hint=_hint)
+def lower_small(low: Lowering, node: Node, index: Index, which: int) -> Value:
+    """A product of int8 matrices in int32."""
+    return _product(low, node, index)
 
 
 @op("contract", *(f"aten.{name}" for name in _ADDED), ok=_plain, hint=_hint)

@@ -32,6 +32,15 @@ def require_lanes(values: Iterable[Value]) -> None:
             elif found[0] < limit[0] or found[1] > limit[1]:
                 raise Unsupported(f"{_name(value)} may leave the 32 bits of a lane")
             spans[value] = found
+        elif isinstance(value, Map) and value.fn in ("maximum", "minimum"):  # clamped floats
+            spans[value] = _mapped(value, [_bounds(a, spans) for a in value.args])
+
+
+def _bounds(value: Value, spans: dict[Value, Span]) -> Span:
+    """What is known of a float."""
+    if isinstance(value, Const):
+        return value.value, value.value
+    return spans.get(value, (-math.inf, math.inf))
 
 
 def _limit(dtype: str) -> Span:

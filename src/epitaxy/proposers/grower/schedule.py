@@ -20,7 +20,7 @@ from epitaxy.proposers.grower.algebra import (
     Region,
     Scan,
     Value,
-    operands,
+    frontier,
     walk,
 )
 from epitaxy.proposers.grower.attention import Attention
@@ -29,7 +29,7 @@ from epitaxy.proposers.grower.contract import Contraction
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.rewrite import rebuild, split_axis
 from epitaxy.proposers.grower.schedule_attention import attended
-from epitaxy.proposers.grower.schedule_contract import contracted, store_shared
+from epitaxy.proposers.grower.schedule_contract import contracted, store_shared, without_scales
 
 Node = Reduce | Scan
 NEUTRAL = {"sum": 0.0, "prod": 1.0, "max": -math.inf, "min": math.inf}
@@ -87,6 +87,7 @@ class Plan:
 
 def plan(region: Region, choices: Choices) -> Plan:
     """Schedule `region` under the genome's structural choices (split, fuse)."""
+    region = without_scales(region)
     scheduler = _Scheduler(region, choices)
     for check in region.checks:
         scheduler.schedule(Target(f"y{check.buffer}", "bool", check.index, check.axes, check.value))
@@ -163,7 +164,7 @@ class _Scheduler:
         """The inner axes: those of the largest reduction or scan nearest to the root."""
         best: tuple[Axis, ...] = ()
         size = 0
-        for node in _frontier(value):
+        for node in frontier(value):
             axes = node.over if isinstance(node, Reduce) else node.along
             work = math.prod(a.size for a in node.arg.axes | set(axes))
             held = [a in target.axes for a in axes]
@@ -253,23 +254,6 @@ class _Scheduler:
     def _read(self, kernel: Kernel) -> set[str]:
         loads = (v for v in walk(tuple(t.value for t in kernel.targets)) if isinstance(v, Load))
         return {f"t{v.buffer - self.buffers}" for v in loads if v.buffer >= self.buffers}
-
-
-def _frontier(value: Value) -> list[Node]:
-    """The reductions and scans that are reached from `value` through none other."""
-    found: dict[Value, None] = {}
-    seen: set[Value] = set()
-    stack = [value]
-    while stack:
-        v = stack.pop()
-        if v in seen:
-            continue
-        seen.add(v)
-        if isinstance(v, Node):
-            found[v] = None
-        else:
-            stack.extend(operands(v))
-    return [v for v in found if isinstance(v, Node)]
 
 
 def _ordered(value: Value) -> tuple[Axis, ...]:

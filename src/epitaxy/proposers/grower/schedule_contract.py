@@ -16,11 +16,20 @@ from epitaxy.proposers.grower.algebra import (
     Scan,
     Store,
     Value,
+    frontier,
     operands,
     walk,
 )
 from epitaxy.proposers.grower.attention import covered
-from epitaxy.proposers.grower.contract import Contraction, plain, reaches, recognise, windowed
+from epitaxy.proposers.grower.contract import (
+    NARROW,
+    Contraction,
+    memory,
+    plain,
+    reaches,
+    recognise,
+    windowed,
+)
 from epitaxy.proposers.grower.rewrite import coalesce, rebuild
 
 COSTLY = ("div", "sqrt", "rsqrt", "reciprocal", "pow", "exp", "log", "tanh", "sigmoid", "erf")
@@ -89,7 +98,7 @@ def _thin(total: Reduce) -> bool:
 def _reach(total: Reduce, roots: Sequence[Value], others: set[Reduce]) -> Value:
     """The topmost element-wise value over the axes of `total` that all its users go through."""
     for value in reversed(walk(tuple(roots))):
-        if not isinstance(value, Map) or value.axes != total.axes or value.dtype != "float32":
+        if not isinstance(value, Map) or value.axes != total.axes or value.dtype == "bool":
             continue
         if not reaches(value, total) or any(reaches(r, total, value) for r in roots):
             continue
@@ -116,10 +125,10 @@ def contracted(
     Operands that are computed are stored first. Where the value is no contraction, or cannot be
     stored in vectors of `width` lanes, the value to schedule otherwise comes back.
     """
-    found = [c for v in _top(value) if (c := recognise(v, axes)) is not None]
+    found = [c for v in frontier(value) if (c := recognise(v, axes)) is not None]
     found = [c for c in found if c.rows or c.total in scheduler.thin]
     main = max(found, key=lambda c: c.work, default=None)
-    if main is None or any(v != main.total and reaches(v, main.total) for v in _top(value)):
+    if main is None or any(v != main.total and reaches(v, main.total) for v in frontier(value)):
         return value
     left = _memory(scheduler, main.left, (main.batch, main.rows, main.inner))
     fetched = left is not None and windowed(dataclasses.replace(main, left=left))
@@ -128,8 +137,8 @@ def contracted(
         right = _memory(scheduler, main.right, (main.batch, main.inner, main.columns))
     if left is None or right is None:
         return value
-    total = Reduce("sum", main.inner, Map("mul", (left, right), "float32"), "float32")
-
+    dtype = main.total.dtype
+    total = Reduce("sum", main.inner, Map("mul", (left, right), dtype), dtype)
     columns = frozenset(main.columns)
 
     def foreign(v: Value) -> Value | None:
@@ -139,7 +148,7 @@ def contracted(
 
     whole = rebuild(value, foreign, {main.total: total, total: total})
     (store,) = coalesce(Region("", (), (), (Store(0, index, axes, whole),))).stores
-    final = next(c for v in _top(store.value) if (c := recognise(v, store.axes)) is not None)
+    final = next(c for v in frontier(store.value) if (c := recognise(v, store.axes)) is not None)
     if fetched:
         return store, dataclasses.replace(final, fetched=True)
     if len(final.columns) == 1 or final.columns[-1].size % width == 0:
@@ -153,28 +162,58 @@ def _costly(value: Value) -> bool:
     return any(isinstance(v, Map) and v.fn in COSTLY for v in walk((value,)))
 
 
-def _top(value: Value) -> list[Reduce | Scan]:
-    """The reductions and scans that are reached from `value` through none other."""
-    found: dict[Value, None] = {}
-    seen: set[Value] = set()
-    stack = [value]
-    while stack:
-        v = stack.pop()
-        if v in seen:
-            continue
-        seen.add(v)
-        if isinstance(v, Reduce | Scan):
-            found[v] = None
-        else:
-            stack.extend(operands(v))
-    return [v for v in found if isinstance(v, Reduce | Scan)]
-
-
 def _memory(
     scheduler: Scheduler, operand: Value, groups: tuple[tuple[Axis, ...], ...]
 ) -> Value | None:
     """The operand as memory with one stride for each group of axes but the batch (the first)."""
     if plain(operand, groups[1:]):
         return operand
-    load = scheduler.store(operand, axes=tuple(a for axes in groups for a in axes))
+    axes = tuple(a for axes in groups for a in axes)
+    narrow = operand.args[0] if isinstance(operand, Map) and operand.fn == "cast" else None
+    if narrow is not None and narrow.dtype in NARROW[operand.dtype]:
+        load: Value = Map("cast", (scheduler.store(narrow, axes=axes),), operand.dtype)
+    else:
+        load = scheduler.store(operand, axes=axes)
     return load if plain(load, groups[1:]) else None
+
+
+def without_scales(region: Region) -> Region:
+    """sum(x * (w * s)) as sum(x * w) * s where w is made of small integers and s does not vary
+    along the sum: the integers stay as they are in memory."""
+    memo: dict[Value, Value] = {}
+
+    def taken_out(value: Value) -> Value | None:
+        if not isinstance(value, Reduce) or value.kind != "sum":
+            return None
+        product = value.arg
+        if not isinstance(product, Map) or product.fn != "mul":
+            return None
+        factors, scales = [], []
+        for arg in product.args:
+            found = _scaled(arg, frozenset(value.over))
+            factors.append(found[0] if found else arg)
+            scales += [found[1]] if found else []
+        if not scales:
+            return None
+        total: Value = dataclasses.replace(
+            value, arg=Map("mul", (factors[0], factors[1]), value.dtype)
+        )
+        for scale in scales:
+            total = Map("mul", (total, rebuild(scale, taken_out, memo)), value.dtype)
+        return total
+
+    stores = tuple(
+        dataclasses.replace(s, value=rebuild(s.value, taken_out, memo)) for s in region.stores
+    )
+    return dataclasses.replace(region, stores=stores)
+
+
+def _scaled(value: Value, over: frozenset[Axis]) -> tuple[Value, Value] | None:
+    """(integers, scale) of their product, when the scale does not vary along `over`."""
+    if not isinstance(value, Map) or value.fn != "mul":
+        return None
+    for number, scale in (value.args, value.args[::-1]):
+        load = memory(number)
+        if load is not None and load.dtype in ("int8", "uint8") and not scale.axes & over:
+            return number, scale
+    return None

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from epitaxy.chip import Chip
 from epitaxy.proposers.grower.algebra import Affine
-from epitaxy.proposers.grower.contract import Contraction, size_of, step
+from epitaxy.proposers.grower.contract import Contraction, load_of, size_of, step
 from epitaxy.proposers.grower.emit_gemm import even, pieces
 from epitaxy.proposers.grower.emit_thin import LINES, MOST_ROWS, ROWS, TILES, form_of
 from epitaxy.proposers.grower.genome import Choices
@@ -67,7 +67,7 @@ def guess(what: Contraction, base: Choices, chip: Chip) -> Choices:
     split = min(-(-2 * cores // blocks), k // 128) if blocks < cores else 1
     if split > 1:
         kc = min(kc, -(-k // split))
-    a, b = what.left.index, what.right.index  # type: ignore[union-attr]
+    a, b = load_of(what.left).index, load_of(what.right).index
     form = _form(what, m)
     if form == ROWS and cores > 1 and n < 64 * cores:
         form = TILES  # too narrow to share: the threads share k
