@@ -2,14 +2,15 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from test_contractions import compute
+from test_grower import build_all, run
 
 from epitaxy.proposers.grower.capture import capture
-from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.genome import Choices, Genome
 from epitaxy.proposers.grower.growth import writable
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import plan
@@ -106,30 +107,6 @@ GENOMES = [
 ]
 
 
-def attentions(function, inputs):
-    """How many kernels of the whole function are attention."""
-    program = capture(function, inputs, accept=writable)
-    kernels = [k for s in program.steps for k in plan(coalesce(s.region), Choices()).kernels]
-    return sum(k.attention is not None for k in kernels)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_attention_computes_what_pytorch_computes(name, tmp_path):
-    function, inputs = CASES[name]
-    exact = function(*[x.double() if x.is_floating_point() else x for x in inputs])
-    picked = (
-        GENOMES if name in ("written_causal", "truths") else random.Random(name).sample(GENOMES, 1)
-    )
-    for number, choices in enumerate(picked):
-        (got,) = compute(function, inputs, choices, tmp_path / str(number))
-        torch.testing.assert_close(got.double(), exact, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_attention_is_one_kernel(name):
-    assert attentions(*CASES[name]) == 1
-
-
 def spoiled(x, *places):
     x = x.clone()
     for place, value in places:
@@ -152,10 +129,66 @@ SPECIAL = {
 }
 
 
+EVERY_GENOME = ("written_causal",)
+
+
+def several(name, captured):
+    """The name of a case under each of its genomes, with the genome's decisions."""
+    picked = GENOMES if name in EVERY_GENOME else [random.Random(name).choice(captured)]
+    return {f"{name}_{k}": choices for k, choices in enumerate(picked)}
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    """All cases captured and compiled together: name -> (program, library, names of regions)."""
+    programs, regions, genome = {}, [], []
+    for cases, fitting in ((CASES, GENOMES), (SPECIAL, GENOMES[:3])):
+        for name, (function, inputs) in cases.items():
+            program = capture(function, inputs, accept=writable)
+            assert program.left == ()
+            for full, choices in several(name, fitting).items():
+                own = [replace(s.region, name=f"{full}_{k}") for k, s in enumerate(program.steps)]
+                programs[full] = program, own
+                regions += own
+                genome += [(r.name, choices) for r in own]
+    folder = tmp_path_factory.mktemp("attention")
+    return programs, build_all(regions, Genome(tuple(genome)), folder)
+
+
+def outputs(grown, name, inputs):
+    """What the case's regions compute."""
+    programs, library = grown
+    program, regions = programs[name]
+    values = dict(zip(program.inputs, inputs, strict=True))
+    for step, region in zip(program.steps, regions, strict=True):
+        made = run(library, region, [values[a] for a in step.args])
+        values.update(zip(step.results, made, strict=True))
+    return values[program.outputs[0]]
+
+
+def exactly(function, inputs):
+    return function(*[x.double() if x.is_floating_point() else x for x in inputs])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_attention_computes_what_pytorch_computes(name, grown):
+    function, inputs = CASES[name]
+    exact = exactly(function, inputs)
+    for full in several(name, GENOMES):
+        got = outputs(grown, full, inputs)
+        torch.testing.assert_close(got.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_attention_is_one_kernel(name, grown):
+    _, regions = grown[0][f"{name}_0"]
+    kernels = [k for r in regions for k in plan(coalesce(r), Choices()).kernels]
+    assert sum(k.attention is not None for k in kernels) == 1
+
+
 @pytest.mark.parametrize("name", SPECIAL)
-def test_special_numbers_are_pytorchs(name, tmp_path):
+def test_special_numbers_are_pytorchs(name, grown):
     function, inputs = SPECIAL[name]
-    exact = function(*[x.double() if x.is_floating_point() else x for x in inputs])
-    choices = random.Random(name).choice(GENOMES[:3])
-    (got,) = compute(function, inputs, choices, tmp_path)
+    exact = exactly(function, inputs)
+    got = outputs(grown, f"{name}_0", inputs)
     torch.testing.assert_close(got.double(), exact, rtol=2e-4, atol=1e-5, equal_nan=True)

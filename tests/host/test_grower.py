@@ -89,7 +89,11 @@ GENOMES = [
 
 def build(regions, choices, folder):
     """Compile the regions; the library."""
-    genome = Genome(tuple((r.name, choices) for r in regions))
+    return build_all(regions, Genome(tuple((r.name, choices) for r in regions)), folder)
+
+
+def build_all(regions, genome, folder):
+    """Compile the regions, each under its own decisions; the library."""
     source, library = folder / "k.cpp", folder / "k.so"
     source.write_text(emit_source(regions, genome))
     compiler = find_compiler()

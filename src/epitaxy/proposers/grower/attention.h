@@ -84,6 +84,7 @@ __attribute__((noinline)) void value_tile(const float* p, const float* v, float*
 }
 
 // Scores become weights relative to the row's greatest score so far, whose growth `scale` undoes.
+// The maximum looks past a NaN: its weight makes the total NaN, and so the row.
 template <class S>
 inline void soften(float* s, int64_t width, float& most, float& total, float& scale) {
   using V = vf<S::N>;
@@ -91,10 +92,10 @@ inline void soften(float* s, int64_t width, float& most, float& total, float& sc
   V best[2] = {splat<V>(-inf), splat<V>(-inf)};
   int64_t v = 0;
   for (; v + N < width; v += 2 * N)
-    for (int u = 0; u < 2; ++u) best[u] = maximum(load<V>(s + v + u * N), best[u]);
-  if (v < width) best[0] = maximum(load<V>(s + v), best[0]);
+    for (int u = 0; u < 2; ++u) best[u] = max_fast(load<V>(s + v + u * N), best[u]);
+  if (v < width) best[0] = max_fast(load<V>(s + v), best[0]);
   const float before = most;
-  most = maximum(before, hmax(maximum(best[0], best[1])));
+  most = max_fast(before, hmax(max_fast(best[0], best[1])));
   const float base = most == -inf ? 0.0f : most;  // nothing seen yet: all weights are zero
   scale = exp(before - base);
   V sum[2] = {};
@@ -239,7 +240,7 @@ template <class S, class F> void join_parts(const float* parts, int64_t t, int64
   const Scratch<float> sums(A::wide);
   for (int64_t r = 0; r < rows; ++r) {
     float most = -inf, total = 0.0f;
-    for (int64_t p = 0; p < S::PARTS; ++p) most = maximum(most, parts[p * A::part + S::MC * A::wide + r]);
+    for (int64_t p = 0; p < S::PARTS; ++p) most = max_fast(most, parts[p * A::part + S::MC * A::wide + r]);
     const float base = most == -inf ? 0.0f : most;
     for (int64_t e = 0; e < A::wide; e += S::N) store(sums.data + e, V{});
     for (int64_t p = 0; p < S::PARTS; ++p) {

@@ -93,8 +93,8 @@ class Builder:
             return self._where(*args)
         if all(isinstance(a, Const) for a in args):
             return self._fold(fn, args)
-        if fn in _NEUTRAL:
-            return self._neutral(fn, *args)
+        if fn in _NEUTRAL and (found := self._neutral(fn, *args)) is not None:
+            return found
         if fn in ("and", "or"):
             return self._logic(fn, *args)
         inner = args[0]

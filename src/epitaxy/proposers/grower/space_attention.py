@@ -43,7 +43,7 @@ def guess(what: Attention, base: Choices, chip: Chip) -> Choices:
         base,
         attend=1, threads=0 if cores > 1 else 1, unroll=1, prefetch=0, dynamic=1, stream=0,
         form=LINES if lines else 0,
-        tile_m=tile_m, tile_n=tile_n, mc=rows, nc=256 if lines else 128,
+        tile_m=tile_m, tile_n=tile_n, mc=rows, nc=256,
         split_k=max(1, split),
         pack_a=int(step(query, what.weighted.depth) != 1 or (down * 4) % 2048 == 0),
         pack_b=int(not lines and along * 4 >= 1024),
