@@ -21,6 +21,9 @@ BEST = "the best of all"
 PHASES = ("capture", "baselines", "search", "final")
 """Where the seconds of a problem go."""
 
+ALGEBRA = 1.1
+"""From this gain on (`Verdict.algebra`) a win is listed as one of algebra."""
+
 Row = Mapping[str, Any]
 
 
@@ -41,6 +44,7 @@ def row_of(document: Mapping[str, Any], level: str = "") -> dict[str, Any]:
         "ratios": {c["baseline"]: c["speedup"] for c in verdict.get("comparisons", ())},
         "strongest": document["strongest"],
         "algebra": is_algebra(document),
+        "silicon": document.get("silicon"),
         "left": (document.get("candidate") or {}).get("left", []),
         "judged": document["judged"]["total"],
         "seconds": document.get("seconds", {}),
@@ -51,7 +55,7 @@ def row_of(document: Mapping[str, Any], level: str = "") -> dict[str, Any]:
 
 def empty_row(name: str, level: str, status: str, reason: str) -> dict[str, Any]:
     """The row of a problem without a judged candidate: `status` is LEFT or ERROR."""
-    nothing = dict.fromkeys(("time_s", "floor_s", "of_limit", "speedup", "low", "high"))
+    nothing = dict.fromkeys(("time_s", "floor_s", "of_limit", "speedup", "low", "high", "silicon"))
     return {
         "problem": name, "level": level, "status": status, "reason": reason, "baselines": {},
         "ratios": {}, "strongest": None, "algebra": False, "left": [], "judged": 0, "seconds": {},
@@ -60,9 +64,10 @@ def empty_row(name: str, level: str, status: str, reason: str) -> dict[str, Any]
 
 
 def is_algebra(document: Mapping[str, Any]) -> bool:
-    """Whether the best candidate does less arithmetic than the reference: no win of silicon."""
+    """Whether the best candidate does less work than the reference: no win of silicon alone."""
     findings = (document.get("verdict") or {}).get("findings", ())
-    return any(f["check"] == "algebra" for f in findings)
+    gain = document.get("algebra") or 1.0
+    return gain >= ALGEBRA or any(f["check"] == "algebra" for f in findings)
 
 
 def ratio(row: Row, party: str) -> float | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from epitaxy import correct, natives, timing
+from epitaxy.ahead import prepare
 from epitaxy.candidate import Candidate
 from epitaxy.cases import Cases, Repeats
 from epitaxy.errors import BadInput, BadProblem, MachineFault, PluginError
@@ -96,9 +97,8 @@ class Judge:
         names = list(self._wanted if self._wanted is not None else self.machine.baselines())
         if names:
             self._lint()
-        for name in names:
-            self._report(f"preparing baseline {name}")
-            self._baseline(name)
+            self.cases.limit(self.cases.get(0))  # once, before several ask for it
+        prepare(names, self._baseline)
         if not self._workers:
             raise MachineFault("no baseline runs on this machine", "run: epitaxy doctor")
         rng = random.Random(secrets.randbits(64))
@@ -125,6 +125,7 @@ class Judge:
             self._report(finding.message)
 
     def _baseline(self, name: str) -> None:
+        self._report(f"preparing baseline {name}")
         try:
             worker = self._stack.enter_context(
                 self.machine.start(Job(problem=self.problem, baseline=name))

@@ -18,7 +18,7 @@ LAYERS = (
     "plugin toolchain machine check proposer",
     "timing paired sequential natives quiet roofline mutate"
     " seccomp sandbox compiler product worker probe chip_facts suites shrink"
-    " graphs",
+    " graphs ahead",
     "toolchains machines checks proposers references baselines",
     "cases guards reload correct lint chain measure judge ledger study replay",
     "report report_charts report_page chip_report progress doctor bench_table bench_report",

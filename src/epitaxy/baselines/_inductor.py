@@ -6,6 +6,9 @@ from epitaxy.compiler import find_compiler
 from epitaxy.errors import NoCompiler
 from epitaxy.toolchain import Availability
 
+PRELOAD = ("torch._dynamo", "torch._inductor.compile_fx")
+"""What takes seconds to import: the process that forks these baselines has it already."""
+
 
 def available() -> Availability:
     """Inductor writes C++ and needs a compiler for it."""

@@ -14,6 +14,7 @@ class Compile:
 
     name = "compile"
     torch = True
+    preload = _inductor.PRELOAD
 
     def available(self) -> Availability:
         """Whether Inductor has a C++ compiler."""

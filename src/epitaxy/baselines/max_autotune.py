@@ -14,6 +14,8 @@ class MaxAutotune:
 
     name = "max_autotune"
     torch = True
+    preload = _inductor.PRELOAD
+    alone = True
 
     def available(self) -> Availability:
         """Whether Inductor has a C++ compiler."""

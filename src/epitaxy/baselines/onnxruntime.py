@@ -14,6 +14,7 @@ class OnnxRuntime:
 
     name = "onnxruntime"
     torch = False
+    preload = ("torch.export", "onnxscript")
 
     def available(self) -> Availability:
         """Whether exporter and runtime are installed."""

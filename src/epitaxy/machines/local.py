@@ -23,6 +23,7 @@ from epitaxy.plugin import plugins
 from epitaxy.quiet import Activity
 from epitaxy.record import FrozenDict
 from epitaxy.toolchain import Availability
+from epitaxy.worker.zygote import PRELOAD
 
 
 def plugin() -> LocalMachine:
@@ -153,7 +154,7 @@ class LocalMachine:
         name, _, flavour = job.baseline.partition("+")
         if name:
             plugins("baselines").get(name)  # an unknown name is the caller's mistake
-        zygote = self.zygote(flavour)
+        zygote = self.zygote(flavour, self._preload(name))
         spec = {
             "source": job.problem.source,
             "entry": job.problem.entry,
@@ -183,10 +184,19 @@ class LocalMachine:
         sandbox.require()
         return jail(str(Path(job.folder).absolute()), job.problem)
 
-    def zygote(self, flavour: str = "") -> Zygote:
-        """The running zygote of a flavour: "" or "mkl"; a dead one is replaced."""
+    def _preload(self, baseline: str) -> tuple[str, ...]:
+        """Modules that a baseline's zygote imports: those of all baselines, so that one serves."""
+        kinds = plugins("baselines")
+        if not baseline or not getattr(kinds.get(baseline), "preload", ()):
+            return ()
+        found = (getattr(kinds.get(name), "preload", ()) for name in kinds.names())
+        return tuple(dict.fromkeys(module for names in found for module in names))
+
+    def zygote(self, flavour: str = "", preload: tuple[str, ...] = ()) -> Zygote:
+        """The running zygote of a flavour, "" or "mkl", with modules; a dead one is replaced."""
         with self._lock:
-            known = self._zygotes.get(flavour)
+            key = f"{flavour} {','.join(preload)}"
+            known = self._zygotes.get(key)
             if known is not None and known.alive:
                 return known
             if known is not None:
@@ -194,8 +204,10 @@ class LocalMachine:
             if flavour not in ("", "mkl"):
                 raise UnknownName.of("flavour of a baseline", flavour, ["mkl"])
             extra = {"LD_PRELOAD": str(_mkl.build(self.home))} if flavour else {}
-            self._zygotes[flavour] = Zygote(clean_environment(self.home, extra))
-            return self._zygotes[flavour]
+            # A pool of compiler processes, begun by an import, would outlive its use.
+            extra |= {PRELOAD: ",".join(preload), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+            self._zygotes[key] = Zygote(clean_environment(self.home, extra))
+            return self._zygotes[key]
 
     @contextlib.contextmanager
     def turn(self, worker: LocalWorker) -> Iterator[None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import importlib
 import json
 import os
 import signal
@@ -22,6 +23,8 @@ from typing import Any
 REQUEST_LIMIT = 4096
 """Bytes of one request."""
 
+PRELOAD = "EPITAXY_PRELOAD"
+"""Variable with the modules, after torch, that are imported before the first fork."""
 _PDEATHSIG = 1
 
 
@@ -31,6 +34,9 @@ def serve(control: socket.socket) -> None:
     import torch
 
     torch.get_num_threads()
+    for name in filter(None, os.environ.get(PRELOAD, "").split(",")):
+        with contextlib.suppress(ImportError):  # whoever needs it will say so
+            importlib.import_module(name)
     gc.collect()
     gc.freeze()
     threads = len(os.listdir("/proc/self/task"))
