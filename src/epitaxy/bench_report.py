@@ -49,8 +49,8 @@ def markdown(table: Table) -> str:
 
 
 def cells(row: Row, names: Sequence[str]) -> list[str]:
-    """Texts of one row after its name: each baseline, ours, floor, share, ratio, interval, the ratio
-    without what better algebra brought, status.
+    """Texts of one row after its name: each baseline, ours, floor, share of it, ratio, interval,
+    the ratio without what better algebra brought, status.
 
     An algebraic win says so in its status; what was left or failed says why.
     """

@@ -184,19 +184,24 @@ class LocalWorker:
     def _burst(self, slots: Sequence[int], op: Op = Op.ARM) -> float:
         arm = struct.pack(f"<{len(slots)}H", *slots)
         first = not self._warm and bool(slots)
-        # Several baselines may compile at once: nothing is timed before all are prepared.
-        with contextlib.nullcontext() if first else self._machine.turn(self):
+        if first:  # not yet its turn: several baselines may compile at once
+            self._arm(op, arm, self._limits.baseline_s)
+        with self._machine.turn(self):
             expected_s = self._call_s * len(slots)
             limit_s = self._limits.burst_s + 4 * expected_s
             short = self._machine.realtime and expected_s < _realtime.LONGEST_S and not first
             with _realtime.priority(self.pid) if short else contextlib.nullcontext() as calm:
-                limits = ARM_S if short else self._limits.load_s
-                start = time.perf_counter()
-                self._ask(op, arm, self._limits.baseline_s if first else limits)
-                self.armed = (len(slots), time.perf_counter() - start)
-                self._warm = self._warm or bool(slots)
+                if not first:
+                    self._arm(op, arm, ARM_S if short else self._limits.load_s)
                 self._machine.condition_caches()
                 return self._timed(limit_s, calm)
+
+    def _arm(self, op: Op, arm: bytes, limit_s: float) -> None:
+        """Have the calls of `arm` made ready."""
+        start = time.perf_counter()
+        self._ask(op, arm, limit_s)
+        self.armed = (len(arm) // 2, time.perf_counter() - start)
+        self._warm = self._warm or bool(arm)
 
     def _timed(self, limit_s: float, calm: Callable[[], None] | None = None) -> float:
         """`calm` takes the priority from a burst that lasts longer than was expected."""
