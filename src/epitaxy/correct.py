@@ -22,6 +22,7 @@ from epitaxy.machine import Job, WorkerFailure
 from epitaxy.plugin import plugins
 from epitaxy.reload import Reload
 from epitaxy.timing import Plan
+from epitaxy.toolchain import Harsh
 from epitaxy.verdict import ErrorRow, Finding
 from epitaxy.worker.fences import SURROUNDINGS
 
@@ -155,15 +156,18 @@ def _refused(guard: str, status: str, message: str) -> Refused:
 
 
 def _folder(place: Place, candidate: Candidate, cache: Path) -> tuple[str, list[Finding]]:
-    """Where the candidate lies built with its bounds checked; "" when its toolchain cannot.
+    """Where the candidate lies built with its bounds checked; "" and a note when it cannot be.
 
-    A compiler that refuses it so, not otherwise, is noted: that says nothing about the candidate.
+    That its toolchain has no such build, or its compiler refuses it so and not otherwise, says
+    nothing about the candidate.
     """
     toolchain = plugins("toolchains").get(candidate.toolchain)
-    if not hasattr(toolchain, "build_harsh"):
-        return "", []
-    build = toolchain.build_harsh(candidate, place.cases.problem, cache)
-    if build.ok:
-        return build.folder, []
-    message = f"not built with bounds checked: {build.log.strip()[:200]}"
+    if isinstance(toolchain, Harsh):
+        build = toolchain.build_harsh(candidate, place.cases.problem, cache)
+        if build.ok:
+            return build.folder, []
+        why = build.log.strip()[:200]
+    else:
+        why = f"the {candidate.toolchain} toolchain has no such build"
+    message = f"not built with bounds checked: {why}"
     return "", [Finding(check="bounds", severity="note", message=message)]

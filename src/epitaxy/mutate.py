@@ -79,7 +79,7 @@ OPERATORS = (
     Operator("dropped remainder", "what is left after whole vectors is skipped",
              r"if \(i < hi\) body\(part\{\}, i, 0, int\(hi - i\)\);", _sub(""), helpers=True),
     Operator("dropped remainder", "what is left after whole vectors is skipped",
-             r"else tile\(part\{\}\);", _sub("")),
+             r"tile\(part\{\}, edge\{\}\); else", _sub("{} else")),
     Operator("dropped remainder", "what is left after whole vectors is skipped",
              r"for \(; \w+ < \w+; \+\+\w+\)(?= *\w)", _sub("if (false)")),
     Operator("wrong mask", "lanes beyond the end are reduced too",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from epitaxy.candidate import Candidate
 from epitaxy.problem import Problem
@@ -35,7 +35,11 @@ class Build(Record):
 
 
 class Toolchain(Protocol):
-    """What a backend must offer; `testing.ToolchainConformance` checks it."""
+    """What a backend must offer; `testing.ToolchainConformance` checks it.
+
+    One that can build the same sources so that they trap on bounds and spoil what was never set
+    offers `Harsh` too; the judge says of the others that its guard `bounds` did not run.
+    """
 
     name: str
     runs: str
@@ -49,3 +53,11 @@ class Toolchain(Protocol):
 
     def inspect(self, build: Build) -> FrozenDict[float]:
         """Static metrics of a built candidate (may be empty)."""
+
+
+@runtime_checkable
+class Harsh(Protocol):
+    """What a toolchain may offer beside."""
+
+    def build_harsh(self, candidate: Candidate, problem: Problem, cache: Path) -> Build:
+        """Build so that an index out of its array traps and variables never set are spoiled."""

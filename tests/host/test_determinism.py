@@ -3,10 +3,8 @@
 import pytest
 
 from epitaxy.candidate import Candidate
-from epitaxy.chip import Chip, Level
 from epitaxy.errors import BadProblem
 from epitaxy.judge import Judge
-from epitaxy.machines.local import LocalMachine
 from epitaxy.problem import load, open_reference
 from epitaxy.proposers.grower.growth import grow_program
 
@@ -41,17 +39,9 @@ extern "C" void region0(const void* const* in, void* const* out) {
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory):
-    chip = Chip(
-        id="c", name="c", vendor="v", kind="cpu", measured=True,
-        peak_flops_per_s={"float32": 1e12},
-        levels=(Level(name="DRAM", bytes=0, read_bytes_per_s=1e12, write_bytes_per_s=1e12),),
-    )  # fmt: skip
-    it = LocalMachine(home=tmp_path_factory.mktemp("home"), threads=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(it, "chip", lambda: chip)
-        yield it
-    it.close()
+def machine(machine_of):
+    with machine_of(threads=1) as made:
+        yield made
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import fuzz_kernels
 import fuzz_run
 import pytest
 
@@ -116,3 +119,13 @@ def test_it_needs_the_build_with_bounds_checked(bench, change):
 def test_a_read_behind_an_input_is_found(bench):
     fate = bench.fate(changed(bench, "c < columns; ++c", "c < columns + (r == 66); ++c"))
     assert fate.outcome == "incorrect"
+
+
+def test_every_kind_of_mistake_finds_a_place(tmp_path):
+    """Code that is written in another way since must not leave a pattern without anything to do."""
+    idle = dict(enumerate(mutate.OPERATORS))
+    for name in fuzz_kernels.NAMES:
+        honest = fuzz_kernels.honest(name, fuzz_kernels.problem(name, tmp_path))
+        text = honest.files["kernel.cpp"]
+        idle = {n: o for n, o in idle.items() if not re.search(o.pattern, text)}
+    assert [f"{o.name}: {o.pattern}" for o in idle.values()] == []

@@ -4,7 +4,6 @@ import pytest
 
 from epitaxy.candidate import Candidate
 from epitaxy.judge import Judge
-from epitaxy.machines.local import LocalMachine
 from epitaxy.problem import load
 
 SOURCE = """
@@ -31,23 +30,13 @@ HONEST = "y[i] = (x[i] > 0 ? x[i] : 0.0f) + 0.5f * x[i];"
 
 
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory):
+def judge(tmp_path_factory, machine_of):
     folder = tmp_path_factory.mktemp("judge")
     (folder / "p.py").write_text(SOURCE)
-    machine = LocalMachine(home=folder)
-    with pytest.MonkeyPatch.context() as patch:
-        from epitaxy.chip import Chip, Level
-
-        chip = Chip(
-            id="c", name="c", vendor="v", kind="cpu", measured=True,
-            peak_flops_per_s={"float32": 1e12},
-            levels=(Level(name="DRAM", bytes=0, read_bytes_per_s=1e12, write_bytes_per_s=1e12),),
-        )  # fmt: skip
-        patch.setattr(machine, "chip", lambda: chip)
+    with machine_of() as machine:
         it = Judge(load(folder / "p.py"), machine, baselines=["eager"])
         yield it
         it.close()
-        machine.close()
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,9 @@ import torch
 
 from epitaxy.candidate import Candidate
 from epitaxy.cases import Cases
-from epitaxy.chip import Chip, Level
 from epitaxy.cli import main
 from epitaxy.errors import BadInput, UnknownName
 from epitaxy.judge import Judge
-from epitaxy.machines.local import LocalMachine
 from epitaxy.precision import precision, precisions
 from epitaxy.problem import Policy, Problem, load, open_reference
 from epitaxy.proposers.grower.growth import grow_program
@@ -71,17 +69,9 @@ ROUNDED = "x.to(torch.bfloat16).to(torch.float32) @ self.w.to(torch.bfloat16).to
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory):
-    chip = Chip(
-        id="c", name="c", vendor="v", kind="cpu", measured=True,
-        peak_flops_per_s={"float32": 1e12},
-        levels=(Level(name="DRAM", bytes=0, read_bytes_per_s=1e12, write_bytes_per_s=1e12),),
-    )  # fmt: skip
-    it = LocalMachine(home=tmp_path_factory.mktemp("home"), threads=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(it, "chip", lambda: chip)
-        yield it
-    it.close()
+def machine(machine_of):
+    with machine_of(threads=1) as made:
+        yield made
 
 
 def problem(tmp_path, source, name):

@@ -76,9 +76,8 @@ class Cut:
         if self.ragged:
             at = Index(Affine(0, ((self.outer, self.inner.size), (self.inner, 1))))
             within = Map("lt", (at, Const(self.axis.size, "int64")), "bool")
-            none = NEUTRAL[reduce.kind]
-            number = none if part.dtype == "bool" or math.isinf(none) else type(none)(none)
-            part = Map("where", (within, part, _constant(number, part.dtype)), part.dtype)
+            none = _constant(NEUTRAL[reduce.kind], part.dtype)
+            part = Map("where", (within, part, none), part.dtype)
         over = tuple(self.inner if a == self.axis else a for a in self.over)
         return Reduce(reduce.kind, over, part, reduce.dtype)
 

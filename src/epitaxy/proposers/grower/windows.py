@@ -99,10 +99,7 @@ def _inside(arg: Value, lane: Axis, step: int, length: int, neutral: float) -> t
     if len(guards) != 1 or guards[0].index.coefficient(lane) != step:
         return 0, length
     (guard,) = guards
-    if (
-        any(a != lane for a, _ in guard.index.terms if a not in arg.axes)
-        or len(guard.index.terms) != 2
-    ):
+    if len(guard.index.terms) != 2:
         return 0, length
     first = max(0, -guard.index.offset)
     last = min(length, guard.size - guard.index.offset)
