@@ -38,6 +38,14 @@ def examine(ledger: Path | None = None) -> list[Row]:
     rows += [_guard("measured chip", False, _chip)]
     rows += [_guard("home", True, _home)]
     rows += [_guard("ledger", True, lambda: _ledger(ledger))]
+    rows += [
+        _guard("egglog", False, lambda: _extra("egglog", "algebra", "no cheaper algebra is found")),
+        _guard(
+            "scikit-learn",
+            False,
+            lambda: _extra("scikit-learn", "learn", "genomes are not ranked before they are built"),
+        ),
+    ]
     return rows + _plugins("toolchains") + _plugins("baselines")
 
 
@@ -78,6 +86,14 @@ def _compiler() -> Finding:
 
     found = find_compiler()
     return True, str(found), ""
+
+
+def _extra(package: str, extra: str, without: str) -> Finding:
+    """A package that some parts of the grower use, and what is lost without it."""
+    try:
+        return True, importlib.metadata.version(package), ""
+    except importlib.metadata.PackageNotFoundError:
+        return False, f"not installed: {without}", f"pip install 'epitaxy[{extra}]'"
 
 
 def _openmp() -> Finding:

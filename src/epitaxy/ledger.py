@@ -214,6 +214,20 @@ class Ledger:
         """The fingerprint of a machine."""
         return FrozenDict(json.loads(self._one("machines", digest)[1]))
 
+    def outcomes(self, machine: str, most: int = 4000) -> list[tuple[Problem, str, float]]:
+        """(problem, genome, speed-up) of the latest accepted candidates that have a genome."""
+        rows = self._rows(
+            "select v.problem, json_extract(c.body, '$.genome'),"
+            " (select min(json_extract(each.value, '$.speedup'))"
+            " from json_each(v.body, '$.comparisons') as each)"
+            " from verdicts v join candidates c on c.digest = v.candidate"
+            " where v.status = 'accepted' and v.machine = ?"
+            " and json_extract(c.body, '$.genome') != '' order by v.number desc limit ?",
+            (machine, most),
+        )
+        known = {p.digest: p for p in self.problems()}
+        return [(known[p], genome, ratio) for p, genome, ratio in rows if ratio and p in known]
+
     def judged(self, problem: str, machine: str | None = None) -> list[Judged]:
         """Candidates with their fullest, latest verdicts, oldest first; no machine faults."""
         rows = self._rows(

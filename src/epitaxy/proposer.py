@@ -25,6 +25,10 @@ class View(Protocol):
     def pending(self) -> Sequence[Candidate]:
         """Candidates asked for and not yet judged."""
 
+    def history(self) -> Sequence[tuple[Problem, str, float]]:
+        """(problem, genome, speed-up) of accepted candidates with a genome, of every problem that
+        was studied on this machine."""
+
     def best(self, count: int = 1) -> Sequence[tuple[Candidate, Verdict]]:
         """The fastest accepted ones, fastest first."""
 

@@ -104,6 +104,10 @@ class View:
         """Asked for and not yet judged."""
         return tuple(self._study.waiting.values())
 
+    def history(self) -> Sequence[tuple[Problem, str, float]]:
+        """(problem, genome, speed-up) of accepted candidates of every problem on this machine."""
+        return self._study.ledger.outcomes(self._study.machine_digest)
+
     def best(self, count: int = 1) -> Sequence[Judged]:
         """The fastest accepted ones, fastest first."""
         found = [(c, v) for c, v in self.judged() if v.accepted]

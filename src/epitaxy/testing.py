@@ -85,6 +85,10 @@ class SampleView:
         """What `waiting` holds."""
         return self.waiting
 
+    def history(self) -> Sequence[tuple[Problem, str, float]]:
+        """The genomes of the accepted ones of `known`."""
+        return [(self.problem, c.genome, v.speedup or 0.0) for c, v in self.known if v.accepted]
+
     def best(self, count: int = 1) -> Sequence[tuple[Candidate, Verdict]]:
         """The accepted ones of `known`, fastest first."""
         accepted = [pair for pair in self.known if pair[1].accepted]

@@ -87,27 +87,17 @@ class _Captured:
 
     def moves(self, view: View, judged: list[tuple[Candidate, Verdict]]) -> Any:
         """Genomes worth trying next, with the intent and parents of each."""
-        from epitaxy.proposers.grower import space
+        from epitaxy.proposers.grower.learn import fit
+        from epitaxy.proposers.grower.moves import moves
 
-        for number, genome in enumerate(space.portfolio(self.start, self.spaces)):
-            yield genome, "first guess and its likely variants", ()
-            if number == 0 and self.forms:
-                yield self.written, "first guess without better algebra", ()
         accepted = sorted(
             ((-(v.speedup or 0.0), c) for c, v in judged if v.accepted), key=lambda pair: pair[0]
         )
         elite = self._readable([c for _, c in accepted])[:4]
-        if not elite:
-            return
         rng = random.Random(f"{view.seed} {len(judged)}")
-        best, parent = elite[0]
-        near = space.neighbours(best, self.spaces, rng)
-        for i, genome in enumerate(near):
-            yield genome, "one decision away from the best", (parent,)
-            if i % 3 == 2 and len(elite) > 1:
-                other, second = rng.choice(elite[1:])
-                mixed = space.cross(best, other, self.spaces, rng)
-                yield mixed, "the best crossed with another", (parent, second)
+        starts = [self.start, *([self.written] if self.forms else [])]
+        model = fit(self.problem, view.history()) if len(judged) >= len(starts) else None
+        return moves(starts, self.spaces, elite, rng, model)
 
     def _readable(self, candidates: list[Candidate]) -> list[tuple[Any, str]]:
         """Genomes of this version's decisions and regions; older ones are left alone."""
