@@ -7,6 +7,7 @@ from test_grower import build, run
 from torch import nn
 
 from epitaxy.proposers.grower.capture import capture
+from epitaxy.proposers.grower.emit import emit_region
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.growth import writable
 from epitaxy.proposers.grower.program import RegionCall
@@ -89,6 +90,39 @@ def test_convolutions_give_what_float64_gives(name, tmp_path):
         (result,) = program.outputs
         error = (values[result].double() - exact).abs().max() / exact.abs().max()
         assert float(error) < 3e-6
+
+
+SQUARES = {
+    "padded": (lambda x, w: F.conv2d(x, w, None, 1, 1), [T(2, 5, 9, 11), T(7, 5, 3, 3)]),
+    "not_padded": (lambda x, w: F.relu(F.conv2d(x, w)), [T(1, 17, 13, 30), T(13, 17, 3, 3)]),
+    "uneven": (lambda x, w: F.conv2d(x, w, None, 1, (0, 2)), [T(3, 8, 7, 5), T(16, 8, 3, 3)]),
+    "residual": (
+        lambda x, w: F.conv2d(x, w, None, 1, 1) + x,
+        [T(2, 12, 16, 24), T(12, 12, 3, 3)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SQUARES)
+def test_transformed_convolutions_give_what_float64_gives(name, tmp_path):
+    function, inputs = SQUARES[name]
+    (step,) = capture(function, inputs, accept=writable).steps
+    exact = function(*[x.double() for x in inputs])
+    for side, width, limit in ((2, 4, 3e-6), (4, 8, 1e-5), (4, 16, 1e-5)):
+        choices = Choices(winograd=side, squares=9, width=width)
+        assert "convolve_winograd" in emit_region(step.region, choices)
+        folder = tmp_path / f"{side}_{width}"
+        folder.mkdir()
+        made = run(build([step.region], choices, folder), step.region, inputs)
+        error = (made[0].double() - exact).abs().max() / exact.abs().max()
+        assert float(error) < limit
+
+
+def test_only_windows_of_3_by_3_in_steps_of_1_are_transformed():
+    for name in ("strided", "dilated", "grouped", "line", "plain", "volume"):
+        function, inputs = CASES[name]
+        (step,) = capture(function, inputs, accept=writable).steps
+        assert "winograd" not in emit_region(step.region, Choices(winograd=2)).split("{", 1)[1]
 
 
 def test_what_follows_a_convolution_is_done_before_its_result_is_written():

@@ -17,6 +17,7 @@ from epitaxy.proposers.grower.emit_conv import ConvWriter
 from epitaxy.proposers.grower.emit_expr import STORAGE, Unsupported, indent
 from epitaxy.proposers.grower.emit_gemm import GemmWriter
 from epitaxy.proposers.grower.emit_thin import TILES, ThinWriter, form_of
+from epitaxy.proposers.grower.emit_winograd import WinogradWriter, windows_of
 from epitaxy.proposers.grower.genome import Choices, Genome
 from epitaxy.proposers.grower.ranges import require_lanes
 from epitaxy.proposers.grower.rewrite import coalesce
@@ -30,6 +31,7 @@ _PARTS = {
     "gemm.h": ("epx::contract<", "epx::convolve", "epx::attend"),
     "thin.h": ("epx::contract_",),
     "conv.h": ("epx::convolve",),
+    "winograd.h": ("epx::convolve_winograd",),
     "attention.h": ("epx::attend",),
 }
 
@@ -104,6 +106,8 @@ def _written(kernel: Kernel, choices: Choices, buffers: dict[int, tuple[str, str
     what = kernel.contraction
     if what is None:
         return write_kernel(kernel, choices, buffers)
+    if what.fetched and choices.winograd and windows_of(what):
+        return WinogradWriter(kernel, choices, buffers, what).write()
     if what.fetched:
         return ConvWriter(kernel, choices, buffers, what).write()
     writer = GemmWriter if form_of(choices.form, what) == TILES else ThinWriter

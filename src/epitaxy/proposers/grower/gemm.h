@@ -47,11 +47,10 @@ template <class T> EPX const float* floats_at(const T* p) {
 
 // Turn N vectors of N lanes about the diagonal.
 template <class V> EPX V pick_two(V a, V b, ints<V> from) {  // lane l: from[l] < N ? a : b
-#if defined(__clang__)
-  return build<V>([=](int l) { return from[l] < lanes<V> ? a[from[l]] : b[from[l] - lanes<V>]; });
-#else
-  return __builtin_shuffle(a, b, from);
+#if !defined(__clang__)
+  if constexpr (!is_wide<V>) return __builtin_shuffle(a, b, from);
 #endif
+  return build<V>([=](int l) { return from[l] < lanes<V> ? lane(a, from[l]) : lane(b, from[l] - lanes<V>); });
 }
 template <int D, class V, int N> EPX_BODY inline void turn_step(V (&r)[N]) {
   if constexpr (D >= 1) {

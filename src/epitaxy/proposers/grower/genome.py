@@ -38,6 +38,9 @@ DECISIONS: dict[str, str] = {
     "pack_a": "1: copy the left operand tile by tile before use, 0: read it where it is",
     "pack_b": "1: copy the right operand panel by panel before use, 0: read it where it is",
     "ahead": "1: fetch the next row while the last pass over this one runs, 0: don't",
+    "winograd": "results of each side of a square in Winograd's transform of a 3 x 3 convolution, "
+    "0: no transform",
+    "squares": "squares that one piece of a transformed convolution computes",
     "prefetch": "vectors (quarter rows in a tile) to fetch early, 0: leave it to the hardware",
 }
 
@@ -69,6 +72,8 @@ class Choices:
     split_k: int = 1
     pack_a: int = 0
     pack_b: int = 1
+    winograd: int = 0
+    squares: int = 32
     ahead: int = 0
     attend: int = 1
     algebra: int = 0

@@ -144,8 +144,9 @@ def portfolio(genome: Genome, spaces: dict[str, dict[str, tuple[int, ...]]]) -> 
     """The guess, then the variants that most often win, one decision away from it."""
     yield genome
     likely = (
-        "form", "kc", "pack_a", "nc", "mc", "split_k", "pack_b", "split", "ahead", "stream",
-        "prefetch", "lane", "tile", "unroll", "dynamic", "width", "stash", "grain", "threads",
+        "winograd", "form", "kc", "pack_a", "nc", "mc", "split_k", "pack_b", "split", "ahead",
+        "stream", "prefetch", "lane", "tile", "unroll", "dynamic", "width", "stash", "grain",
+        "threads",
     )  # fmt: skip
     for decision in likely:
         for name, options in spaces.items():

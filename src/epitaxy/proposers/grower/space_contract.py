@@ -11,6 +11,7 @@ from epitaxy.proposers.grower.algebra import Affine
 from epitaxy.proposers.grower.contract import Contraction, load_of, size_of, step
 from epitaxy.proposers.grower.emit_gemm import even, pieces
 from epitaxy.proposers.grower.emit_thin import LINES, MOST_ROWS, ROWS, TILES, form_of
+from epitaxy.proposers.grower.emit_winograd import windows_of
 from epitaxy.proposers.grower.genome import Choices
 
 FLOAT_BYTES = 4
@@ -21,6 +22,10 @@ WORTH_THREADS = 1_000_000
 
 REREAD = 1.5
 """What reading a panel from the second and third cache costs, in multiply-adds of a row."""
+LEAST_CHANNELS = 16
+"""With fewer, turning pixels into squares and back costs more than is won by it."""
+SQUARES = 56
+"""Squares of a piece of a transformed convolution, about: their pixels and sums fill the caches."""
 LONG_RESULT = 1 << 16
 """Elements of a result that is small when the contracted axis is long."""
 
@@ -34,6 +39,8 @@ OPTIONS: dict[str, tuple[int, ...]] = {
     "split_k": (1, 2, 4, 8, 16),
     "pack_a": (0, 1),
     "pack_b": (0, 1),
+    "winograd": (0, 2, 4),
+    "squares": (16, 32, 64, 128),
     "unroll": (1, 2, 4, 8),
     "dynamic": (0, 1),
     "prefetch": (0, 16, 64),
@@ -115,7 +122,20 @@ def _guess_fetched(what: Contraction, base: Choices, chip: Chip) -> Choices:
     return replace(
         base, threads=0 if what.work > WORTH_THREADS else 1, unroll=1, dynamic=1, split_k=1,
         tile_m=tile_m, tile_n=tile_n, kc=kc, mc=max(m, tile_m), nc=nc, pack_a=1, pack_b=0,
+        **_guess_squares(what, chip),
     )  # fmt: skip
+
+
+def _guess_squares(what: Contraction, chip: Chip) -> dict[str, int]:
+    """Winograd's transform where it can be used and there are channels enough: squares of 2 x 2,
+    whose results are as exact as without (4 x 4 is faster, and errs several times as much). Rows
+    of squares are shared evenly among the cores."""
+    *images, y, x = what.columns
+    if windows_of(what) is None or min(size_of(what.rows), what.inner[0].size) < LEAST_CHANNELS:
+        return {}
+    across, rows = -(-x.size // 2), size_of(images) * -(-y.size // 2)
+    rounds = -(-rows // (max(1, SQUARES // across) * chip.cores))
+    return {"winograd": 2, "squares": -(-rows // (rounds * chip.cores)) * across}
 
 
 def _registers(chip: Chip) -> int:

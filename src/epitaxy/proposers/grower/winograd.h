@@ -1,0 +1,255 @@
+// ---- Winograd's convolution: windows of 3 x 3, steps of 1 ------------------------------------------
+// O x O results need I x I pixels, I = O + 2. Pixels and filters are transformed, multiplied point by
+// point (I * I products of matrices over the channels), and the sums are turned into results: 2.25
+// (O = 2) or 4 (O = 4) times fewer multiplications. Lavin and Gray, arXiv:1509.09308; points 0, +-P,
+// +-Q and infinity. `S` as in gemm.h, where M counts filters, K channels, JC squares of a block, and
+//   H W rows and columns of the image, Y X of the result, PY PX of padding before them,
+//   TK TY strides of the image along channels and rows, AI AK AY AX strides of the filters.
+namespace epx {
+
+template <int O> struct Winograd;
+template <> struct Winograd<2> {
+  template <class V> static EPX void pixels(V (&d)[4]) {
+    const V a = d[0] - d[2], b = d[1] + d[2], c = d[2] - d[1], e = d[1] - d[3];
+    d[0] = a, d[1] = b, d[2] = c, d[3] = e;
+  }
+  template <class V> static EPX void filter(const V (&g)[3], V (&u)[4]) {
+    const V even = (g[0] + g[2]) * 0.5f, odd = g[1] * 0.5f;
+    u[0] = g[0], u[1] = even + odd, u[2] = even - odd, u[3] = g[2];
+  }
+  template <class V> static EPX void results(const V (&m)[4], V (&y)[2]) {
+    y[0] = m[0] + m[1] + m[2];
+    y[1] = m[1] - m[2] - m[3];
+  }
+};
+template <> struct Winograd<4> {
+  static constexpr float P = 0.625f, Q = 1.5f, PP = P * P, QQ = Q * Q;
+  template <class V> static EPX void pixels(V (&d)[6]) {
+    const V first = d[0] * (PP * QQ) - d[2] * (PP + QQ) + d[4];
+    const V final = d[1] * (PP * QQ) - d[3] * (PP + QQ) + d[5];
+    const V even_p = d[4] - d[2] * QQ, odd_p = (d[3] - d[1] * QQ) * P;
+    const V even_q = d[4] - d[2] * PP, odd_q = (d[3] - d[1] * PP) * Q;
+    d[0] = first, d[1] = even_p + odd_p, d[2] = even_p - odd_p;
+    d[3] = even_q + odd_q, d[4] = even_q - odd_q, d[5] = final;
+  }
+  template <class V> static EPX void filter(const V (&g)[3], V (&u)[6]) {
+    constexpr float p = 1 / (2 * PP * (PP - QQ)), q = 1 / (2 * QQ * (QQ - PP));
+    const V even_p = (g[0] + g[2] * PP) * p, odd_p = g[1] * (P * p);
+    const V even_q = (g[0] + g[2] * QQ) * q, odd_q = g[1] * (Q * q);
+    u[0] = g[0] * (1 / (PP * QQ)), u[1] = even_p + odd_p, u[2] = even_p - odd_p;
+    u[3] = even_q + odd_q, u[4] = even_q - odd_q, u[5] = g[2];
+  }
+  template <class V> static EPX void results(const V (&m)[6], V (&y)[4]) {
+    const V even_p = m[1] + m[2], odd_p = m[1] - m[2], even_q = m[3] + m[4], odd_q = m[3] - m[4];
+    y[0] = m[0] + even_p + even_q;
+    y[1] = odd_p * P + odd_q * Q;
+    y[2] = even_p * PP + even_q * QQ;
+    y[3] = odd_p * (PP * P) + odd_q * (QQ * Q) + m[5];
+  }
+};
+
+// Sizes of one convolution: squares of O x O results, in rows; ROWS rows of squares are a block.
+template <class S> struct Squares {
+  static constexpr int O = S::WINOGRAD, I = O + 2, points = I * I;
+  static constexpr int64_t down = ceil_div(S::Y, O), across = ceil_div(S::X, O);
+  static constexpr int64_t rows = S::BATCH * down;  // of all images
+  static constexpr int64_t ROWS = S::JC / across < 1 ? 1 : S::JC / across;
+  static constexpr int64_t blocks = ceil_div(rows, ROWS);
+  static constexpr int64_t wide = ROWS * across;              // squares of a block
+  static constexpr int64_t pitch = ceil_div(wide, S::N) * S::N + S::N;  // vectors reach past the end
+  static constexpr int64_t line = (across + S::N) * O + I + S::N;       // pixels of a row, padded
+  static constexpr int64_t tiles = ceil_div(S::M, S::MR);
+  static constexpr int64_t filter_floats = points * tiles * S::K * S::MR;
+};
+
+// Two vectors taken apart into their even (odd) lanes, and put together lane by lane.
+template <int FIRST, class V> EPX_BODY inline V every_other(V a, V b) {
+  return pick_two(a, b, build<ints<V>>([](int l) { return 2 * l + FIRST; }));
+}
+template <int HALF, class V> EPX_BODY inline V woven(V a, V b) {
+  constexpr int N = lanes<V>;
+  return pick_two(a, b, build<ints<V>>([](int l) { return l / 2 + HALF * N / 2 + (l % 2) * N; }));
+}
+// d[s] lane k is p[k * O + s]: O + 2 pixels for each of N squares of a row.
+template <class V> EPX_BODY inline void squares_at(const float* p, V (&d)[4]) {
+  constexpr int N = lanes<V>;
+  EPX_UNROLL for (int s = 0; s < 4; s += 2) {
+    const V a = load<V>(p + s), b = load<V>(p + s + N);
+    d[s] = every_other<0>(a, b), d[s + 1] = every_other<1>(a, b);
+  }
+}
+template <class V> EPX_BODY inline void squares_at(const float* p, V (&d)[6]) {
+  constexpr int N = lanes<V>;
+  EPX_UNROLL for (int s = 0; s < 6; s += 4) {
+    const V a = load<V>(p + s), b = load<V>(p + s + N), c = load<V>(p + s + 2 * N), e = load<V>(p + s + 3 * N);
+    const V even = every_other<0>(a, b), odd = every_other<1>(a, b);
+    const V even2 = every_other<0>(c, e), odd2 = every_other<1>(c, e);
+    d[s] = every_other<0>(even, even2), d[s + 1] = every_other<0>(odd, odd2);
+    if (s == 0) d[2] = every_other<1>(even, even2), d[3] = every_other<1>(odd, odd2);
+  }
+}
+// The other way: lane k of y[s] becomes p[k * O + s].
+template <class V> EPX_BODY inline void weave(float* p, const V (&y)[2]) {
+  store(p, woven<0>(y[0], y[1]));
+  store(p + lanes<V>, woven<1>(y[0], y[1]));
+}
+template <class V> EPX_BODY inline void weave(float* p, const V (&y)[4]) {
+  const V even[2] = {woven<0>(y[0], y[2]), woven<1>(y[0], y[2])};
+  const V odd[2] = {woven<0>(y[1], y[3]), woven<1>(y[1], y[3])};
+  EPX_UNROLL for (int h = 0; h < 2; ++h) {
+    const V pair[2] = {even[h], odd[h]};
+    weave(p + h * 2 * lanes<V>, pair);
+  }
+}
+
+// All filters, transformed: point by point, tiles of MR filters, k-major; lanes are the filters of a
+// tile. Every thread of a team calls it.
+template <class S> void transform_filters(float* to, const float* a) {
+  using Q = Squares<S>;
+  constexpr int I = Q::I, MR = S::MR, N = S::N;
+  constexpr int64_t step = Q::tiles * S::K * MR, chunk = 64, chunks = ceil_div(S::K, chunk);
+  using V = vf<N>;
+  share<false>(Q::tiles * chunks, [&](int64_t u) {
+    const int64_t i = u / chunks * MR, k1 = least(S::K, (u % chunks + 1) * chunk);
+    for (int64_t k = u % chunks * chunk; k < k1; ++k)
+      for (int first = 0; first < MR; first += N) {
+        const int n = int(least(least(N, MR - first), S::M - i - first));
+        const float* from = a + (i + first) * S::AI + k * S::AK;
+        V u[I][3], out[I];
+        EPX_UNROLL for (int x = 0; x < 3; ++x) {
+          V g[3], column[I];
+          EPX_UNROLL for (int y = 0; y < 3; ++y)
+            g[y] = build<V>([&](int l) { return l < n ? from[l * S::AI + y * S::AY + x * S::AX] : 0.0f; });
+          Winograd<Q::O>::filter(g, column);
+          EPX_UNROLL for (int y = 0; y < I; ++y) u[y][x] = column[y];
+        }
+        EPX_UNROLL for (int y = 0; y < I; ++y) {
+          Winograd<Q::O>::filter(u[y], out);
+          EPX_UNROLL for (int x = 0; x < I; ++x) {
+            float* row = to + (y * I + x) * step + (i / MR * S::K + k) * MR + first;
+            if (first + N >= MR && k + ceil_div(first + N, MR) <= k1) store(row, out[x]);  // later steps overwrite
+            else store_n(row, out[x], MR - first);
+          }
+        }
+      }
+  });
+}
+
+// One channel of one row of squares: its pixels transformed, to `to` + point * step.
+template <class S>
+inline void transform_pixels(float* to, int64_t step, const float* image, int64_t square_row, float* lines) {
+  using Q = Squares<S>;
+  constexpr int I = Q::I, O = Q::O, N = S::N;
+  using V = vf<N>;
+  const int64_t top = square_row * O - S::PY;
+  for (int64_t x = 0; x < S::W; x += N) {  // downwards: pixels of a row side by side
+    const int n = int(least(N, S::W - x));
+    V d[I];
+    EPX_UNROLL for (int y = 0; y < I; ++y)
+      d[y] = !within(top + y, S::H) ? V{}
+             : S::W % N == 0 || n == N ? load<V>(image + (top + y) * S::TY + x)
+                                       : load_n<V>(image + (top + y) * S::TY + x, n);
+    Winograd<O>::pixels(d);
+    EPX_UNROLL for (int y = 0; y < I; ++y) store(lines + y * Q::line + S::PX + x, d[y]);
+  }
+  for (int y = 0; y < I; ++y)  // across: squares side by side
+    for (int64_t s = 0; s < Q::across; s += N) {
+      V d[I];
+      squares_at(lines + y * Q::line + s * O, d);
+      Winograd<O>::pixels(d);
+      EPX_UNROLL for (int x = 0; x < I; ++x) store(to + (y * I + x) * step + s, d[x]);
+    }
+}
+
+// The results of filter i for one row of squares (of all images), from sums at `from` + point * step.
+template <class S, class F>
+EPX_BODY inline void results_of(const float* from, int64_t step, int64_t i, int64_t square_row, const F& finish) {
+  using Q = Squares<S>;
+  constexpr int I = Q::I, O = Q::O, N = S::N;
+  using V = vf<N>;
+  for (int64_t s = 0; s < Q::across; s += N) {
+    V m[O][I];
+    EPX_UNROLL for (int x = 0; x < I; ++x) {
+      V d[I], y[O];
+      EPX_UNROLL for (int k = 0; k < I; ++k) d[k] = load<V>(from + (k * I + x) * step + s);
+      Winograd<O>::results(d, y);
+      EPX_UNROLL for (int k = 0; k < O; ++k) m[k][x] = y[k];
+    }
+    for (int k = 0; k < O; ++k) {
+      const int64_t y = square_row % Q::down * O + k, row = square_row / Q::down * S::Y + y;
+      if (y >= S::Y) break;
+      V r[O];
+      alignas(64) float line[O * N];
+      Winograd<O>::results(m[k], r);
+      weave(line, r);
+      for (int v = 0; v < O; ++v) {
+        const int64_t x = s * O + v * N;
+        if (x < S::X) at_pixels<S>(row, x, [&](auto tail, int64_t, int64_t at, int n) EPX_BODY {
+          finish(tail, 0, i, row, at, load<V>(line + v * N), n);
+        });
+      }
+    }
+  }
+}
+
+// What the register tile (gemm.h) sees of one point: filters by squares, over the channels.
+template <class S> struct Point {
+  enum : int64_t {
+    N = S::N, MR = S::MR, NV = S::NV, BATCH = 1, M = S::M, J = Squares<S>::wide, K = S::K, KC = S::K,
+    MC = S::MR, JC = S::NV * S::N, PARTS = 1, AI = 1, AK = 1, BK = Squares<S>::pitch, BJ = 1,
+    DOT = FLOATS, PACK_A = 1, PACK_B = 0, AHEAD = 0, STEPS = 1, DYNAMIC = 0
+  };
+};
+template <class S, int R, int W> __attribute__((noinline)) void products(const float* a, const float* b, float* to) {
+  using Q = Squares<S>;
+  vf<S::N> c[R][W] = {};
+  multiply<Point<S>, R, W, false>(c, a, b, S::K, 0);
+#pragma GCC unroll 32
+  for (int r = 0; r < R; ++r)
+    EPX_UNROLL for (int v = 0; v < W; ++v) store(to + r * Q::points * Q::pitch + v * S::N, c[r][v]);
+}
+// All points of a block of `vectors` vectors of squares: sums[filter][point][square].
+template <class S> void multiply_points(const float* filters, const float* pixels, float* sums, int64_t vectors) {
+  using Q = Squares<S>;
+  constexpr int rest = int(S::M % S::MR);
+  for (int64_t point = 0; point < Q::points; ++point) {
+    const float* a = filters + point * Q::tiles * S::K * S::MR;
+    const auto column = [&](int64_t v, auto width) EPX_BODY {
+      constexpr int W = decltype(width)::value;
+      const float* b = pixels + point * S::K * Q::pitch + v * S::N;
+      float* to = sums + point * Q::pitch + v * S::N;
+      int64_t i = 0;
+      for (; i + S::MR <= S::M; i += S::MR)
+        products<S, int(S::MR), W>(a + i * S::K, b, to + i * Q::points * Q::pitch);
+      if constexpr (rest != 0) products<S, rest, W>(a + i * S::K, b, to + i * Q::points * Q::pitch);
+    };
+    int64_t v = 0;
+    for (; v + S::NV <= vectors; v += S::NV) column(v, std::integral_constant<int, int(S::NV)>{});
+    for (; v < vectors; ++v) column(v, std::integral_constant<int, 1>{});
+  }
+}
+
+// The whole convolution; every thread of a team calls it. a: the filters, image(t): the first pixel of
+// image t, `filters`: room for what Squares says.
+template <class S, class B, class F>
+void convolve_winograd(const float* a, const B& image, float* filters, const F& finish) {
+  using Q = Squares<S>;
+  transform_filters<S>(filters, a);
+  const Scratch<float> pixels(Q::points * S::K * Q::pitch), sums(Q::points * S::M * Q::pitch);
+  const Scratch<float> lines(Q::I * Q::line);
+  std::memset(lines.data, 0, size_t(Q::I * Q::line) * sizeof(float));  // what pads the rows stays zero
+  share<S::DYNAMIC>(Q::blocks, [&](int64_t block) {
+    const int64_t first = block * Q::ROWS, count = least(Q::ROWS, Q::rows - first);
+    for (int64_t r = 0; r < count; ++r)
+      for (int64_t k = 0; k < S::K; ++k)
+        transform_pixels<S>(pixels.data + k * Q::pitch + r * Q::across, S::K * Q::pitch,
+                            image((first + r) / Q::down) + k * S::TK, (first + r) % Q::down, lines.data);
+    multiply_points<S>(filters, pixels.data, sums.data, ceil_div(count * Q::across, S::N));
+    for (int64_t i = 0; i < S::M; ++i)
+      for (int64_t r = 0; r < count; ++r)
+        results_of<S>(sums.data + i * Q::points * Q::pitch + r * Q::across, Q::pitch,
+                      i, first + r, finish);
+  });
+}
+
+}  // namespace epx
