@@ -30,7 +30,7 @@ def test_sizes_shrink_and_what_says_what_is_computed_stays():
     exec(made.source.replace("import torch", "").replace("(torch.nn.Module)", ""), space)
     assert (space["batch_size"], space["dim"], space["M"]) == (32, 512, 512)
     assert (space["height"], space["width"]) == (64, 64), "still a multiple of 32"
-    assert (space["in_channels"], space["kernel_size"], space["features"]) == (256, 3, 64)
+    assert (space["in_channels"], space["kernel_size"], space["features"]) == (256, 3, 16)
     assert space["shape"] == (8192, 3)
     assert (space["rate"], space["total"]) == (0.5, 2048)
     assert space["Model"].N == 4096
