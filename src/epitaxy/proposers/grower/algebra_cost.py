@@ -77,9 +77,12 @@ class _Search:
         self.below: dict[str, dict[str, float]] = {}
 
     def run(self) -> None:
-        """Choose a node for every class, until no choice changes."""
-        for _ in range(PASSES):
+        """Choose a node for every class, until no choice changes or PASSES have revised them."""
+        revised = 0
+        while revised < PASSES:
             changed = False
+            # A first choice takes as many passes as a value is deep.
+            revised += all(name in self.below for name in self.forms.classes)
             for name, nodes in self.forms.classes.items():
                 for node in nodes:
                     changed |= self._try(name, node)
