@@ -286,7 +286,6 @@ MIXED: dict[str, tuple[Any, tuple[Any, ...], tuple[str, ...]]] = {
         (IMG,),
         ("convolution",),
     ),
-    "gru": (nn.GRU(4, 5), (_t(3, 2, 4), _t(1, 2, 5)), ("gru",)),
     "sort": (lambda x: x.sort(-1)[0] * 2, (X,), ("sort",)),
     "topk": (lambda x: x.topk(3)[0].exp(), (X,), ("topk",)),
     "uneven_pool": (nn.AdaptiveAvgPool2d(4), (IMG,), ("adaptive_avg_pool2d",)),

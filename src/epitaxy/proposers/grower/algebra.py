@@ -219,6 +219,22 @@ class Store:
 
 
 @dataclass(frozen=True)
+class Recurrence:
+    """A recurrent layer of PyTorch: `kind` is lstm, gru, tanh or relu; `ways` 2 when it is read in
+    both directions. Inputs: x, states, then the weights of each layer and way."""
+
+    kind: str
+    layers: int
+    ways: int
+    bias: bool
+    batch_first: bool
+    batch: int
+    steps: int
+    width: int
+    units: int
+
+
+@dataclass(frozen=True)
 class Region:
     """A piece of a module as algebra: contiguous inputs, contiguous outputs, what each holds."""
 
@@ -231,6 +247,8 @@ class Region:
     checks: tuple[Store, ...] = ()
     """Single truths, numbered after the outputs, that must all be false before anything else is
     computed: an index that a tensor lacks, say. Otherwise the region refuses the call."""
+    recurrence: Recurrence | None = None
+    """What is computed instead of stores, where steps feed each other."""
     algebra: tuple[str, ...] = ()
     """The rules by which this form is equal to the one that was captured."""
 

@@ -16,6 +16,7 @@ from epitaxy.proposers.grower.algebra import (
     Value,
     walk,
 )
+from epitaxy.proposers.grower.attention import looked_at, weighted
 from epitaxy.proposers.grower.rewrite import rebuild, substitute
 
 DIAGONAL = "of a product with a diagonal matrix one term is left"
@@ -131,6 +132,9 @@ def products(region: Region, used: bool = False) -> float:
         kept = _share(store.value)
         for value in walk((store.value,)):
             share[value] = max(share.get(value, 0.0), kept)
+    for value in walk(region.roots):
+        if (what := weighted(value)) is not None:
+            share[what.total] = share[what.product] = looked_at(what)
     total = 0.0
     for value in walk(region.roots):
         if isinstance(value, Reduce) and value.kind == "sum" and isinstance(value.arg, Map):

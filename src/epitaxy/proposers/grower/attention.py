@@ -219,6 +219,28 @@ def conditions(what: Attention) -> list[Condition]:
     return [c for c in _needs(what.weighted.scores) if {a for a, _ in c.index.terms} <= known]
 
 
+def looked_at(what: Weighted) -> float:
+    """Which share of its scores attention does not mask away, as far as positions tell; at most
+    1."""
+    found = _needs(what.scores)
+    axes = sorted({a for c in found for a, _ in c.index.terms}, key=lambda a: a.name)
+    if len(axes) != 2 or any(abs(c.index.coefficient(axes[1])) != 1 for c in found):
+        return 1.0
+    first, second = axes
+    kept = 0
+    for i in range(first.size):
+        low, high = 0, second.size
+        for c in found:
+            limit = c.bound - c.index.offset - c.index.coefficient(first) * i
+            forward = c.index.coefficient(second) > 0
+            if c.least == forward:
+                high = min(high, limit if c.least else 1 - limit)
+            else:
+                low = max(low, 1 - limit if c.least else limit)
+        kept += max(0, high - low)
+    return kept / (first.size * second.size)
+
+
 def _needs(value: Value) -> list[Condition]:
     if not isinstance(value, Map):
         return []

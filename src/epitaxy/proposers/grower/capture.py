@@ -14,6 +14,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from torch.fx import Node
 
 from epitaxy.errors import BadProblem
+from epitaxy.proposers.grower import recurrent
 from epitaxy.proposers.grower.algebra import Region
 from epitaxy.proposers.grower.axes import Inexpressible
 from epitaxy.proposers.grower.decompose import OWN
@@ -204,7 +205,7 @@ class _Capture:
         for k, unit in enumerate(units):
             if unit.grown:
                 self.steps.append(regions[k])
-            else:
+            elif not self._recurrent(unit.nodes[0]):
                 self._framework(unit.nodes[0], partition)
         read = {a for s in self.steps for a in _reads(s)} | set(outputs)
         kept = tuple((n, key) for n, key in state if n in read)
@@ -310,6 +311,15 @@ class _Capture:
         region = lowering.region(name, roots)
         args = tuple(n.name for n in lowering.inputs)
         return RegionCall(region, args, tuple(r.name for r in roots))
+
+    def _recurrent(self, node: Node) -> bool:
+        """Take a recurrent layer as a region of its own; whether it is one that can be written."""
+        number = sum(isinstance(s, RegionCall) and bool(s.region.recurrence) for s in self.steps)
+        found = recurrent.captured(node, f"recurrent{number}")
+        if found is None or not self.accept(found.region):
+            return False
+        self.steps.append(RegionCall(found.region, found.args, found.results))
+        return True
 
     # -- framework ---------------------------------------------------------------------------
 

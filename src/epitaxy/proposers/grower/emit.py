@@ -16,6 +16,7 @@ from epitaxy.proposers.grower.emit_columns import write_kernel
 from epitaxy.proposers.grower.emit_conv import ConvWriter
 from epitaxy.proposers.grower.emit_expr import STORAGE, Unsupported, indent
 from epitaxy.proposers.grower.emit_gemm import GemmWriter
+from epitaxy.proposers.grower.emit_recurrent import write_recurrence
 from epitaxy.proposers.grower.emit_thin import TILES, ThinWriter, form_of
 from epitaxy.proposers.grower.emit_winograd import WinogradWriter, windows_of
 from epitaxy.proposers.grower.genome import Choices, Genome
@@ -28,11 +29,12 @@ __all__ = ["Unsupported", "emit_region", "emit_source"]
 
 # Parts that only some kernels use, by what they call; each builds on those before it.
 _PARTS = {
-    "gemm.h": ("epx::contract<", "epx::convolve", "epx::attend"),
+    "gemm.h": ("epx::contract<", "epx::convolve", "epx::attend", "epx::recur"),
     "thin.h": ("epx::contract_",),
     "conv.h": ("epx::convolve",),
     "winograd.h": ("epx::convolve_winograd",),
     "attention.h": ("epx::attend",),
+    "recurrent.h": ("epx::recur",),
 }
 
 
@@ -56,6 +58,8 @@ def emit_source(regions: Sequence[Region], genome: Genome) -> str:
 
 def emit_region(region: Region, choices: Choices) -> str:
     """One region's function. Raises Unsupported when the algebra holds what C++ here cannot."""
+    if region.recurrence is not None:
+        return write_recurrence(region, choices)
     region = coalesce(region)
     require_lanes(walk(region.roots))
     schedule = plan(region, choices)

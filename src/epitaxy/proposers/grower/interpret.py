@@ -69,6 +69,8 @@ def evaluate(
                 f"{region.name}: wanted {spec}, got {tensor.dtype}{tuple(tensor.shape)}"
             )
         flat.append(tensor.contiguous().reshape(-1))
+    if region.recurrence is not None:
+        return _recurrence(region, inputs, wide)
     outputs = [torch.zeros(s.numel, dtype=_dtype(s.dtype, wide)) for s in region.outputs]
     written = [torch.zeros(s.numel, dtype=torch.int64) for s in region.outputs]
     done: dict[Value, Named] = {}
@@ -99,6 +101,18 @@ def _position(index: Affine, axes: Sequence[Axis]) -> torch.Tensor:
         step = torch.arange(axis.size) * index.coefficient(axis)
         place = place + step.reshape([-1 if k == j else 1 for j in range(len(axes))])
     return place.expand([a.size for a in axes])
+
+
+def _recurrence(region: Region, inputs: Sequence[torch.Tensor], wide: bool) -> list[torch.Tensor]:
+    """A recurrent layer by PyTorch's own operator."""
+    what = region.recurrence
+    assert what is not None
+    x, *rest = [t.double() if wide else t for t in inputs]
+    states = rest[:2] if what.kind == "lstm" else rest[0]
+    weights = rest[2 if what.kind == "lstm" else 1 :]
+    name = what.kind if what.kind in ("lstm", "gru") else f"rnn_{what.kind}"
+    form = (what.bias, what.layers, 0.0, False, what.ways == 2, what.batch_first)
+    return list(getattr(torch, name)(x, states, weights, *form))
 
 
 def _evaluate(

@@ -51,7 +51,7 @@ OPTIONS: dict[str, tuple[int, ...]] = {
 def options(chip: Chip) -> dict[str, tuple[int, ...]]:
     """The values that each decision about a contraction may take on `chip`."""
     found = dict(OPTIONS)
-    if _registers(chip) >= 32:
+    if registers(chip) >= 32:
         found["tile_m"] = (4, 6, 8, 10, 12, 14)
     return found
 
@@ -138,7 +138,7 @@ def _guess_squares(what: Contraction, chip: Chip) -> dict[str, int]:
     return {"winograd": 2, "squares": -(-rows // (rounds * chip.cores)) * across}
 
 
-def _registers(chip: Chip) -> int:
+def registers(chip: Chip) -> int:
     return chip.vector_registers or (32 if chip.vector_bytes != 32 else 16)
 
 
@@ -149,7 +149,7 @@ def tiles(chip: Chip) -> Iterator[tuple[int, int]]:
     """
     for across in (2, 1):
         for down in range(14, 0, -1):
-            if down * across + across + 1 <= _registers(chip):
+            if down * across + across + 1 <= registers(chip):
                 yield down, across
 
 

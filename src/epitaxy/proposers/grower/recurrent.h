@@ -1,0 +1,205 @@
+// ---- recurrent layers: h[t] = cell(x[t] W + h[t-1] U) ----------------------------------------------
+// The products with x of all steps come first, as one contraction whose columns already lie as the
+// steps want them: panels of N (or 2 N) hidden units with all their gates side by side, so that the
+// thread that sums a unit's gates also moves its state on. U is copied into the same panels once; a
+// thread has the same panels in every step, which then stay in its own cache.
+//   KIND 0 LSTM, 1 GRU, 2 tanh, 3 ReLU; T steps of B rows, I inputs, H hidden units; a panel has W
+//   vectors, P of which are summed at a time for MR rows; YB YT strides of the output along rows and
+//   steps; TURN: rows of x come before its steps; BIAS; CUT pieces of the products with x, DYNAMIC.
+namespace epx {
+
+template <class S> struct Recur {
+  static constexpr int gates = S::KIND == 0 ? 4 : S::KIND == 1 ? 3 : 1;
+  static constexpr int units = S::KIND < 2 ? S::N : S::W * S::N;  // of one panel
+  static constexpr int64_t NR = S::W * S::N, panels = ceil_div(S::H, units), wide = panels * NR;
+  static constexpr int64_t pitch = panels * units, rows = S::T * S::B;
+  static constexpr int64_t state = S::B * pitch;
+  static constexpr int block = int(S::B < 8 * S::MR ? S::B : 8 * S::MR);  // rows of a step
+  struct Input { enum : int64_t {
+    N = S::N, MR = S::MR, NV = S::P, BATCH = 1, M = rows, J = wide, K = S::I, MC = S::MR, JC = wide, KC = S::I,
+    PARTS = 1, AI = S::I, AK = 1, BK = NR, BJ = 1, PACK_A = 0, PACK_B = 1, AHEAD = 0, STEPS = S::STEPS, DOT = FLOATS,
+    DYNAMIC = 0 }; };
+  struct Step { enum : int64_t {
+    N = S::N, MR = S::MR, NV = S::P, BATCH = 1, M = S::B, J = wide, K = S::H, MC = S::MR, JC = wide, KC = S::H,
+    PARTS = 1, AI = pitch, AK = 1, BK = NR, BJ = 1, PACK_A = 0, PACK_B = 1, AHEAD = 0, STEPS = S::STEPS, DOT = FLOATS,
+    DYNAMIC = 0 }; };
+};
+
+// Unit and gate of lane `lane` of a panel's row.
+template <class S> EPX_BODY inline int64_t weight_row(int64_t panel, int64_t lane) {
+  if constexpr (S::KIND < 2) {
+    const int64_t unit = panel * S::N + lane % S::N;
+    return unit < S::H ? lane / S::N * S::H + unit : -1;
+  } else {
+    const int64_t unit = panel * Recur<S>::units + lane;
+    return unit < S::H ? unit : -1;
+  }
+}
+
+// One panel of weights, `depth` of them for each unit and gate: k-major, units past the end zero.
+template <class S> void copy_weights(float* to, const float* w, int64_t depth, int64_t panel) {
+  constexpr int64_t PN = S::P * S::N;
+  for (int64_t k0 = 0; k0 < depth; k0 += 16)  // what is written stays in the nearest cache
+    for (int64_t lane = 0; lane < Recur<S>::NR; ++lane) {
+      const int64_t row = weight_row<S>(panel, lane);
+      float* own = to + lane / PN * depth * PN + lane % PN;
+      for (int64_t k = k0; k < least(k0 + 16, depth); ++k) own[k * PN] = row < 0 ? 0.0f : w[row * depth + k];
+    }
+}
+
+// The products of R rows with one panel of weights.
+template <class G, class S, int R>
+EPX_BODY inline void products(vf<S::N> (&c)[R][S::W], const float* rows, const float* weights) {
+#pragma GCC unroll 4
+  for (int w = 0; w < S::W; w += S::P) {
+    vf<S::N> d[R][S::P] = {};
+    multiply<G, R, int(S::P), false>(d, rows, weights + w * S::N * G::K, G::K, S::N);
+#pragma GCC unroll 32
+    for (int r = 0; r < R; ++r)
+      EPX_UNROLL for (int p = 0; p < S::P; ++p) c[r][w + p] = d[r][p];
+  }
+}
+
+// x W + bias for the R rows of x from i and one panel; they are kept step by step.
+template <class S, int R>
+__attribute__((noinline)) void input_tile(const float* x, const float* w, const float* bias, float* to, int64_t i) {
+  using V = vf<S::N>;
+  V c[R][S::W];
+  products<typename Recur<S>::Input, S, R>(c, x + i * S::I, w);
+  for (int r = 0; r < R; ++r) {
+    const int64_t row = S::TURN ? (i + r) % S::T * S::B + (i + r) / S::T : i + r;
+    EPX_UNROLL for (int v = 0; v < S::W; ++v)
+      store(to + row * Recur<S>::NR + v * S::N, c[r][v] + load<V>(bias + v * S::N));
+  }
+}
+
+// The new state of one vector of units from its gates: what came from x in g, from h in c.
+template <class S, class V>
+EPX_BODY inline V cell(const V (&c)[S::W], const float* g, int v, const float* late, const float* h, float* state) {
+  constexpr int N = S::N;
+  if constexpr (S::KIND == 0) {
+    const V i = sigmoid(load<V>(g) + c[0]), f = sigmoid(load<V>(g + N) + c[1]);
+    const V z = tanh(load<V>(g + 2 * N) + c[2]), o = sigmoid(load<V>(g + 3 * N) + c[3]);
+    const V next = fma(f, load<V>(state), i * z);
+    store(state, next);
+    return o * tanh(next);
+  } else if constexpr (S::KIND == 1) {
+    const V r = sigmoid(load<V>(g) + c[0]), z = sigmoid(load<V>(g + N) + c[1]);
+    const V n = tanh(fma(r, c[2] + load<V>(late), load<V>(g + 2 * N)));
+    return fma(z, load<V>(h) - n, n);
+  } else if constexpr (S::KIND == 2) {
+    return tanh(load<V>(g + v * N) + c[v]);
+  } else {
+    return maximum(load<V>(g + v * N) + c[v], splat<V>(0.0f));
+  }
+}
+
+// body(rows, i): tiles of MR rows of `count`, the last with what is left.
+template <int MR, int64_t count, class F> EPX_BODY inline void tiles_of(const F& body) {
+  int64_t i = 0;
+  if constexpr (count >= MR)
+    for (; i + MR <= count; i += MR) body(std::integral_constant<int, MR>{}, i);
+  if constexpr (count % MR != 0) body(std::integral_constant<int, int(count % MR)>{}, i);
+}
+
+// The sums over h of R rows and P vectors of a panel.
+template <class S, int R>
+__attribute__((noinline)) void sum_tile(const float* h, const float* u, float* to) {
+  using V = vf<S::N>;
+  V d[R][S::P] = {};
+  multiply<typename Recur<S>::Step, R, int(S::P), false>(d, h, u, S::H, S::N);
+#pragma GCC unroll 32
+  for (int r = 0; r < R; ++r)
+    EPX_UNROLL for (int p = 0; p < S::P; ++p) store(to + r * Recur<S>::NR + p * S::N, d[r][p]);
+}
+
+// One step for ROWS rows and one panel, of which `n` units exist. P vectors of weights serve all
+// rows while they are in the nearest cache.
+template <class S, int64_t ROWS>
+void step_rows(const float* h, const float* u, const float* g, const float* late, float* next, float* state,
+               float* y, int64_t panel, int64_t n) {
+  using A = Recur<S>;
+  using V = vf<S::N>;
+  alignas(64) float sums[ROWS * A::NR];
+  for (int64_t w = 0; w < S::W; w += S::P)
+    tiles_of<S::MR, ROWS>([&](auto rows, int64_t i) {
+      sum_tile<S, rows>(h + i * A::pitch, u + w * S::N * S::H, sums + i * A::NR + w * S::N);
+    });
+  const int64_t at = panel * A::units;
+  for (int64_t r = 0; r < ROWS; ++r) {
+    V c[S::W];
+    EPX_UNROLL for (int w = 0; w < S::W; ++w) c[w] = load<V>(sums + r * A::NR + w * S::N);
+    for (int v = 0; v < A::units / S::N; ++v) {
+      const int64_t unit = at + v * S::N;
+      const V value = cell<S>(c, g + r * A::NR, v, late + unit, h + r * A::pitch + unit,
+                              state + r * A::pitch + unit);
+      store(next + r * A::pitch + unit, value);
+      store_n(y + r * S::YB + unit, value, int(least(S::N, n - v * S::N)));
+    }
+  }
+}
+
+// Working memory of one direction of one layer; every thread of the team sees the same.
+template <class S> struct RecurMemory {
+  using A = Recur<S>;
+  Scratch<float> inputs, weights, gates, bias, late, hidden, state;
+  RecurMemory()
+      : inputs(A::panels * S::I * A::NR), weights(A::panels * S::H * A::NR), gates(A::rows * A::wide),
+        bias(A::wide), late(A::pitch), hidden(2 * A::state), state(A::state) {}
+};
+
+// One direction of one layer, `back` from the last step; every thread of a team calls it. `c0`,
+// `cn`: of an LSTM only.
+template <class S>
+void recur(RecurMemory<S>& m, bool back, const float* x, const float* w, const float* u, const float* bw, const float* bu,
+           const float* h0, const float* c0, float* y, float* hn, float* cn) {
+  using A = Recur<S>;
+  share<false>(A::panels, [&](int64_t p) {
+    copy_weights<S>(m.inputs.data + p * S::I * A::NR, w, S::I, p);
+    copy_weights<S>(m.weights.data + p * S::H * A::NR, u, S::H, p);
+    for (int64_t lane = 0; lane < A::NR; ++lane) {
+      const int64_t row = weight_row<S>(p, lane);
+      const bool apart = S::KIND == 1 && lane >= 2 * S::N;  // r scales what h gives, with its bias
+      float* late = m.late.data + p * A::units;
+      const float bh = S::BIAS && row >= 0 ? bu[row] : 0.0f;
+      m.bias.data[p * A::NR + lane] = (S::BIAS && row >= 0 ? bw[row] : 0.0f) + (apart ? 0.0f : bh);
+      if (apart) late[lane - 2 * S::N] = bh;
+    }
+    for (int64_t b = 0; b < S::B; ++b)
+      for (int64_t unit = p * A::units; unit < (p + 1) * A::units; ++unit) {
+        const bool there = unit < S::H;
+        m.hidden.data[b * A::pitch + unit] = there ? h0[b * S::H + unit] : 0.0f;
+        m.state.data[b * A::pitch + unit] = S::KIND == 0 && there ? c0[b * S::H + unit] : 0.0f;
+      }
+  });
+  constexpr int64_t chunk = ceil_div(A::rows, S::CUT * S::MR) * S::MR;
+  share<S::DYNAMIC>(A::panels * S::CUT, [&](int64_t k) {
+    const int64_t p = k % A::panels, i1 = least((k / A::panels + 1) * chunk, A::rows);
+    int64_t i = k / A::panels * chunk;
+    const float *weights = m.inputs.data + p * S::I * A::NR, *bias = m.bias.data + p * A::NR;
+    float* to = m.gates.data + p * A::rows * A::NR;
+    for (; i + S::MR <= i1; i += S::MR) input_tile<S, S::MR>(x, weights, bias, to, i);
+    for (; i < i1; ++i) input_tile<S, 1>(x, weights, bias, to, i);
+  });
+  for (int64_t s = 0; s < S::T; ++s) {
+    const int64_t t = back ? S::T - 1 - s : s;
+    const float* h = m.hidden.data + s % 2 * A::state;
+    float* next = m.hidden.data + (s + 1) % 2 * A::state;
+    share<false>(A::panels, [&](int64_t p) {
+      const auto block = [&](auto rows, int64_t i) {
+        step_rows<S, decltype(rows)::value>(
+            h + i * A::pitch, m.weights.data + p * S::H * A::NR,
+            m.gates.data + ((p * S::T + t) * S::B + i) * A::NR, m.late.data, next + i * A::pitch,
+            m.state.data + i * A::pitch, y + i * S::YB + t * S::YT, p, S::H - p * A::units);
+      };
+      tiles_of<A::block, S::B>(block);
+    });
+  }
+  share<false>(S::B, [&](int64_t b) {
+    const int64_t from = S::T % 2 * A::state + b * A::pitch;
+    std::memcpy(hn + b * S::H, m.hidden.data + from, sizeof(float) * S::H);
+    if constexpr (S::KIND == 0) std::memcpy(cn + b * S::H, m.state.data + b * A::pitch, sizeof(float) * S::H);
+  });
+}
+
+}  // namespace epx

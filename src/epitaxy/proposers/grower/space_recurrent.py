@@ -1,0 +1,42 @@
+"""A good start for recurrent layers, from the sizes and the measured chip."""
+
+from __future__ import annotations
+
+from epitaxy.chip import Chip
+from epitaxy.proposers.grower.algebra import Recurrence
+from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.recurrent import GATES
+from epitaxy.proposers.grower.space_contract import registers
+
+WORTH_STEP = 200_000
+"""Floating-point operations of a step under which the threads wait for each other longer than
+they work."""
+
+
+def options(chip: Chip) -> dict[str, tuple[int, ...]]:
+    """The values that each decision may take."""
+    lanes = max(4, chip.vector_bytes // 4)
+    return {
+        "width": tuple(w for w in (lanes // 2, lanes) if w >= 4),
+        "threads": tuple(dict.fromkeys((0, 1, max(1, chip.cores // 2)))),
+        "tile_m": (1, 2, 3, 4, 5, 6) if registers(chip) < 32 else (2, 4, 6, 8),
+        "tile_n": (1, 2, 3),
+        "unroll": (1, 2, 4, 8),
+        "split_k": (1, 2, 4, 8),
+        "dynamic": (0, 1),
+    }
+
+
+def guess(what: Recurrence, chip: Chip) -> Choices:
+    """A tile that fills the registers with one panel's gates, and threads where a step is long."""
+    gates = GATES[what.kind]
+    across = gates if gates == 3 else 2
+    most = max(1, (registers(chip) - across - 1) // across)
+    tiles = -(-what.batch // most)
+    step = 2 * what.batch * gates * what.units * what.units
+    return Choices(
+        width=max(4, chip.vector_bytes // 4),
+        threads=0 if step > WORTH_STEP else 1,
+        tile_m=-(-what.batch // tiles),
+        tile_n=2, unroll=1, split_k=4, dynamic=0,
+    )  # fmt: skip
