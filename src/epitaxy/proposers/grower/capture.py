@@ -87,12 +87,8 @@ _SIMPLER = [
     "dist",
     "std_mean",
     "special_xlog1py",
-    "reflection_pad1d",
-    "reflection_pad2d",
-    "reflection_pad3d",
-    "replication_pad1d",
-    "replication_pad2d",
-    "replication_pad3d",
+    *(f"{kind}_pad{n}d" for kind in ("reflection", "replication") for n in (1, 2, 3)),
+    *(f"upsample_nearest{n}d" for n in (1, 2, 3)),
     "pixel_shuffle",
     "pixel_unshuffle",
     "channel_shuffle",
@@ -205,7 +201,9 @@ class _Capture:
         for k, unit in enumerate(units):
             if unit.grown:
                 self.steps.append(regions[k])
-            elif not self._recurrent(unit.nodes[0]):
+            elif (layer := recurrent.step(unit.nodes[0], self.accept)) is not None:
+                self.steps.append(layer)
+            else:
                 self._framework(unit.nodes[0], partition)
         read = {a for s in self.steps for a in _reads(s)} | set(outputs)
         kept = tuple((n, key) for n, key in state if n in read)
@@ -311,15 +309,6 @@ class _Capture:
         region = lowering.region(name, roots)
         args = tuple(n.name for n in lowering.inputs)
         return RegionCall(region, args, tuple(r.name for r in roots))
-
-    def _recurrent(self, node: Node) -> bool:
-        """Take a recurrent layer as a region of its own; whether it is one that can be written."""
-        number = sum(isinstance(s, RegionCall) and bool(s.region.recurrence) for s in self.steps)
-        found = recurrent.captured(node, f"recurrent{number}")
-        if found is None or not self.accept(found.region):
-            return False
-        self.steps.append(RegionCall(found.region, found.args, found.results))
-        return True
 
     # -- framework ---------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ operator is one region of its own kind.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from torch.fx import Node
@@ -14,6 +14,7 @@ from torch.fx import Node
 from epitaxy.problem import TensorSpec
 from epitaxy.proposers.grower.algebra import Recurrence, Region
 from epitaxy.proposers.grower.lower_core import is_getitem, spec_of
+from epitaxy.proposers.grower.program import RegionCall
 
 KINDS = {
     "aten.lstm.input": "lstm",
@@ -24,16 +25,13 @@ KINDS = {
 GATES = {"lstm": 4, "gru": 3, "tanh": 1, "relu": 1}
 
 
-@dataclass(frozen=True)
-class Captured:
-    """A region, the names of its arguments and of its results."""
-
-    region: Region
-    args: tuple[str, ...]
-    results: tuple[str, ...]
+def step(node: Node, accept: Callable[[Region], bool]) -> RegionCall | None:
+    """The call as a region of its own; None when it is none that can be written."""
+    found = captured(node, f"layer_{node.name}")
+    return found if found is not None and accept(found.region) else None
 
 
-def captured(node: Node, name: str) -> Captured | None:
+def captured(node: Node, name: str) -> RegionCall | None:
     """The call as a region called `name`; None when it is none that can be written."""
     kind = KINDS.get(str(node.target))
     if kind is None:
@@ -56,7 +54,7 @@ def captured(node: Node, name: str) -> Captured | None:
         TensorSpec(shape=tuple(int(n) for n in r.shape), dtype="float32") for r in results
     )
     region = Region(name, specs, outputs, (), (str(node.target),), recurrence=what)
-    return Captured(region, tuple(x.name for x in tensors), names)
+    return RegionCall(region, tuple(x.name for x in tensors), names)
 
 
 def _sizes(

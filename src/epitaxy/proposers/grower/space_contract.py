@@ -139,6 +139,7 @@ def _guess_squares(what: Contraction, chip: Chip) -> dict[str, int]:
 
 
 def registers(chip: Chip) -> int:
+    """Vector registers of one core."""
     return chip.vector_registers or (32 if chip.vector_bytes != 32 else 16)
 
 
