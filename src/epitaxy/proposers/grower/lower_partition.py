@@ -24,6 +24,7 @@ from epitaxy.proposers.grower import (
     lower_pointwise,
     lower_reduce,
 )
+from epitaxy.proposers.grower.lower_chain import reorders
 from epitaxy.proposers.grower.lower_core import is_getitem, op_of
 
 # Importing them fills the table of lowerings.
@@ -138,6 +139,7 @@ class Partition:
                 elif node in self.grown:
                     # A large contraction begins a level: it has a genome of its own.
                     begins = op_of(node).kind == "contract" and _large(node)  # type: ignore[union-attr]
+                    begins = begins and not reorders(node)
                     begins = begins and not lower_attention.closes(node)
                     level[node] = max((ready[s] for s in sources), default=0) + begins
                     ready[node] = level[node] + (node in self.choices.stored)
