@@ -275,14 +275,18 @@ class Residual(nn.Module):
 
 # These keep framework calls: name -> (module, inputs, words that `left` must hold).
 MIXED: dict[str, tuple[Any, tuple[Any, ...], tuple[str, ...]]] = {
-    "residual": (Residual(), (IMG,), ("aten.convolution.default (conv1)", "(conv2)")),
+    "residual": (
+        Residual().double(),
+        (IMG.double(),),
+        ("aten.convolution.default (conv1)", "(conv2)"),
+    ),
     "conv_pool": (
-        nn.Sequential(nn.ConvTranspose2d(6, 4, 3), nn.Tanh(), nn.MaxPool2d(2)),
+        nn.Sequential(nn.ConvTranspose2d(6, 4, 3, 2), nn.Tanh(), nn.MaxPool2d(2)),
         (IMG,),
         ("convolution",),
     ),
     "conv_norm": (
-        nn.Sequential(nn.ConvTranspose2d(6, 4, 3), nn.InstanceNorm2d(4)),
+        nn.Sequential(nn.ConvTranspose2d(6, 4, 3, 2), nn.InstanceNorm2d(4)),
         (IMG,),
         ("convolution",),
     ),

@@ -4,7 +4,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from test_grower import build, run
-from torch import nn
 
 from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.emit import emit_region
@@ -132,8 +131,3 @@ def test_what_follows_a_convolution_is_done_before_its_result_is_written():
     assert sum(k.contraction is not None for k in kernels) == 1
     large = [k for k in kernels if k.targets[0].numel >= step.region.outputs[0].numel]
     assert len(large) == 1, "nothing but the convolution runs over its result"
-
-
-def test_a_transposed_convolution_stays_with_the_framework():
-    program = capture(nn.ConvTranspose2d(3, 4, 3).eval(), [T(1, 3, 8, 8)])
-    assert any("convolution" in name for name in program.left)

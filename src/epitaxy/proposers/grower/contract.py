@@ -70,7 +70,8 @@ def recognise(value: Value, order: Sequence[Axis]) -> Contraction | None:
     over = set(value.over)
     if not (over <= left.axes and over <= right.axes) or set(order) != set(value.axes):
         return None
-    if order and order[-1] in left.axes:
+    own = [a for a in order if a not in left.axes or a not in right.axes]
+    if own and own[-1] in left.axes:
         left, right = right, left
     batch = tuple(a for a in order if a in left.axes and a in right.axes)
     rows = tuple(a for a in order if a not in right.axes)
@@ -138,10 +139,10 @@ def multiplied(what: Contraction) -> int:
 
 
 def windowed(what: Contraction) -> bool:
-    """Whether `what` is a convolution: plain weights, and one load from an image that moves on by
-    pixels along the last column."""
-    right = what.right
-    if not plain(what.left, (what.rows, what.inner)):
+    """Whether `what` is a convolution: weights from memory, and one load from an image that moves
+    on by pixels along the last column."""
+    left, right = what.left, what.right
+    if not isinstance(left, Load) or left.dtype != "float32" or left.indirect:
         return False
     if not isinstance(right, Load) or right.dtype != "float32" or right.indirect:
         return False

@@ -1,0 +1,71 @@
+"""Transposed convolutions: convolutions, one for each phase of the stride."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_grower import build_all, run
+
+from epitaxy.proposers.grower.capture import capture
+from epitaxy.proposers.grower.genome import Choices, Genome
+from epitaxy.proposers.grower.growth import writable
+
+T = torch.randn
+turned = F.conv_transpose2d
+IMAGE = T(2, 5, 9, 11)
+CASES = {
+    "plain": (lambda x, w: turned(x, w, padding=1), [IMAGE, T(5, 6, 3, 3)]),
+    "dilated": (lambda x, w: turned(x, w, dilation=2), [IMAGE, T(5, 6, 3, 2)]),
+    "doubled": (
+        lambda x, w, b: torch.tanh(turned(x, w, b, stride=2, padding=1)),
+        [IMAGE, T(5, 6, 4, 4), T(6)],
+    ),
+    "uneven_phases": (
+        lambda x, w, b: turned(x, w, b, stride=2, padding=1, output_padding=1),
+        [IMAGE, T(5, 6, 3, 3), T(6)],
+    ),
+    "apart": (lambda x, w: turned(x, w, stride=3), [IMAGE, T(5, 6, 3, 3)]),
+    "one_way": (lambda x, w: turned(x, w, stride=(1, 2), padding=(1, 0)), [IMAGE, T(5, 6, 3, 2)]),
+    "grouped": (
+        lambda x, w: turned(x, w, stride=2, padding=1, groups=2),
+        [T(2, 4, 9, 11), T(4, 3, 4, 4)],
+    ),
+    "line": (lambda x, w: F.conv_transpose1d(x, w, stride=2, padding=1), [T(2, 5, 19), T(5, 6, 4)]),
+    "volume": (
+        lambda x, w: F.conv_transpose3d(x, w, stride=2, padding=1),
+        [T(1, 3, 4, 5, 6), T(3, 4, 4, 4, 4)],
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    """All cases captured and compiled together, copied and packed as the image is read."""
+    regions, genome = [], []
+    for number, (name, (function, inputs)) in enumerate(CASES.items()):
+        program = capture(function, inputs, accept=writable)
+        assert program.left == ()
+        (step,) = program.steps
+        regions.append(replace(step.region, name=name))
+        genome.append((name, Choices(unroll=1, pack_b=number % 2, tile_m=4)))
+    library = build_all(regions, Genome(tuple(genome)), tmp_path_factory.mktemp("transposed"))
+    return {r.name: r for r in regions}, library
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_transposed_convolutions_compute_what_pytorch_computes(name, grown):
+    function, inputs = CASES[name]
+    regions, library = grown
+    spoiled = inputs[0].clone()
+    spoiled.view(-1)[37] = float("nan")
+    for first in (inputs[0], spoiled):
+        given = [first, *inputs[1:]]
+        exact = function(*[x.double() for x in given])
+        (made,) = run(library, regions[name], given)
+        torch.testing.assert_close(made.double(), exact, rtol=1e-5, atol=1e-5, equal_nan=True)
+
+
+def test_phases_of_different_sizes_stay_with_the_framework():
+    program = capture(lambda x, w: turned(x, w, stride=2), [IMAGE, T(5, 6, 3, 3)], accept=writable)
+    assert any("convolution" in name for name in program.left)
