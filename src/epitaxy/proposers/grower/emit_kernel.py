@@ -33,6 +33,8 @@ from epitaxy.proposers.grower.schedule import Kernel, Target
 
 STASH_LIMIT_BYTES = 1 << 20
 SUM_BLOCK = 4096
+FEW_PIECES = 128
+"""Pieces of a loop that threads take as they get free: enough to end together."""
 COSTLY = ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "tanh",
           "sigmoid", "erf", "atan", "sinh", "cosh", "pow", "div", "sqrt", "rsqrt", "reciprocal")  # fmt: skip
 
@@ -209,7 +211,8 @@ class KernelWriter(Expressions):
         fence = ["epx::fence();"] if self.streams else []
         if total < 2 or self.kernel.numel < 8192 or self.choices.threads == 1:
             return ["{", *indent([*scratch, *loop, *fence]), "}"]
-        share = "schedule(dynamic)" if self.choices.dynamic else "schedule(static)"
+        piece = max(1, total // FEW_PIECES)  # to take one costs as much as a small task
+        share = f"schedule(dynamic, {piece})" if self.choices.dynamic else "schedule(static)"
         threads = f" num_threads({self.choices.threads})" if self.choices.threads else ""
         return [
             f"#pragma omp parallel{threads}", "{",
