@@ -4,12 +4,11 @@
     python benchmarks/search.py replay [--out OUT] [--seeds 10]
 
 `record` builds and times every genome of a small space of several problems (about five minutes on
-a quiet machine of four cores; measure once: epitaxy probe). `replay` then lets three searches loose
-on the recording, where a judged candidate costs nothing: genomes in random order, the grower's
-own moves, and the same with the cost model, which has learned from the other problems and learns
-from what it has judged. Writes OUT.json and OUT.md. Replaying recorded enumerations is how Kernel
-Tuner compares strategies (Willemsen et al., "Towards a Benchmarking Suite for Kernel Tuners",
-2023).
+a quiet machine of four cores; resumed where it was cut; `epitaxy probe` comes first). `replay` then
+lets three searches loose on the recording, where a judged candidate costs nothing: genomes in
+random order, the grower's own moves, and the same with the cost model, which has learned from the
+other problems and learns from what it has judged. Writes OUT.json and OUT.md. Kernel Tuner's
+simulation mode compares strategies in the same way.
 """
 
 from __future__ import annotations
@@ -62,10 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     given = parser.parse_args(arguments)
     recorded = given.out.with_suffix(".recorded.json")
     if given.what == "record":
-        document = {"problems": [record(f, given.genomes) for f in FILES if given.only in f]}
         recorded.parent.mkdir(parents=True, exist_ok=True)
-        recorded.write_text(json.dumps(document, indent=1) + "\n")
-        return document
+        document = json.loads(recorded.read_text()) if recorded.exists() else {"problems": []}
+        known = {entry["file"] for entry in document["problems"]}
+        for file in (f for f in FILES if given.only in f and f not in known):
+            document["problems"].append(record(file, given.genomes))
+            recorded.write_text(json.dumps(document, indent=1) + "\n")
+        return dict(document)
     document = replay(json.loads(recorded.read_text()), given.seeds)
     given.out.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
     given.out.with_suffix(".md").write_text(markdown(document))

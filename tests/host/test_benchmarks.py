@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import calibrate
 import rate
+import search
 
 from epitaxy import timing
 
@@ -49,3 +50,36 @@ def test_the_rate_counts_every_candidate(brief, tmp_path):
     assert sum(found["statuses"].values()) == 4
     assert found["statuses"]["incorrect"] >= 1
     assert "per minute" in (tmp_path / "rate.md").read_text()
+
+
+def test_search_replays_a_recording(tmp_path):
+    """Faster with each step of `tile`, whatever `unroll` is: every strategy gets there."""
+    problems = []
+    for file in ("examples/softmax.py", "examples/rmsnorm.py"):
+        space = {"tile": [16, 32, 64, 128], "unroll": [1, 2, 4]}
+        rows = [
+            {"genome": f"region0(tile={t} unroll={u})", "ratio": 16 / t, "build_s": 1.0}
+            for t in space["tile"]
+            for u in space["unroll"]
+        ]
+        start = "region0(tile=16 unroll=1)"
+        problems.append({"file": file, "start": start, "space": {"region0": space}, "rows": rows})
+    (tmp_path / "s.recorded.json").write_text(json.dumps({"problems": problems}))
+    found = search.main(["replay", "--seeds", "1", "--out", str(tmp_path / "s")])
+    assert len(found["runs"]) == 2 * len(search.STRATEGIES)
+    for run in found["runs"]:
+        assert len(run["curve"]) == 12
+        assert run["curve"][-1] == 1
+        assert run["curve"] == sorted(run["curve"])
+        assert run["curve"][run["candidates"] - 1] >= search.ENOUGH
+    assert "| softmax | 12 |" in (tmp_path / "s.md").read_text()
+
+
+def test_search_records_a_small_space(tmp_path):
+    command = ["record", "--genomes", "2", "--only", "sum_columns", "--out", str(tmp_path / "s")]
+    (entry,) = search.main(command)["problems"]
+    assert entry["start"] in {row["genome"] for row in entry["rows"]}
+    assert all(row["ratio"] > 0 and row["build_s"] > 0 for row in entry["rows"])
+    first = (tmp_path / "s.recorded.json").read_text()
+    search.main(command)  # nothing is recorded twice
+    assert (tmp_path / "s.recorded.json").read_text() == first
