@@ -69,6 +69,8 @@ class _Captured:
         from epitaxy.problem import open_reference
         from epitaxy.proposers.grower import space
         from epitaxy.proposers.grower.growth import cheaper, grow_program
+        from epitaxy.proposers.grower.program import leavable
+        from epitaxy.proposers.grower.shares import shares
 
         self.problem = view.problem
         self.reference: Any = open_reference(view.problem)
@@ -83,7 +85,12 @@ class _Captured:
         forms = {name: found.region for name, found in self.forms.items()}
         self.start = space.start(self.regions, view.chip, forms)
         self.written = space.start(self.regions, view.chip)
-        self.spaces = space.spaces(self.regions, view.chip, forms)
+        several = len(self.regions) > 1
+        self.spaces = space.spaces(
+            self.regions, view.chip, forms,
+            shares(self.reference, self.program.program) if several else None,
+            leavable(self.program.program) if several else (),
+        )  # fmt: skip
 
     def moves(self, view: View, judged: list[tuple[Candidate, Verdict]]) -> Any:
         """Genomes worth trying next, with the intent and parents of each."""
@@ -118,27 +125,35 @@ class _Captured:
         from epitaxy.proposers.grower.emit import Unsupported, emit_source
         from epitaxy.proposers.grower.growth import own_work
 
-        used = [f for n, f in self.forms.items() if genome.of(n).algebra]
+        left = frozenset(r.name for r in self.regions if genome.of(r.name).leave)
+        grown = [r for r in self.regions if r.name not in left]
+        if not grown:
+            return None
+        used = [f for n, f in self.forms.items() if genome.of(n).algebra and n not in left]
         chosen = {f.region.name: f.region for f in used}
-        written = [chosen.get(r.name, r) for r in self.regions]
+        written = [chosen.get(r.name, r) for r in grown]
         try:
             source = emit_source(written, genome)
         except Unsupported:
             return None
-        work, rules = own_work(self.problem.work, self.regions, written)
+        forward = self.program.forward_without(left)
+        work, rules = own_work(self.problem.work, grown, written)
         if used:
             intent = f"{intent}; rewritten: {'; '.join(str(f) for f in used)}"
         return Candidate(
             problem=self.problem.digest,
             toolchain="cpp",
-            files={"kernel.cpp": source, "forward.py": self.program.forward},  # type: ignore[arg-type]
+            files={"kernel.cpp": source, "forward.py": forward},  # type: ignore[arg-type]
             entry="forward.py",
             proposer=Grower.name,
             intent=intent,
             genome=str(genome),
             parents=parents,
-            regions=tuple(f"{r.name}: {', '.join(r.source)}" for r in self.regions),
-            left=self.program.program.left,
+            regions=tuple(f"{r.name}: {', '.join(r.source)}" for r in grown),
+            left=(
+                *self.program.program.left,
+                *(x for r in self.regions if r.name in left for x in r.source),
+            ),
             work=work,
             algebra=rules,
         )

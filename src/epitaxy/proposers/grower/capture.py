@@ -6,6 +6,7 @@ import operator
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -18,9 +19,10 @@ from epitaxy.proposers.grower import recurrent
 from epitaxy.proposers.grower.algebra import Region
 from epitaxy.proposers.grower.axes import Inexpressible
 from epitaxy.proposers.grower.decompose import OWN
+from epitaxy.proposers.grower.framework import framework_call
 from epitaxy.proposers.grower.lower_core import OPS, Lowering, is_getitem, op_of
 from epitaxy.proposers.grower.lower_partition import Choices, Partition, Unit, shape_like
-from epitaxy.proposers.grower.program import FrameworkCall, Program, Ref, RegionCall
+from epitaxy.proposers.grower.program import FrameworkCall, Program, RegionCall, reads
 
 # Composite operators that are worth more whole than in pieces: they stay with the framework.
 _WHOLE = (
@@ -204,8 +206,8 @@ class _Capture:
             elif (layer := recurrent.step(unit.nodes[0], self.accept)) is not None:
                 self.steps.append(layer)
             else:
-                self._framework(unit.nodes[0], partition)
-        read = {a for s in self.steps for a in _reads(s)} | set(outputs)
+                self._framework(unit.nodes[0])
+        read = {a for s in self.steps for a in reads(s)} | set(outputs)
         kept = tuple((n, key) for n, key in state if n in read)
         steps = (*self._constants(read), *self.steps)
         return Program(names, kept, steps, outputs, is_tuple, tuple(self.left))
@@ -308,23 +310,34 @@ class _Capture:
         roots = partition.roots(unit.nodes)
         region = lowering.region(name, roots)
         args = tuple(n.name for n in lowering.inputs)
-        return RegionCall(region, args, tuple(r.name for r in roots))
+        call = RegionCall(region, args, tuple(r.name for r in roots))
+        return self._leavable(call, unit, partition)
 
     # -- framework ---------------------------------------------------------------------------
 
-    def _framework(self, node: Node, partition: Partition) -> None:
-        args = torch.fx.node.map_aggregate(node.args, _argument)
-        kwargs = torch.fx.node.map_aggregate(node.kwargs, _argument)
-        results: tuple[str, ...] = (node.name,)
-        if not shape_like(node):
-            picked = {u.args[1]: u.name for u in node.users if is_getitem(u)}
-            count = len(node.meta["val"])
-            results = tuple(picked.get(k, f"{node.name}_unused{k}") for k in range(count))
-        pairs = tuple(sorted(kwargs.items()))
-        self.steps.append(FrameworkCall(f"torch.ops.{node.target}", _plain(args), pairs, results))
+    def _framework(self, node: Node) -> None:
+        self.steps.append(framework_call(node))
         found = op_of(node)
         if found is None or found.kind not in ("view", "make"):
             self.left.append(_title(node))
+
+    def _leavable(self, call: RegionCall, unit: Unit, partition: Partition) -> RegionCall:
+        """`call` with the framework's own calls, where they read nothing but what it reads."""
+        nodes, stack = set(unit.nodes), list(unit.nodes)
+        while stack:
+            for source in stack.pop().all_input_nodes:
+                source = partition.producer(source)
+                if source in partition.free and source not in nodes:
+                    nodes.add(source)
+                    stack.append(source)
+        order = sorted((n for n in nodes if not is_getitem(n)), key=partition.order.__getitem__)
+        calls = tuple(framework_call(n) for n in order)
+        known = set(call.args)
+        for step in calls:
+            if not reads(step) <= known:
+                return call
+            known.update(step.results)
+        return replace(call, framework=calls) if set(call.results) <= known else call
 
 
 def _learn(choices: Choices, unit: Unit, partition: Partition, node: Any) -> None:
@@ -362,32 +375,6 @@ def _attribute(model: torch.nn.Module, path: str) -> Any:
         return operator.attrgetter(path)(model)
     except AttributeError:
         return None
-
-
-def _argument(value: Any) -> Any:
-    if isinstance(value, Node):
-        return Ref(value.name)
-    return str(value) if isinstance(value, torch.device) else value
-
-
-def _plain(tree: Any) -> Any:
-    if isinstance(tree, tuple):
-        return tuple(_plain(t) for t in tree)
-    return [_plain(t) for t in tree] if isinstance(tree, list) else tree
-
-
-def _reads(step: RegionCall | FrameworkCall) -> set[str]:
-    if isinstance(step, RegionCall):
-        return set(step.args)
-    found: set[str] = set()
-    stack: list[Any] = [*step.args, *(v for _, v in step.kwargs)]
-    while stack:
-        tree = stack.pop()
-        if isinstance(tree, Ref):
-            found.add(tree.name)
-        elif isinstance(tree, tuple | list):
-            stack.extend(tree)
-    return found
 
 
 def _title(node: Node) -> str:

@@ -13,6 +13,7 @@ from epitaxy.errors import BadInput
 
 DECISIONS: dict[str, str] = {
     "algebra": "1: the cheapest form that the rules of algebra find, 0: the form it was written in",
+    "leave": "1: leave the region to the framework's own operators, 0: grow it",
     "width": "float lanes of one vector value",
     "unroll": "vectors handled together in the innermost loop, each with its own accumulators",
     "stash": "1: keep costly row values between passes, 0: compute them again",
@@ -77,6 +78,7 @@ class Choices:
     ahead: int = 0
     attend: int = 1
     algebra: int = 0
+    leave: int = 0
 
     def __str__(self) -> str:
         return " ".join(f"{k}={v}" for k, v in asdict(self).items())

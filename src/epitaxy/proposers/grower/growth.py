@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from epitaxy.errors import BadEnvironment
-from epitaxy.problem import Work
+from epitaxy.problem import Problem, Work
 from epitaxy.proposers.grower.algebra import Region
 from epitaxy.proposers.grower.algebra_forms import Rewriting, rewriting
 from epitaxy.proposers.grower.algebra_masks import TRIANGLE, products
@@ -16,7 +16,7 @@ from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.emit import Unsupported, emit_region
 from epitaxy.proposers.grower.forward import write_forward
 from epitaxy.proposers.grower.genome import Choices
-from epitaxy.proposers.grower.program import Program, RegionCall
+from epitaxy.proposers.grower.program import Program, RegionCall, without
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,14 @@ class Growth:
     program: Program
     regions: tuple[Region, ...]
     forward: str
+    problem: Problem
+    constants: tuple[Any, ...] = ()
+
+    def forward_without(self, left: frozenset[str]) -> str:
+        """The forward text with some regions, by name, left to the framework."""
+        if not left:
+            return self.forward
+        return write_forward(without(self.program, left), self.problem, self.constants)
 
 
 def grow_program(reference: Any) -> Growth:
@@ -36,7 +44,8 @@ def grow_program(reference: Any) -> Growth:
     constants = [
         x for x, spec in zip(inputs, reference.problem.inputs, strict=True) if spec is None
     ]
-    return Growth(program, regions, write_forward(program, reference.problem, constants))
+    forward = write_forward(program, reference.problem, constants)
+    return Growth(program, regions, forward, reference.problem, tuple(constants))
 
 
 def writable(region: Region) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from epitaxy.proposers.grower.algebra import Region
@@ -13,15 +13,6 @@ class Ref:
     """A value of the program, by name, inside an argument tree."""
 
     name: str
-
-
-@dataclass(frozen=True)
-class RegionCall:
-    """results = region(args); every argument is made contiguous first."""
-
-    region: Region
-    args: tuple[str, ...]
-    results: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -36,6 +27,18 @@ class FrameworkCall:
 
 
 @dataclass(frozen=True)
+class RegionCall:
+    """results = region(args); every argument is made contiguous first. `framework` computes the
+    same with the framework's operators, for a region that is left to it; () where that cannot
+    be written."""
+
+    region: Region
+    args: tuple[str, ...]
+    results: tuple[str, ...]
+    framework: tuple[FrameworkCall, ...] = ()
+
+
+@dataclass(frozen=True)
 class Program:
     """`inputs` names one value for each forward argument (None for a non-tensor one);
     `state` maps value names to state_dict keys or attribute paths of parameters and buffers;
@@ -47,3 +50,35 @@ class Program:
     outputs: tuple[str, ...]
     returns_tuple: bool = False
     left: tuple[str, ...] = ()
+
+
+def without(program: Program, regions: frozenset[str]) -> Program:
+    """`program` with some regions, by name, left to the framework."""
+    steps: list[RegionCall | FrameworkCall] = []
+    for step in program.steps:
+        if isinstance(step, RegionCall) and step.region.name in regions:
+            steps += step.framework
+        else:
+            steps.append(step)
+    return replace(program, steps=tuple(steps))
+
+
+def leavable(program: Program) -> frozenset[str]:
+    """Names of the regions that may be left to the framework."""
+    found = [s for s in program.steps if isinstance(s, RegionCall)]
+    return frozenset(s.region.name for s in found if s.framework)
+
+
+def reads(step: RegionCall | FrameworkCall) -> set[str]:
+    """Names of the values that a step reads."""
+    if isinstance(step, RegionCall):
+        return set(step.args)
+    found: set[str] = set()
+    stack: list[Any] = [*step.args, *(v for _, v in step.kwargs)]
+    while stack:
+        tree = stack.pop()
+        if isinstance(tree, Ref):
+            found.add(tree.name)
+        elif isinstance(tree, tuple | list):
+            stack.extend(tree)
+    return found

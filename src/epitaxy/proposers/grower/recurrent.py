@@ -7,12 +7,14 @@ operator is one region of its own kind.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch.fx import Node
 
 from epitaxy.problem import TensorSpec
 from epitaxy.proposers.grower.algebra import Recurrence, Region
+from epitaxy.proposers.grower.framework import framework_call
 from epitaxy.proposers.grower.lower_core import is_getitem, spec_of
 from epitaxy.proposers.grower.program import RegionCall
 
@@ -28,7 +30,11 @@ GATES = {"lstm": 4, "gru": 3, "tanh": 1, "relu": 1}
 def step(node: Node, accept: Callable[[Region], bool]) -> RegionCall | None:
     """The call as a region of its own; None when it is none that can be written."""
     found = captured(node, f"layer_{node.name}")
-    return found if found is not None and accept(found.region) else None
+    if found is None or not accept(found.region):
+        return None
+    same = framework_call(node)
+    fits = set(found.results) <= set(same.results)
+    return replace(found, framework=(same,)) if fits else found
 
 
 def captured(node: Node, name: str) -> RegionCall | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from epitaxy.chip import Chip
@@ -61,12 +61,15 @@ def space(region: Region, chip: Chip) -> dict[str, tuple[int, ...]]:
 
 
 def spaces(
-    regions: Sequence[Region], chip: Chip, forms: Mapping[str, Region] | None = None
-) -> dict[str, dict[str, tuple[int, ...]]]:
+    regions: Sequence[Region], chip: Chip, forms: Mapping[str, Region] | None = None,
+    shares: Mapping[str, float] | None = None, leavable: Collection[str] = (),
+) -> dict[str, dict[str, tuple[int, ...]]]:  # fmt: skip
     """The space of each region, that with the most work first. Regions too light to matter have
     none: they keep their first guess. `forms` holds cheaper forms by region: then which of the two
-    is written is a decision too, and those that matter for either are searched."""
-    times = {r.name: _least_s(r, chip) for r in regions}
+    is written is a decision too, and those that matter for either are searched. `shares` are the
+    regions' shares of the framework's time, where measured; those of `leavable` with products in
+    them, at which the framework is good, may be left to it."""
+    times = {r.name: (shares or {}).get(r.name) or _least_s(r, chip) for r in regions}
     total = sum(times.values()) or 1.0
     ordered = sorted(regions, key=lambda r: -times[r.name])
     found: dict[str, dict[str, tuple[int, ...]]] = {}
@@ -77,6 +80,9 @@ def spaces(
         found[region.name] = space(region, chip)
         if forms and region.name in forms:
             found[region.name] |= space(forms[region.name], chip) | {"algebra": (0, 1)}
+        product = bool(contractions(region.roots)) or region.recurrence is not None
+        if region.name in leavable and product:
+            found[region.name]["leave"] = (0, 1)
     return found
 
 
@@ -149,10 +155,13 @@ def start(
 def portfolio(genome: Genome, spaces: dict[str, dict[str, tuple[int, ...]]]) -> Iterator[Genome]:
     """The guess, then the variants that most often win, one decision away from it."""
     yield genome
+    left = [n for n, options in spaces.items() if "leave" in options]
+    if len(left) > 1:  # is the framework better at all of them? then at which
+        yield Genome(tuple((n, replace(c, leave=int(n in left))) for n, c in genome.regions))
     likely = (
-        "winograd", "form", "kc", "pack_a", "nc", "mc", "split_k", "pack_b", "split", "ahead",
-        "stream", "prefetch", "lane", "tile", "unroll", "dynamic", "width", "stash", "grain",
-        "threads",
+        "leave", "winograd", "form", "kc", "pack_a", "nc", "mc", "split_k", "pack_b", "split",
+        "ahead", "stream", "prefetch", "lane", "tile", "unroll", "dynamic", "width", "stash",
+        "grain", "threads",
     )  # fmt: skip
     for decision in likely:
         for name, options in spaces.items():
