@@ -87,12 +87,29 @@ EPX_BODY inline void multiply_at(vf<S::N> (&c)[R][W], const float* a, const floa
   }
 }
 
+// One register tile over one depth of k, from pixels b: continue the sums in `hold`, or finish them.
+// A function of its own, so that sums and pointers stay in registers.
+template <class S, int R, int W, bool MASKED, class F>
+__attribute__((noinline)) void tile_at(const float* a, const float* const (&b)[W], const int32_t* offsets,
+                                       int64_t depth, float* hold, bool first, bool last,
+                                       int64_t t, int64_t i, int64_t j, int n, const F& finish) {
+  using V = vf<S::N>;
+  V c[R][W];
+#pragma GCC unroll 32
+  for (int r = 0; r < R; ++r)
+    EPX_UNROLL for (int v = 0; v < W; ++v) c[r][v] = first ? V{} : load<V>(hold + (r * S::NV + v) * S::N);
+  multiply_at<S, R, W>(c, a, b, offsets, depth);
+  if (last) return finish_tile<S, R, W, MASKED>(c, t, i, j, n, finish);
+#pragma GCC unroll 32
+  for (int r = 0; r < R; ++r)
+    EPX_UNROLL for (int v = 0; v < W; ++v) store(hold + (r * S::NV + v) * S::N, c[r][v]);
+}
+
 // The whole convolution from an image that no step leaves; every thread of a team calls it.
 // pixel(t, row, x): where a vector of pixels begins; offsets: how far each step lies from there.
 template <class S, class A, class P, class F>
 void convolve_direct(const A& a, const P& pixel, const int32_t* offsets, float* pa, const F& finish) {
   using G = Gemm<S>;
-  using V = typename G::V;
   pack_left<S>(pa, a);
   const auto pixels = by_pixel<S>(finish);
   const Scratch<float> held(G::block_floats);
@@ -106,20 +123,12 @@ void convolve_direct(const A& a, const P& pixel, const int32_t* offsets, float* 
         sized<S>(i, j, [&](auto rows, auto vectors, auto masked, int n) EPX_BODY {
           constexpr int R = rows, W = vectors;
           const float* b[W];
-          V sum[R][W];
           EPX_UNROLL for (int v = 0; v < W; ++v) {
             const int64_t at = q * S::NV + v;
             b[v] = pixel(t, at / S::XV, at % S::XV * G::N);
           }
-#pragma GCC unroll 32
-          for (int s = 0; s < R; ++s)
-            EPX_UNROLL for (int v = 0; v < W; ++v)
-              sum[s][v] = d == 0 ? V{} : load<V>(hold + (s * S::NV + v) * G::N);
-          multiply_at<S, R, W>(sum, ad + y * G::a_tile, b, offsets + k, depth);
-          if (d + 1 == G::depths) return finish_tile<S, R, W, masked>(sum, t, i, j, n, pixels);
-#pragma GCC unroll 32
-          for (int s = 0; s < R; ++s)
-            EPX_UNROLL for (int v = 0; v < W; ++v) store(hold + (s * S::NV + v) * G::N, sum[s][v]);
+          tile_at<S, R, W, masked>(ad + y * G::a_tile, b, offsets + k, depth, hold, d == 0,
+                                   d + 1 == G::depths, t, i, j, n, pixels);
         });
       });
     }

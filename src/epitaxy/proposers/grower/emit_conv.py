@@ -33,13 +33,13 @@ class ConvWriter(GemmWriter):
         body = [
             f"const epx::Scratch<float> image({max(1, floats(image))});",
             f"const epx::Scratch<int32_t> offsets({size_of(what.inner)});",
-            f"const float* const base = {'image.data' if image.rows else source};",
+            f"const float* const base = {'image.data' if image.planes else source};",
             *function("pixel", "t, row, x", places),
             f"for (int64_t k = 0; k < {size_of(what.inner)}; ++k) {{",
             *indent([*steps, f"offsets.data[k] = int32_t({step});"]),
             "}",
         ]
-        copy = copy_lines(image, source) if image.rows else []
+        copy = copy_lines(image, source) if image.planes else []
         call = "epx::convolve_direct<Shape>(a, pixel, offsets.data, pa.data, finish);"
         return self._block(body, finish, *copy, call)
 

@@ -7,13 +7,14 @@ has nothing it holds zeros.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from epitaxy.proposers.grower.algebra import Affine, Axis, Load
 from epitaxy.proposers.grower.contract import Contraction, size_of
 
-Name = Callable[[Axis], str]
+LINE = 16
+"""Elements of a cache line. Planes are an odd number of lines apart: the same pixel of all channels
+would share few sets of the first cache otherwise."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,15 @@ class Side:
 
 @dataclass(frozen=True)
 class Image:
-    """What a direct convolution reads: `index` into a copy of `rows` rows of `pitch` elements, or
-    into the image itself where `rows` is 0."""
+    """What a direct convolution reads: `index` into a copy of planes of `rows` rows of `pitch`
+    elements each, `plane` elements apart, or into the image itself where `planes` is 0."""
 
     load: Load
     plain: tuple[tuple[Axis, int], ...]
     sides: tuple[Side, ...]
     index: Affine
+    planes: int
+    plane: int
     rows: int
     pitch: int
 
@@ -48,7 +51,7 @@ def image_of(what: Contraction, lanes: int) -> Image | None:
         return None
     if not load.guards:
         whole = across.size % lanes == 0
-        return Image(load, (), (), load.index, 0, 0) if whole else None
+        return Image(load, (), (), load.index, 0, 0, 0, 0) if whole else None
     sides = [_side(load, guard.index, guard.size) for guard in load.guards]
     last = next((s for s in sides if s is not None and across in dict(s.terms)), None)
     if last is None or None in sides or last.stride != 1:
@@ -64,13 +67,15 @@ def image_of(what: Contraction, lanes: int) -> Image | None:
     for side in reversed(others):
         terms += [(a, c * stride) for a, c in side.terms]
         stride *= side.length
-    rows = stride // pitch
+    rows, planes = stride // pitch, 1
+    plane = stride = (-(-stride // LINE) | 1) * LINE
     for axis, _ in reversed(plain):
         terms.append((axis, stride))
-        stride, rows = stride * axis.size, rows * axis.size
+        stride, planes = stride * axis.size, planes * axis.size
     if stride > 2**31 - 1:
         return None
-    return Image(load, tuple(plain), (*others, last), Affine(0, tuple(terms)), rows, pitch)
+    index = Affine(0, tuple(terms))
+    return Image(load, tuple(plain), (*others, last), index, planes, plane, rows, pitch)
 
 
 def _side(load: Load, index: Affine, size: int) -> Side | None:
@@ -90,7 +95,7 @@ def _side(load: Load, index: Affine, size: int) -> Side | None:
 def copy_lines(image: Image, source: str) -> list[str]:
     """C++ that fills the copy `image` from `source`, a row at a time, by the whole team."""
     *sides, last = image.sides
-    lines, stride = [], image.rows
+    lines, stride = [], image.planes * image.rows
     parts = [source, str(image.load.index.offset)]
     inside = []
     for name, length, step in (
@@ -105,10 +110,12 @@ def copy_lines(image: Image, source: str) -> list[str]:
         inside.append(f"epx::within(u{i} + {side.first}, {side.size})")
     low, high = max(0, -last.first), min(last.length, last.size - last.first)
     return [
-        f"epx::share<false>({image.rows}, [&](int64_t r) {{",
+        f"epx::share<false>({image.planes * image.rows}, [&](int64_t r) {{",
         *(f"  {line}" for line in lines),
         f"  const bool there = {' && '.join(inside) or 'true'};",
-        f"  epx::lay(image.data + r * {image.pitch}, {' + '.join(parts)}, there ? {low} : 0, "
+        f"  float* const to = image.data + r / {image.rows} * {image.plane} + "
+        f"r % {image.rows} * {image.pitch};",
+        f"  epx::lay(to, {' + '.join(parts)}, there ? {low} : 0, "
         f"there ? {max(low, high)} : 0, {image.pitch});",
         "});",
     ]
@@ -116,9 +123,9 @@ def copy_lines(image: Image, source: str) -> list[str]:
 
 def floats(image: Image) -> int:
     """Elements of the copy."""
-    return image.rows * image.pitch
+    return image.planes * image.plane
 
 
 def worth(what: Contraction, image: Image) -> bool:
     """Whether the copy is smaller than what packing would write."""
-    return image.rows * image.pitch <= size_of(what.inner) * size_of(what.columns)
+    return floats(image) <= size_of(what.inner) * size_of(what.columns)

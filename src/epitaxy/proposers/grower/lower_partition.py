@@ -168,7 +168,7 @@ class Partition:
             if any(u not in self.grown or u in self.free for u in node.users):
                 continue
             feeds = any(op_of(u).kind == "contract" for u in node.users)  # type: ignore[union-attr]
-            if feeds and not self._mask(node):
+            if feeds and not (self._mask(node) or _widened(node)):
                 continue
             held = sum(not self._stored(s) and s not in self.free for s in node.all_input_nodes)
             lowest = min(level[u] for u in node.users)
@@ -279,6 +279,21 @@ class Partition:
                 run.add(node)
                 stack.extend(node.all_input_nodes)
         return run
+
+
+def _widened(node: Any) -> bool:
+    """Whether a tensor is a narrow one, converted and perhaps scaled: contractions read what is
+    narrow, and convert as they go."""
+    if not isinstance(node, Node) or node.op != "call_function" or not shape_like(node):
+        return False
+    name = str(node.target)
+    if name == "aten._to_copy.default":
+        return bool(tensors(node.all_input_nodes[0])[0].itemsize < node.meta["val"].itemsize)
+    if name == "aten.mul.Tensor":
+        large = max(node.all_input_nodes, key=lambda n: math.prod(n.meta["val"].shape))
+        return _widened(large) and large.meta["val"].shape == node.meta["val"].shape
+    found = op_of(node)
+    return found is not None and found.kind == "view" and _widened(node.args[0])
 
 
 def _large(node: Node) -> bool:

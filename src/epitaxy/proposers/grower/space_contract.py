@@ -13,6 +13,7 @@ from epitaxy.proposers.grower.emit_gemm import even, pieces
 from epitaxy.proposers.grower.emit_thin import LINES, MOST_ROWS, ROWS, TILES, form_of
 from epitaxy.proposers.grower.emit_winograd import windows_of
 from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.image import image_of, worth
 
 FLOAT_BYTES = 4
 LEAST_CYCLES = 6
@@ -109,20 +110,24 @@ def _scattered(index: Affine, what: Contraction) -> bool:
 
 
 def _guess_fetched(what: Contraction, base: Choices, chip: Chip) -> Choices:
-    """All rows at once, so that the image is packed once, and as many pixels as the cache holds."""
+    """All rows at once, so that the image is read once, and as many pixels as the cache holds.
+
+    Where pixels are read from the image (not packed), tiles of 4 x 3 do as well as 6 x 2.
+    """
     m, k, lanes = size_of(what.rows), size_of(what.inner), base.width
     *others, across = what.columns
     n = size_of(others) * -(-across.size // lanes) * lanes
     tile_m, tile_n = next(tiles(chip))
-    kc = k if k <= 576 else 288
-    room = _cache(chip, 1, 512 << 10) // (2 * FLOAT_BYTES * kc)
+    image = image_of(what, lanes)
+    if image and worth(what, image) and m % tile_m and m % 4 == 0 and registers(chip) == 16:
+        tile_m, tile_n = 4, 3
     unit = tile_n * lanes
     share = n * size_of(what.batch) // (2 * chip.cores)
-    nc = max(unit, min(room, 24 * lanes, share) // unit * unit)
+    nc = max(unit, min(24 * lanes, share) // unit * unit)
     return replace(
         base, threads=0 if what.work > WORTH_THREADS else 1, unroll=1, dynamic=1, split_k=1,
-        tile_m=tile_m, tile_n=tile_n, kc=kc, mc=max(m, tile_m), nc=nc, pack_a=1, pack_b=0,
-        **_guess_squares(what, chip),
+        tile_m=tile_m, tile_n=tile_n, kc=k if k <= 288 else 192, mc=max(m, tile_m), nc=nc,
+        pack_a=1, pack_b=0, **_guess_squares(what, chip),
     )  # fmt: skip
 
 
