@@ -81,18 +81,16 @@ def _shipped(name: str) -> list[Entry]:
 
 def shipped_folder() -> Path | None:
     """The folder with the shipped suites: a checkout's, or the installed one; None without."""
-    beside = Path(__file__).parents[2] / "suites"
-    if _has_levels(beside):
-        return beside
+    package = Path(__file__).parent
+    # A checkout's; then those of `pip install --target`, where all lies in one folder.
+    places = [package.parents[1] / "suites", package.parent / _SHIPPED]
     try:
-        installed = importlib.metadata.files("epitaxy") or []
+        files = importlib.metadata.files("epitaxy") or []
     except importlib.metadata.PackageNotFoundError:
-        return None
-    for file in installed:
-        if f"{_SHIPPED}/{LEVELS[0]}/" in file.as_posix():
-            folder = Path(str(file.locate())).resolve().parents[1]
-            return folder if _has_levels(folder) else None
-    return None
+        files = []
+    marks = [f for f in files if f.match(f"{_SHIPPED}/{LEVELS[0]}/*.py")]
+    places += [Path(str(f.locate())).resolve().parents[1] for f in marks[:1]]
+    return next((p for p in places if _has_levels(p)), None)
 
 
 def _has_levels(folder: Path) -> bool:
