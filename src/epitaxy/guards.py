@@ -183,10 +183,14 @@ class Watch:
     def look(self) -> None:
         """One look at its manners; the timed contents are in place afterwards."""
         if any(self.on(name) for name in ("repeats", "idle", "witness", "early")):
-            slots = self._unseen()
-            self._idle()
-            self.manners.first.append(self._burst(slots))
-            self.manners.again.append(self._burst(slots))
+            unseen = self._unseen()
+            slots = self._rng.sample(list(unseen), len(unseen))
+            # Written anew for the repetition too: the caches and the machine are as they were.
+            for times in (self.manners.first, self.manners.again):
+                for slot, contents in unseen.items():
+                    self.worker.write(slot, contents)
+                self._idle()
+                times.append(self._burst(slots))
             for slot in self.slots:
                 self.worker.write(slot, self.cases.get(self.holds[slot]).inputs)
             self._as_timed()
@@ -276,13 +280,11 @@ class Watch:
                 self.holds[slot] = self._rng.choice(_NEXT[self.holds[slot]])
                 self.worker.write(slot, self.cases.get(self.holds[slot]).inputs)
 
-    def _unseen(self) -> list[int]:
-        """Slots filled with contents that no call has seen."""
+    def _unseen(self) -> dict[int, Sequence[Any]]:
+        """Contents for some slots that no call has seen."""
         each = max(1, sum(s.bytes for s in self.cases.problem.inputs if s))
         count = max(1, min(self.worker.slots, FRESH_BYTES // each))
-        for slot in range(count):
-            self.worker.write(slot, self.cases.unseen(self._rng.getrandbits(40)))
-        return self._rng.sample(range(count), count)
+        return {slot: self.cases.unseen(self._rng.getrandbits(40)) for slot in range(count)}
 
     def _idle(self) -> None:
         if not self.on("idle"):

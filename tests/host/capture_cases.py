@@ -37,6 +37,22 @@ def _trained(norm: Any) -> nn.Module:
     return norm
 
 
+class Routed(nn.Module):
+    """Rows go to one of three weights each: how many go where is known at run time only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(_t(3, 6, 4, seed=5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        choice = torch.argmax(torch.softmax(x[:, :3], -1), -1)
+        out = x.new_zeros(x.shape[0], 4)
+        for number in range(3):
+            (row,) = torch.where(choice == number)
+            out.index_add_(0, row, torch.tanh(x[row] @ self.weights[number]))
+        return torch.sigmoid(out)
+
+
 X = _t(5, 7, 33)
 P = X.softmax(-1)
 IMG = _t(2, 6, 11, 9)
@@ -289,6 +305,11 @@ MIXED: dict[str, tuple[Any, tuple[Any, ...], tuple[str, ...]]] = {
         nn.Sequential(nn.ConvTranspose2d(6, 4, 3, 2), nn.InstanceNorm2d(4)),
         (IMG,),
         ("convolution",),
+    ),
+    "routed": (
+        Routed(),
+        (_t(12, 6),),
+        ("nonzero", "aten.index.Tensor", "aten.matmul.default", "index_put"),
     ),
     "sort": (lambda x: x.sort(-1)[0] * 2, (X,), ("sort",)),
     "topk": (lambda x: x.topk(3)[0].exp(), (X,), ("topk",)),

@@ -22,6 +22,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from epitaxy import sandbox
@@ -150,12 +151,12 @@ class Loop:
             self.call = self.baseline(self.armed[0])
         if self.model is None:
             raise RuntimeError("the worker was not prepared")
-        if self.last is not None:
-            self.last = None
-            if "poison" not in self.spec.without:
+        used, self.last, self.shift = self.last is not None, None, None
+        if "poison" not in self.spec.without:
+            self.shift = shifted()
+            if used:
                 poison(self.layout.outputs)
         if self.armed:
-            self.shift = shifted()
             wake()
 
     def arguments(self, slot: int) -> list[Any]:
@@ -327,11 +328,18 @@ def wake() -> None:
 
     Waking three sleepers takes as long as a call of half a millisecond, and as it pleases.
     """
+    work = _work()
+    if work is not None:
+        work.fill_(0)
+
+
+@cache
+def _work() -> Any:
+    """Enough for all threads, in memory that is never given back; None for a single one."""
     import torch
 
     count = torch.get_num_threads()
-    if count > 1:
-        torch.empty(count * _GRAIN, dtype=torch.uint8).fill_(0)
+    return torch.zeros(count * _GRAIN, dtype=torch.uint8) if count > 1 else None
 
 
 def describe(error: BaseException) -> str:

@@ -8,7 +8,6 @@ import torch
 from torch.fx import Node
 
 from epitaxy.proposers.grower.lower_core import is_getitem
-from epitaxy.proposers.grower.lower_partition import shape_like
 from epitaxy.proposers.grower.program import FrameworkCall, Ref
 
 
@@ -17,7 +16,7 @@ def framework_call(node: Node) -> FrameworkCall:
     args = torch.fx.node.map_aggregate(node.args, _argument)
     kwargs = torch.fx.node.map_aggregate(node.kwargs, _argument)
     results: tuple[str, ...] = (node.name,)
-    if not shape_like(node):
+    if isinstance(node.meta["val"], list | tuple):
         picked = {u.args[1]: u.name for u in node.users if is_getitem(u)}
         count = len(node.meta["val"])
         results = tuple(picked.get(k, f"{node.name}_unused{k}") for k in range(count))
