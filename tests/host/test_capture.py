@@ -93,9 +93,8 @@ def test_deep_expressions_stay_small() -> None:
 
 
 def test_no_lowerable_operator_means_no_region() -> None:
-    program = capture(lambda x: x.sort(-1)[0], (torch.ones(2, 2, 4),))
+    program = capture(_module(lambda x: x.sort(-1)[0]), (torch.ones(2, 2, 4),))
     assert all(isinstance(s, FrameworkCall) for s in program.steps)
-    assert sorted(key for _, key in program.state) == ["bias", "weight"]
 
 
 def test_views_stay_with_the_framework_unnamed() -> None:
