@@ -40,7 +40,7 @@ OPTIONS: dict[str, tuple[int, ...]] = {
     "split_k": (1, 2, 4, 8, 16),
     "pack_a": (0, 1),
     "pack_b": (0, 1),
-    "winograd": (0, 2, 4),
+    "winograd": (0, 2),
     "squares": (16, 32, 64, 128),
     "unroll": (1, 2, 4, 8),
     "dynamic": (0, 1),
