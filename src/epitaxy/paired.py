@@ -98,7 +98,7 @@ def compare(
     )
     low = middle - math.hypot(middle - low, reach) - slack[0]
     high = middle + math.hypot(high - middle, reach) + slack[1]
-    bounds = math.exp(low), math.exp(middle), math.exp(high)
+    bounds = _ratio(low), _ratio(middle), _ratio(high)
     outcome = "faster" if bounds[0] > 1 else "slower" if bounds[2] < 1 else "no evidence"
     seen = (high - low) / 2 + POWER_Z * math.hypot(within.error, between)
     return Comparison(
@@ -108,10 +108,15 @@ def compare(
         low=bounds[0],
         high=bounds[2],
         outcome=outcome,
-        detectable=math.expm1(seen),
+        detectable=_ratio(seen) - 1,
         pairs=len(ours),
         confidence=CONFIDENCE,
     )
+
+
+def _ratio(logarithm: float) -> float:
+    """e to that power; a number also where two pairs of anything give no bound at all."""
+    return math.exp(min(logarithm, 700.0))
 
 
 def beyond_habit(theirs: Sequence[float], ours: Sequence[float]) -> tuple[list[float], list[float]]:

@@ -7,7 +7,7 @@ import random
 import statistics
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from epitaxy.errors import BadInput
@@ -248,6 +248,7 @@ class TestWaiting:
         assert 0 < found.low < found.speedup < found.high < math.inf
 
 
+@example([(1.0, 0.0078125), (1e-07, 3.0)], 0.0, 0.0)
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.tuples(*[st.floats(1e-7, 10.0)] * 2), min_size=1, max_size=25),
