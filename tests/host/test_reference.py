@@ -4,10 +4,12 @@ import textwrap
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import epitaxy
 from epitaxy.errors import BadInput, BadProblem
 from epitaxy.problem import load, open_reference
+from epitaxy.references._work import work
 
 HEAD = "import torch\nimport torch.nn as nn\n"
 INPUTS = (
@@ -129,3 +131,22 @@ def test_errors_are_relative_to_the_oracle_and_catch_every_kind_of_wrong(tmp_pat
     assert reference.error([torch.zeros_like(honest[0])], exact, honest) > 0.1
     assert reference.error([honest[0] * float("nan")], exact, honest) == float("inf")
     assert reference.error([honest[0].double()], exact, honest) == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("call", "shapes", "flops"),
+    [
+        (F.scaled_dot_product_attention, [(2, 4, 64, 32)] * 3, 2 * 8 * 64 * 64 * 64),
+        (
+            lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True),
+            [(2, 4, 64, 32)] * 3,
+            2 * 8 * (64 * 65 // 2) * 64,
+        ),
+        (torch.nn.LSTM(16, 24).eval(), [(5, 3, 16)], 2 * 5 * 3 * 96 * (16 + 24)),
+        (torch.nn.GRU(16, 24).eval(), [(5, 3, 16)], 2 * 5 * 3 * 72 * (16 + 24)),
+    ],
+    ids=["attention", "causal attention", "lstm", "gru"],
+)  # fmt: skip
+def test_products_that_pytorch_does_not_count_are_counted(call, shapes, flops):
+    counted, _ = work(call, [torch.randn(*shape) for shape in shapes], [])
+    assert counted == flops

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,10 +27,39 @@ def work(
     from torch.utils.flop_counter import FlopCounterMode
 
     reads = _Reads([x for x in (*given, *state) if isinstance(x, torch.Tensor)])
-    counter = FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False, custom_mapping=_UNCOUNTED)
     with torch.no_grad(), reads, counter:
         function(*given)
     return float(counter.get_total_flops()), float(reads.total())
+
+
+def _attention(
+    query: Sequence[int], key: Sequence[int], value: Sequence[int], dropout_p: float = 0.0,
+    is_causal: bool = False, **_: Any,
+) -> int:  # fmt: skip
+    """Both products of attention, from shapes (..., rows, depth); ahead of a row nothing counts."""
+    rows, keys = query[-2], key[-2]
+    pairs = sum(min(i + 1, keys) for i in range(rows)) if is_causal else rows * keys
+    return 2 * math.prod(query[:-2]) * pairs * (query[-1] + value[-1])
+
+
+def _recurrent(
+    steps: Sequence[int], inward: Sequence[int], own: Sequence[int], *_: Any, **__: Any
+) -> int:
+    """A layer over (steps, batch, width), its weights (gates, width) and (gates, hidden)."""
+    return 2 * steps[0] * steps[1] * (math.prod(inward) + math.prod(own))
+
+
+def _whole_numbers(left: Sequence[int], right: Sequence[int], **_: Any) -> int:
+    return 2 * left[0] * left[1] * right[1]
+
+
+_UNCOUNTED = {
+    torch.ops.aten._int_mm: _whole_numbers,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten.mkldnn_rnn_layer: _recurrent,
+}
+"""Operators of the CPU that PyTorch's counter passes over, and their flops from shapes."""
 
 
 class _Reads(TorchDispatchMode):
