@@ -54,9 +54,9 @@ class Clocked:
         """Build ahead."""
         return self._timed("building", lambda: self.judge_.build(candidate))
 
-    def judge(self, candidate: Candidate, plan: str) -> Verdict:
+    def judge(self, candidate: Candidate, plan: str, best: float = 0.0) -> Verdict:
         """The verdict."""
-        verdict: Verdict = self._timed(plan, lambda: self.judge_.judge(candidate, plan))
+        verdict: Verdict = self._timed(plan, lambda: self.judge_.judge(candidate, plan, best))
         if plan == "screen":
             self.screened_s.append(time.monotonic())
             self.rounds.append(verdict.metrics.get("rounds", 0.0))

@@ -3,9 +3,10 @@
     python benchmarks/simulate.py [--runs 500] [--only lasting] [--out docs/results/simulation]
 
 Each run is a whole measurement by the full plan (`epitaxy.measure`): a baseline process that stays
-warm, five fresh processes of the candidate with a control in each, rounds in random order, more of
-them where the interval is wide. Only the workers are simulated. Prints a Markdown table: the share
-of runs that call a copy of the baseline faster, and that find planted slowdowns of 3 %.
+warm, fresh processes of the candidate with a control in each, rounds in random order, more of
+them, and more processes, where the interval is wide. Only the workers are simulated. Prints a
+Markdown table: the share of runs that call a copy of the baseline faster, and that find planted
+slowdowns of 3 %.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def measured(
     weather = Weather(scenario, rng)
     baseline = Worker(scenario, weather)
     it = Measurement(timing.plan("full").replace(limit_s=1e9), object())
-    for _ in range(it.plan.processes):
+    while not it.enough:
         pair = {name: Worker(scenario, weather, slower) for name in (OURS, AGAIN)}
         it.process({**pair, "theirs": baseline}, [0], rng)
     plain = paired.compare("theirs", it.times("theirs"), it.times(OURS))

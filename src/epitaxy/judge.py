@@ -8,6 +8,7 @@ candidate sees only the buffers of its own confined process.
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import secrets
 from collections.abc import Callable, Sequence
@@ -25,14 +26,18 @@ from epitaxy.machine import Job, Trusted, WorkerFailure
 from epitaxy.measure import AGAIN, OURS, Measurement
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem, load, open_reference
-from epitaxy.record import FrozenDict, make_callable, printable
+from epitaxy.record import canonical, digest_text, make_callable, printable
 from epitaxy.reload import Reload
 from epitaxy.roofline import algebra, below_physics, floor
+from epitaxy.sequential import HOPELESS
 from epitaxy.timing import Plan
 from epitaxy.toolchain import Build
 from epitaxy.verdict import Finding, Floor, Verdict
 
-TIMED_SLOTS = 2
+SLOTS = (0, 1)
+"""Input slots that timed calls take turns with."""
+FAR_BEHIND = 1.25
+"""A screening ends early for a candidate that takes this many times as long as the best so far."""
 LOOKS = 5
 """How often the strongest baseline is watched, for candidates to be measured by."""
 
@@ -78,8 +83,7 @@ class Judge:
         for name in sorted(self._off):
             message = f"the guard {name} was off: this verdict proves less"
             self.notes.append(Finding(check=name, severity="warning", message=message))
-        self._machine_digest = FrozenDict[str](machine.fingerprint())
-        self.machine_digest = _digest(self._machine_digest)
+        self.machine_digest = digest_text(canonical(machine.fingerprint()))
 
     def on(self, guard: str) -> bool:
         """Whether a guard or static check is in force."""
@@ -102,12 +106,12 @@ class Judge:
         if not self._workers:
             raise MachineFault("no baseline runs on this machine", "run: epitaxy doctor")
         rng = random.Random(secrets.randbits(64))
-        sample = timing.interleave(self._workers, self._slots(), self._plan("screen"), rng)
+        sample = timing.interleave(self._workers, SLOTS, timing.plan("screen", self.condition), rng)
         self._times = {name: timing.median(s) for name, s in sample.times.items()}
         model = Watch(
             self.cases,
             self._workers[min(self._times, key=self._times.__getitem__)],
-            self._slots(),
+            SLOTS,
             lambda name: name in ("repeats", "witness", "early") and self.on(name),
         )
         for _ in range(LOOKS):
@@ -157,12 +161,9 @@ class Judge:
             raise MachineFault("no baseline is left on this machine", "run: epitaxy doctor")
         return min(alive, key=lambda n: times[n])
 
-    def _slots(self) -> list[int]:
-        return list(range(TIMED_SLOTS))
-
     def _prepare(self, worker: Any) -> None:
         worker.prepare(self.reference.init_arguments(), self.reference.state())
-        for slot in self._slots():
+        for slot in SLOTS:
             worker.write(slot, self.cases.get(slot).inputs)
 
     # -- the path -------------------------------------------------------------------------------
@@ -174,14 +175,20 @@ class Judge:
         toolchain = plugins("toolchains").get(candidate.toolchain)
         return toolchain.build(candidate, self.problem, self._cache)  # type: ignore[no-any-return]
 
-    def judge(self, candidate: Candidate, plan: str = "screen") -> Verdict:
-        """The verdict on `candidate`. Never raises on the candidate's account."""
-        return self._walk(candidate, self._plan(plan), self._measure)
+    def judge(self, candidate: Candidate, plan: str = "screen", best: float = 0.0) -> Verdict:
+        """The verdict on `candidate`. Never raises on the candidate's account.
+
+        `best` is the speed-up of the best candidate so far: a screening ends early for one that is
+        far behind it.
+        """
+        hopeless = min(HOPELESS, FAR_BEHIND / best) if best > 0 else HOPELESS
+        measured = Measurement(timing.plan(plan, self.condition), self.machine, hopeless)
+        return self._walk(candidate, measured.plan, functools.partial(self._measure, measured))
 
     def refuse(self, candidate: Candidate) -> Verdict | None:
         """What the full plan refuses before its clock starts; None when times alone are left."""
         try:
-            return self._walk(candidate, self._plan("full"), self._untimed)
+            return self._walk(candidate, timing.plan("full", self.condition), self._untimed)
         except _Untimed:
             return None
 
@@ -225,9 +232,6 @@ class Judge:
             **kept,
         )
 
-    def _plan(self, name: str) -> Plan:
-        return timing.plan(name, self.condition)
-
     def _static(self, candidate: Candidate, facts: dict[str, Any]) -> None:
         for name in filter(self.on, plugins("checks").names()):
             for found in plugins("checks").get(name).check(candidate, self.problem):
@@ -266,26 +270,28 @@ class Judge:
         raise _Untimed
 
     def _measure(
-        self, candidate: Candidate, build: Build, chosen: Plan, facts: dict[str, Any]
-    ) -> None:
+        self,
+        measured: Measurement, candidate: Candidate, build: Build, _: Plan, facts: dict[str, Any],
+    ) -> None:  # fmt: skip
         cases = Repeats(self.cases)
         try:
-            self._run(candidate, build, chosen, facts, cases)
+            self._run(candidate, build, measured, facts, cases)
         finally:
             facts["determinism"] = cases.determinism
 
     def _run(
         self,
-        candidate: Candidate, build: Build, chosen: Plan, facts: dict[str, Any], cases: Repeats,
+        candidate: Candidate, build: Build, measured: Measurement, facts: dict[str, Any],
+        cases: Repeats,
     ) -> None:  # fmt: skip
+        chosen, job = measured.plan, self._job(build)
         parties = self._parties(chosen)
-        measured = Measurement(chosen, self.machine)
-        job = self._job(build)
-        for process in range(chosen.processes):
+        while not measured.enough:
+            first = not measured.taken
             with contextlib.ExitStack() as stack:
                 worker = stack.enter_context(self.machine.start(job))
                 self._prepare(worker)
-                if process == 0:
+                if first:
                     correct.check(self._place, worker, chosen, facts, cases)
                     if chosen.processes > 1:
                         facts["findings"] += correct.harsh(self._place, candidate, job, self._cache)
@@ -295,6 +301,7 @@ class Judge:
                     self._prepare(twin)
                 self._timed(workers, measured, cases)
                 self._steady(cases)
+            parties = {name: parties[name] for name in measured.contenders(parties)}
         self._conclude(candidate, measured, facts)
 
     def _steady(self, cases: Repeats) -> None:
@@ -319,21 +326,19 @@ class Judge:
 
     @property
     def _place(self) -> correct.Place:
-        return correct.Place(
-            self.machine, self.cases, self._prepare, self._slots(), self.on, self._reload
-        )
+        return correct.Place(self.machine, self.cases, self._prepare, SLOTS, self.on, self._reload)
 
     def _timed(self, workers: dict[str, Any], measured: Measurement, cases: Repeats) -> None:
         chosen, rng = measured.plan, random.Random(secrets.randbits(64))
         closely = {rng.randrange(3), *rng.sample(range(chosen.rounds), chosen.rechecks)}
         watches = {
-            name: Watch(cases, worker, self._slots(), self.on)
+            name: Watch(cases, worker, SLOTS, self.on)
             for name, worker in workers.items()
             if name.startswith(OURS)
         }
         rounds = Rounds(workers, watches, closely, self.on("recheck"))
         with getattr(self.reference, "beside_timing", contextlib.nullcontext)():
-            taken = measured.process(workers, self._slots(), rng, rounds.after)
+            taken = measured.process(workers, SLOTS, rng, rounds.after)
             for name, watch in watches.items():
                 watch.conclude(timing.median(taken.times[name]), self._model)
 
@@ -364,7 +369,7 @@ class Judge:
     def _rotating(self) -> int:
         """Bytes that are touched between two uses of the same input."""
         own = sum(s.bytes for s in self.problem.inputs if s is not None)
-        return self.problem.working_set_bytes + (TIMED_SLOTS - 1) * own
+        return self.problem.working_set_bytes + (len(SLOTS) - 1) * own
 
     def close(self) -> None:
         """End the baselines' processes."""
@@ -378,12 +383,6 @@ def _telling(text: str) -> str:
     """The line of a failure that says most: the last that names an error, or the last."""
     lines = text.strip().splitlines() or ["no reason given"]
     return next((line.strip() for line in reversed(lines) if "rror:" in line), lines[-1])
-
-
-def _digest(fingerprint: FrozenDict[str]) -> str:
-    from epitaxy.record import canonical, digest_text
-
-    return digest_text(canonical(fingerprint))
 
 
 def judge(

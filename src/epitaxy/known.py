@@ -40,9 +40,8 @@ def look_up(graph: Graph, ledger: Path | None = None) -> Winner | str:
     if not best:
         return f"no candidate for {graph.name} is fully judged on this machine"
     candidate, verdict = best[0]
-    strongest = verdict.strongest
-    if strongest is None or strongest.outcome != "faster":
-        against = strongest.baseline if strongest else "anything"
+    if not verdict.won:
+        against = verdict.strongest.baseline if verdict.strongest else "anything"
         return f"no candidate for {graph.name} is shown to be faster than {against}"
     return Winner(problem, candidate, verdict)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from epitaxy import paired, quiet, timing
@@ -16,6 +16,8 @@ OURS, AGAIN = "candidate", "candidate again"
 """The candidate and its control, a second process of it."""
 STEP = 5
 """Rounds between two looks at whether there have been enough."""
+BEHIND = 1.05
+"""A baseline that surely takes this much longer than another is timed in one process only."""
 
 
 class Patience:
@@ -27,9 +29,11 @@ class Patience:
     intervals", 1965).
     """
 
-    def __init__(self, chosen: Plan, activity: Callable[[], Activity | None]) -> None:
+    def __init__(
+        self, chosen: Plan, activity: Callable[[], Activity | None], hopeless: float = HOPELESS
+    ) -> None:
         self.plan = chosen
-        self.trial = Trial()
+        self.trial = Trial(hopeless)
         self._activity, self._before = activity, activity()
 
     @property
@@ -74,10 +78,14 @@ class Patience:
 
 
 class Measurement:
-    """All the times of one judgement, process after process."""
+    """All the times of one judgement, process after process.
 
-    def __init__(self, chosen: Plan, machine: Any) -> None:
-        self.plan = chosen
+    Where the plan has one process, a candidate that takes more than `hopeless` times as long as
+    the strongest baseline is dismissed after a few rounds.
+    """
+
+    def __init__(self, chosen: Plan, machine: Any, hopeless: float = HOPELESS) -> None:
+        self.plan, self.hopeless = chosen, hopeless
         self.taken: list[Taken] = []
         self.activities: list[Activity] = []
         self.dismissed = False
@@ -91,7 +99,7 @@ class Measurement:
         after: Callable[[int, str, int], Any] = lambda *_: None,
     ) -> Taken:
         """Time `workers` side by side: one of the plan's fresh processes."""
-        pace = Patience(self.plan, self._activity)
+        pace = Patience(self.plan, self._activity, self.hopeless)
         taken = timing.interleave(workers, slots, self.plan, rng, after, pace)
         self.taken.append(taken)
         self.dismissed = self.dismissed or pace.trial.dismissed
@@ -99,9 +107,41 @@ class Measurement:
             self.activities.append(activity)
         return taken
 
-    def times(self, name: str) -> list[float]:
-        """Seconds per call of a party, in the order taken."""
-        return [t for taken in self.taken for t in taken.times.get(name, ())]
+    @property
+    def enough(self) -> bool:
+        """Whether no more processes are needed: like going on within one, a question of the
+        interval's width and not of where it lies."""
+        done = len(self.taken)
+        if done >= self.plan.processes:
+            return True
+        if done < self.plan.fewest:
+            return False
+        comparisons = self.comparisons()
+        closest = min(comparisons, key=lambda c: c.speedup, default=None)
+        return closest is not None and closest.half_width <= self.plan.narrow
+
+    def contenders(self, names: Iterable[str]) -> list[str]:
+        """The baselines among `names` that may be the strongest: the others take BEHIND times as
+        long as one of them, with the confidence of all intervals."""
+        found = {n: timing.median(self.times(n)) for n in names if self.times(n)}
+        if not found:
+            return list(names)
+        first = min(found, key=found.__getitem__)
+        return [n for n in found if n == first or self._against(n, first).low <= BEHIND]
+
+    def _against(self, name: str, first: str) -> Comparison:
+        """How many times as long as `first` a party takes, in the processes that timed both."""
+        both = [t for t in self.taken if name in t.times and first in t.times]
+        theirs, best = ([s for t in both for s in t.times[n]] for n in (name, first))
+        rounds = [taken.rounds for taken in both]
+        return paired.compare(name, theirs, best, rounds=rounds, spread=paired.PRIOR)
+
+    def times(self, name: str, beside: str = "") -> list[float]:
+        """Seconds per call of a party, in the order taken; in processes that timed `beside` too."""
+        return [t for taken in self._with(beside) for t in taken.times.get(name, ())]
+
+    def _with(self, name: str) -> list[Taken]:
+        return [taken for taken in self.taken if not name or name in taken.times]
 
     @property
     def samples(self) -> dict[str, tuple[float, ...]]:
@@ -128,11 +168,11 @@ class Measurement:
         return paired.compare(
             name,
             self.times(name),
-            self.times(OURS),
-            rounds=self._rounds,
-            again=self.times(AGAIN),
+            self.times(OURS, beside=name),
+            rounds=[taken.rounds for taken in self._with(name)],
+            again=self.times(AGAIN, beside=name),
             spread=paired.PRIOR,
-            waits=(self._waits(name), self._waits(OURS)),
+            waits=(self._waits(name), self._waits(OURS, beside=name)),
         )
 
     def metrics(self) -> dict[str, float]:
@@ -153,14 +193,22 @@ class Measurement:
         found = quiet.findings(self.taken, self.activities, self.control)
         if self.dismissed:
             text = (
-                f"dismissed after {sum(self._rounds)} rounds: it takes more than {HOPELESS:g} "
-                "times as long as the strongest baseline"
+                f"dismissed after {sum(self._rounds)} rounds: it takes more than "
+                f"{self.hopeless:.2g} times as long as the strongest baseline"
             )
+            found.append(Finding(check="timing", severity="note", message=text))
+        if self.behind:
+            text = f"clearly slower, so timed in fewer processes: {', '.join(self.behind)}"
             found.append(Finding(check="timing", severity="note", message=text))
         return found
 
-    def _waits(self, name: str) -> list[float]:
-        return [w for taken in self.taken for w in taken.waits.get(name, ())]
+    @property
+    def behind(self) -> list[str]:
+        """The parties that some processes did not time."""
+        return [n for n in self.samples if len(self._with(n)) < len(self.taken)]
+
+    def _waits(self, name: str, beside: str = "") -> list[float]:
+        return [w for taken in self._with(beside) for w in taken.waits.get(name, ())]
 
     @property
     def _rounds(self) -> list[int]:

@@ -25,7 +25,7 @@ class ReplayJudge:
             if verdict.status != "machine_fault":
                 self._verdicts.setdefault(verdict.candidate, []).append(verdict)
 
-    def judge(self, candidate: Candidate, plan: str = "screen") -> Verdict:
+    def judge(self, candidate: Candidate, plan: str = "screen", best: float = 0.0) -> Verdict:
         """The latest recorded verdict under `plan`; a full one also answers for a screening.
 
         What was never judged so is a machine fault: it says nothing about the candidate.

@@ -212,8 +212,7 @@ def summary_table(run: Run, paths: Mapping[str, Path] | None = None) -> Group:
 
 def won(run: Run) -> bool:
     """Whether the best candidate is shown to be faster than the strongest baseline."""
-    strongest = run.best[1].strongest if run.best else None
-    return strongest is not None and strongest.outcome == "faster"
+    return run.best is not None and run.best[1].won
 
 
 def _table(*header: str) -> Table:

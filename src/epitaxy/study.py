@@ -276,7 +276,8 @@ class Study:
 
     def _judged(self, candidate: Candidate, plan: str) -> Verdict:
         self._say("measuring" if plan == "screen" else "final judging")
-        verdict: Verdict = self.judge.judge(candidate, plan)
+        best = self._top() if plan == "screen" else 0.0
+        verdict: Verdict = self.judge.judge(candidate, plan, best)
         self._fresh += 1
         self.tell(candidate, verdict)
         self._say("measuring" if plan == "screen" else "final judging")

@@ -52,7 +52,9 @@ class Plan(Record):
     """How much is measured: interleaved rounds in each of several fresh processes.
 
     `rounds` are taken on a quiet machine, up to `most` while the interval is wider than
-    ±`precise` or the machine is disturbed. `cases` is how many input distributions are checked
+    ±`precise` or the machine is disturbed. Of `processes`, those after the first `fewest` are
+    started while the interval against the strongest baseline, all errors included, is wider than
+    ±`narrow`. `cases` is how many input distributions are checked
     (0 = all); `rechecks` how many timed outputs per process are checked again; `limit_s` bounds
     the timing of one process. `condition` is "warm" or "cold" (see `verdict.CONDITIONS`).
     """
@@ -65,6 +67,8 @@ class Plan(Record):
     limit_s: float
     most: int = 0
     precise: float = 0.01
+    fewest: int = 1
+    narrow: float = 0.0
     condition: str = "warm"
 
 
@@ -75,7 +79,7 @@ PLANS: Mapping[str, Plan] = {
     ),
     "full": Plan(
         name="full", rounds=40, processes=5, cases=0, rechecks=2, limit_s=6.0,
-        most=120, precise=0.01,
+        most=120, precise=0.01, fewest=3, narrow=0.025,
     ),
 }  # fmt: skip
 

@@ -192,6 +192,11 @@ class Verdict(Record):
         return min(self.comparisons, key=lambda c: c.speedup, default=None)
 
     @property
+    def won(self) -> bool:
+        """Whether the candidate is shown to be faster than the strongest baseline."""
+        return self.strongest is not None and self.strongest.outcome == "faster"
+
+    @property
     def speedup(self) -> float | None:
         """Speed-up over the strongest baseline."""
         return self.strongest.speedup if self.strongest else None

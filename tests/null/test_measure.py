@@ -52,7 +52,7 @@ def _steady(monkeypatch):
 
 def measured(plan: Plan, ours: Worker, theirs: Worker, machine=None) -> Measurement:
     it = Measurement(plan, machine or Machine())
-    for _ in range(plan.processes):
+    while not it.enough:
         workers = {OURS: ours, "eager": theirs}
         if plan.processes > 1:
             workers[AGAIN] = Worker(ours.call_s, ours.noise)
@@ -67,9 +67,14 @@ def rounds(it: Measurement) -> list[int]:
 def test_a_quiet_run_keeps_to_the_plan():
     assert rounds(measured(SCREEN, Worker(1e-3), Worker(1e-3))) == [15]
     it = measured(FULL, Worker(1e-3), Worker(1e-3))
-    assert rounds(it) == [FULL.rounds] * FULL.processes
+    assert rounds(it) == [FULL.rounds] * FULL.fewest
     assert it.findings() == []
-    assert it.metrics()["rounds"] == FULL.rounds * FULL.processes
+    assert it.metrics()["rounds"] == FULL.rounds * FULL.fewest
+
+
+def test_a_wide_interval_takes_more_processes():
+    it = measured(FULL, Worker(1e-3, noise=0.2), Worker(1e-3))
+    assert len(rounds(it)) == FULL.processes
 
 
 def test_a_busy_run_takes_longer_and_says_so():
@@ -100,8 +105,30 @@ def test_a_hopeless_candidate_is_dismissed_by_a_screening():
 
 def test_a_hopeless_candidate_is_judged_in_full_when_asked():
     it = measured(FULL, Worker(3e-3), Worker(1e-3))
-    assert rounds(it) == [FULL.rounds] * FULL.processes
+    assert rounds(it) == [FULL.rounds] * FULL.fewest
     assert not it.dismissed
+
+
+def test_a_candidate_far_behind_what_is_known_goes_early():
+    it = Measurement(SCREEN, Machine(), hopeless=0.6)
+    it.process({OURS: Worker(0.9e-3), "eager": Worker(1e-3)}, [0], random.Random(1))
+    assert it.dismissed
+    assert "more than 0.6 times as long" in it.findings()[-1].message
+
+
+def test_who_is_clearly_behind_is_timed_no_more():
+    theirs = {"fast": Worker(1e-3), "near": Worker(1.03e-3), "slow": Worker(1.2e-3)}
+    it = Measurement(FULL, Machine())
+    while not it.enough:
+        ours = {name: Worker(0.8e-3) for name in (OURS, AGAIN)}
+        it.process({**ours, **theirs}, [0, 1], random.Random(1))
+        theirs = {name: theirs[name] for name in it.contenders(theirs)}
+    assert set(theirs) == {"fast", "near"}
+    pairs = {c.baseline: c.pairs for c in it.comparisons()}
+    assert pairs["slow"] == FULL.rounds < pairs["near"] == pairs["fast"]
+    ratios = {c.baseline: c.speedup for c in it.comparisons()}
+    assert ratios["slow"] == pytest.approx(1.5, rel=0.02)
+    assert "fewer processes: slow" in it.findings()[-1].message
 
 
 def test_who_waits_for_a_processor_is_not_hopeless_nor_slower():

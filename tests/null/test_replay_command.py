@@ -26,7 +26,7 @@ class Again:
         self.change = change
         self.known = {c.digest: v for c, v in RUN.judged}
 
-    def judge(self, candidate, plan):
+    def judge(self, candidate, plan, best=0.0):
         return self.change(self.known[candidate.digest]).replace(plan=plan)
 
     def close(self):

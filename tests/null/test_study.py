@@ -37,7 +37,7 @@ class FakeJudge:
         self.built.append(candidate.digest)
         return Build(ok=True, folder="")
 
-    def judge(self, candidate, plan="screen"):
+    def judge(self, candidate, plan="screen", best=0.0):
         self.calls.append((candidate.digest, plan))
         answer = self.answers.get(candidate.digest, self.default)
         if isinstance(answer, BaseException):

@@ -104,6 +104,7 @@ class TorchReference:
         self.model = live.callable
         self._live = live
         self._double: Any = None
+        self._lends: bool | None = None
         self._wide = True
         self._fixed: list[bool] | None = None
         self.notes: list[str] = []
@@ -151,6 +152,11 @@ class TorchReference:
 
     def lends(self) -> bool:
         """Whether its outputs lie in its inputs' memory, or where those of another call lie."""
+        if self._lends is None:
+            self._lends = self._shares_memory()
+        return self._lends
+
+    def _shares_memory(self) -> bool:
         given = cloned(self._live.given(CHECK_SEED))
         with torch.no_grad():
             first, second = flatten(self.model(*given)), flatten(self.model(*given))

@@ -17,7 +17,7 @@ from epitaxy.proposers.grower.algebra import (
     Reduce,
     Scan,
     Value,
-    operands,
+    frontier,
     walk,
 )
 from epitaxy.proposers.grower.contract import plain, reaches, size_of
@@ -145,7 +145,7 @@ def _is(value: Value, number: float) -> bool:
 def _product(scores: Value, over: set[Axis]) -> Reduce | None:
     """The product of queries and keys that `scores` are element-wise work on."""
     found = []
-    for v in top(scores):
+    for v in frontier(scores):
         if isinstance(v, Reduce) and v.kind == "sum" and over <= v.axes and v.dtype == "float32":
             if not isinstance(v.arg, Map) or v.arg.fn != "mul":
                 continue
@@ -153,23 +153,6 @@ def _product(scores: Value, over: set[Axis]) -> Reduce | None:
             if sides.count(True) == 1 and all(set(v.over) <= a.axes for a in v.arg.args):
                 found.append(v)
     return max(found, key=lambda v: size_of(v.over), default=None)
-
-
-def top(value: Value) -> list[Reduce | Scan]:
-    """The reductions and scans that are reached from `value` through none other."""
-    found: dict[Value, None] = {}
-    seen: set[Value] = set()
-    stack = [value]
-    while stack:
-        v = stack.pop()
-        if v in seen:
-            continue
-        seen.add(v)
-        if isinstance(v, Reduce | Scan):
-            found[v] = None
-        else:
-            stack.extend(operands(v))
-    return [v for v in found if isinstance(v, Reduce | Scan)]
 
 
 def covered(roots: Sequence[Value]) -> set[Reduce]:

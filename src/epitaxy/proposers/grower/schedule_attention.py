@@ -12,8 +12,9 @@ from epitaxy.proposers.grower.algebra import (
     Scan,
     Store,
     Value,
+    frontier,
 )
-from epitaxy.proposers.grower.attention import Attention, Weighted, fits, grouped, top, weighted
+from epitaxy.proposers.grower.attention import Attention, Weighted, fits, grouped, weighted
 from epitaxy.proposers.grower.contract import plain, reaches, size_of
 from epitaxy.proposers.grower.rewrite import coalesce, rebuild
 from epitaxy.proposers.grower.schedule_contract import Scheduler
@@ -26,9 +27,9 @@ def attended(
 
     Operands that are computed are stored first; what else the scores need comes from temporaries.
     """
-    found = [w for v in top(value) if (w := weighted(v)) is not None]
+    found = [w for v in frontier(value) if (w := weighted(v)) is not None]
     main = max(found, key=lambda w: size_of(w.total.arg.axes), default=None)
-    if main is None or any(v != main.total and reaches(v, main.total) for v in top(value)):
+    if main is None or any(v != main.total and reaches(v, main.total) for v in frontier(value)):
         return None
     first = grouped(main, axes)
     if first is None:
@@ -42,7 +43,7 @@ def attended(
 
     whole = rebuild(value, foreign, {main.total: total, total: total})
     (store,) = coalesce(Region("", (), (), (Store(0, index, axes, whole),))).stores
-    final = next(w for v in top(store.value) if (w := weighted(v)) is not None)
+    final = next(w for v in frontier(store.value) if (w := weighted(v)) is not None)
     what = grouped(final, store.axes)
     return (store, what) if what is not None and fits(what, width) else None
 
