@@ -235,6 +235,33 @@ class Recurrence:
 
 
 @dataclass(frozen=True)
+class State:
+    """What a step of a loop hands to the next: a tensor over `axes`, outermost first."""
+
+    axes: tuple[Axis, ...]
+    first: Value
+    next: Value
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Steps along `time`, one after the other. State k is read by loads of buffer -1 - k, of which
+    `time` is an axis, with what it was before the step; `each` is stored in every step, `last`
+    after the last one, when such loads give the final state."""
+
+    time: Axis
+    states: tuple[State, ...]
+    each: tuple[Store, ...]
+    last: tuple[Store, ...]
+
+    @property
+    def roots(self) -> tuple[Value, ...]:
+        """All values that the loop needs."""
+        held = [v for s in self.states for v in (s.first, s.next)]
+        return (*held, *(s.value for s in (*self.each, *self.last)))
+
+
+@dataclass(frozen=True)
 class Region:
     """A piece of a module as algebra: contiguous inputs, contiguous outputs, what each holds."""
 
@@ -249,6 +276,8 @@ class Region:
     computed: an index that a tensor lacks, say. Otherwise the region refuses the call."""
     recurrence: Recurrence | None = None
     """What is computed instead of stores, where steps feed each other."""
+    loop: Loop | None = None
+    """What is computed instead of stores, where a module runs a loop of its own."""
     algebra: tuple[str, ...] = ()
     """The rules by which this form is equal to the one that was captured."""
 

@@ -14,7 +14,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from torch.fx import Node
 
 from epitaxy.errors import BadProblem
-from epitaxy.proposers.grower import recurrent
+from epitaxy.proposers.grower import recurrent, wholes
 from epitaxy.proposers.grower.algebra import Region
 from epitaxy.proposers.grower.axes import Inexpressible
 from epitaxy.proposers.grower.decompose import decompositions
@@ -101,15 +101,19 @@ class _Capture:
         self.scalars: dict[Node, float] = {}
         self.steps: list[RegionCall | FrameworkCall] = []
         self.left: list[str] = []
+        self.wholes: dict[Node, RegionCall] = {}
 
     def program(self) -> Program:
         """The whole program."""
         state, names = self._inputs()
+        self.wholes = wholes.take(self.graph, self.accept, self.scalars)
         outputs, is_tuple = self._outputs()
         units, partition, regions = self._lowered()
         for k, unit in enumerate(units):
             if unit.grown:
                 self.steps.append(regions[k])
+            elif unit.nodes[0] in self.wholes:
+                self.steps.append(self.wholes[unit.nodes[0]])
             elif (layer := recurrent.step(unit.nodes[0], self.accept)) is not None:
                 self.steps.append(layer)
             else:
@@ -167,7 +171,9 @@ class _Capture:
 
     def _outputs(self) -> tuple[tuple[str, ...], bool]:
         names = []
-        for spec in self.exported.graph_signature.output_specs:
+        (end,) = self.graph.find_nodes(op="output")
+        returned = end.args[0]  # a loop taken as a whole has other names than the signature
+        for spec, node in zip(self.exported.graph_signature.output_specs, returned, strict=True):
             if spec.kind != OutputKind.USER_OUTPUT:
                 raise BadProblem(
                     f"the module writes to its state ({spec.target}) in forward",
@@ -177,7 +183,7 @@ class _Capture:
                 raise BadProblem(
                     "the module returns something that is no tensor", "return tensors only"
                 )
-            names.append(spec.arg.name)
+            names.append(node.name)
         shape = self.exported.call_spec.out_spec
         kind = getattr(shape, "type", None)
         if kind is not None and not issubclass(kind, tuple | list):

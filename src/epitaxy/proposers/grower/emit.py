@@ -16,6 +16,7 @@ from epitaxy.proposers.grower.emit_columns import write_kernel
 from epitaxy.proposers.grower.emit_conv import ConvWriter
 from epitaxy.proposers.grower.emit_expr import STORAGE, Unsupported, indent
 from epitaxy.proposers.grower.emit_gemm import GemmWriter
+from epitaxy.proposers.grower.emit_loop import write_loop
 from epitaxy.proposers.grower.emit_recurrent import write_recurrence
 from epitaxy.proposers.grower.emit_thin import TILES, ThinWriter, form_of
 from epitaxy.proposers.grower.emit_winograd import WinogradWriter, windows_of
@@ -60,6 +61,8 @@ def emit_region(region: Region, choices: Choices) -> str:
     """One region's function. Raises Unsupported when the algebra holds what C++ here cannot."""
     if region.recurrence is not None:
         return write_recurrence(region, choices)
+    if region.loop is not None:
+        return write_loop(region, choices)
     region = coalesce(region)
     require_lanes(walk(region.roots))
     schedule = plan(region, choices)

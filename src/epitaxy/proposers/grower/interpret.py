@@ -16,13 +16,16 @@ from epitaxy.proposers.grower.algebra import (
     Const,
     Index,
     Load,
+    Loop,
     Map,
     Reduce,
     Region,
+    Store,
     Value,
     walk,
 )
 from epitaxy.proposers.grower.program import FrameworkCall, Program, Ref, RegionCall
+from epitaxy.proposers.grower.rewrite import AtStep
 
 Named = tuple[torch.Tensor, tuple[Axis, ...]]
 
@@ -71,6 +74,8 @@ def evaluate(
         flat.append(tensor.contiguous().reshape(-1))
     if region.recurrence is not None:
         return _recurrence(region, inputs, wide)
+    if region.loop is not None:
+        return _loop(region, region.loop, flat, wide)
     outputs = [torch.zeros(s.numel, dtype=_dtype(s.dtype, wide)) for s in region.outputs]
     written = [torch.zeros(s.numel, dtype=torch.int64) for s in region.outputs]
     done: dict[Value, Named] = {}
@@ -113,6 +118,37 @@ def _recurrence(region: Region, inputs: Sequence[torch.Tensor], wide: bool) -> l
     name = what.kind if what.kind in ("lstm", "gru") else f"rnn_{what.kind}"
     form = (what.bias, what.layers, 0.0, False, what.ways == 2, what.batch_first)
     return list(getattr(torch, name)(x, states, weights, *form))
+
+
+def _loop(region: Region, loop: Loop, flat: list[torch.Tensor], wide: bool) -> list[torch.Tensor]:
+    """A loop step by step: states are further buffers, counted from the end."""
+    outputs = [torch.zeros(s.numel, dtype=_dtype(s.dtype, wide)) for s in region.outputs]
+
+    def held(roots: Sequence[Value], states: list[torch.Tensor]) -> dict[Value, Named]:
+        done: dict[Value, Named] = {}
+        for value in walk(tuple(roots)):
+            done[value] = _evaluate(value, done, [*flat, *reversed(states)], wide)
+        return done
+
+    def laid(named: Named, axes: Sequence[Axis]) -> torch.Tensor:
+        return _aligned(named, axes).expand([a.size for a in axes]).reshape(-1)
+
+    def write(stores: Sequence[Store], done: dict[Value, Named], turn: Any) -> None:
+        for store in stores:
+            axes = tuple(a for a in store.axes if a != loop.time)
+            place = _position(turn.affine(store.index), axes).reshape(-1)
+            outputs[store.buffer][place] = laid(done[turn(store.value)], axes)
+
+    done = held([s.first for s in loop.states], [])
+    states = [laid(done[s.first], s.axes) for s in loop.states]
+    for step in range(loop.time.size):
+        turn = AtStep(loop.time, step)
+        done = held([turn(v) for v in loop.roots], states)
+        write(loop.each, done, turn)
+        states = [laid(done[turn(s.next)], s.axes).clone() for s in loop.states]
+    turn = AtStep(loop.time, 0)
+    write(loop.last, held([turn(s.value) for s in loop.last], states), turn)
+    return [o.reshape(s.shape) for o, s in zip(outputs, region.outputs, strict=True)]
 
 
 def _evaluate(

@@ -23,6 +23,7 @@ from epitaxy.proposers.grower import (
     lower_index,
     lower_pointwise,
     lower_reduce,
+    lower_write,
 )
 from epitaxy.proposers.grower.lower_chain import reorders
 from epitaxy.proposers.grower.lower_core import is_getitem, op_of
@@ -30,7 +31,7 @@ from epitaxy.proposers.grower.lower_core import is_getitem, op_of
 # Importing them fills the table of lowerings.
 _LOWERINGS = (
     lower_attention, lower_contract, lower_conv, lower_gather, lower_index, lower_pointwise,
-    lower_reduce,
+    lower_reduce, lower_write,
 )  # fmt: skip
 _COPIES = (
     "aten.clone.default",

@@ -209,3 +209,34 @@ def replaced(f: Affine, axis: Axis, place: Affine) -> Affine:
         terms[a] = terms.get(a, 0) + c * k
     ordered = sorted(((a, k) for a, k in terms.items() if k), key=lambda t: (-abs(t[1]), t[0].name))
     return Affine(f.offset + c * place.offset, tuple(ordered))
+
+
+class AtStep:
+    """Values at one place of an axis, which they no longer vary along."""
+
+    def __init__(self, axis: Axis, at: int) -> None:
+        self.axis, self.at = axis, at
+        self._memo: dict[Value, Value] = {}
+
+    def __call__(self, value: Value) -> Value:
+        """`value` there."""
+        return rebuild(value, self._leaf, self._memo)
+
+    def affine(self, f: Affine) -> Affine:
+        """The index there."""
+        offset = f.offset + f.coefficient(self.axis) * self.at
+        return Affine(offset, tuple((a, c) for a, c in f.terms if a != self.axis))
+
+    def _leaf(self, value: Value) -> Value | None:
+        if self.axis not in value.axes:
+            return value
+        if isinstance(value, Index):
+            return Index(self.affine(value.index), value.dtype)
+        if isinstance(value, Load):
+            return dataclasses.replace(
+                value,
+                index=self.affine(value.index),
+                guards=tuple(Guard(self.affine(g.index), g.size) for g in value.guards),
+                indirect=tuple((self(v), s) for v, s in value.indirect),
+            )
+        return None

@@ -8,7 +8,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from epitaxy.chip import Chip
-from epitaxy.proposers.grower import recurrent, space_attention, space_contract, space_recurrent
+from epitaxy.proposers.grower import (
+    recurrent,
+    space_attention,
+    space_contract,
+    space_loop,
+    space_recurrent,
+)
 from epitaxy.proposers.grower.algebra import Reduce, Region, Scan, walk
 from epitaxy.proposers.grower.emit_columns import SMALL_WINDOW
 from epitaxy.proposers.grower.emit_kernel import lane_axis
@@ -26,6 +32,8 @@ def space(region: Region, chip: Chip) -> dict[str, tuple[int, ...]]:
     """The values that each decision may take for `region` on `chip`."""
     if region.recurrence is not None:
         return space_recurrent.options(chip)
+    if region.loop is not None:
+        return space_loop.options(chip)
     lanes = max(4, chip.vector_bytes // 4)
     values = walk(tuple(s.value for s in region.stores))
     reduces = any(isinstance(v, Reduce) for v in values)
@@ -92,6 +100,8 @@ def _least_s(region: Region, chip: Chip) -> float:
     flops = sum(2 * math.prod(a.size for a in v.arg.axes) for v in contractions(region.roots))
     if region.recurrence is not None:
         flops += int(recurrent.flops(region.recurrence))
+    if region.loop is not None:
+        flops += space_loop.flops(region.loop)
     bandwidth = chip.levels[-1].read_bytes_per_s if chip.levels else None
     peak = chip.peak_flops_per_s.get("float32")
     return moved / (bandwidth or 1e10) + flops / (peak or 1e11)
@@ -101,6 +111,8 @@ def first_guess(region: Region, chip: Chip) -> Choices:
     """A good start from the measured chip: enough tasks for the cores, streams past the caches."""
     if region.recurrence is not None:
         return space_recurrent.guess(region.recurrence, chip)
+    if region.loop is not None:
+        return space_loop.guess(region, chip)
     lanes = max(4, chip.vector_bytes // 4)
     written = sum(s.bytes for s in region.outputs)
     moved = written + sum(s.bytes for s in region.inputs)
