@@ -141,6 +141,18 @@ inline void pack_tile(float* into, const T* a, int64_t i, int64_t k, int64_t dep
       store(to + p * MR + r, W::one(from + p * each * S::AK + r * S::AI, S::AK, p < whole_words));
 }
 
+// Tell the compiler that v is made here, so that it stays in its register: gcc would rather load it
+// again for each multiplication as soon as several steps are written out.
+template <class V> EPX_BODY inline void keep_here(V& v) {
+#if defined(__x86_64__)
+  if constexpr (!is_wide<V> && sizeof(V) >= 16) asm("" : "+v"(v));
+#elif defined(__aarch64__)
+  if constexpr (!is_wide<V> && sizeof(V) >= 16) asm("" : "+w"(v));
+#else
+  (void)v;
+#endif
+}
+
 // The register tile: R rows by NV vectors, `depth` steps of k. MASKED: the last vector has n lanes.
 template <class S, int R, int W, bool MASKED>
 EPX_BODY inline void multiply(typename Gemm<S>::V (&c)[R][W], const float* a, const float* b, int64_t depth, int n) {
@@ -154,6 +166,7 @@ EPX_BODY inline void multiply(typename Gemm<S>::V (&c)[R][W], const float* a, co
     }
     if constexpr (S::AHEAD > 0)
       EPX_UNROLL for (int v = 0; v < W; ++v) prefetch(bp + S::AHEAD * G::bk + v * G::N);
+    EPX_UNROLL for (int v = 0; v < W; ++v) keep_here(bv[v]);
 #pragma GCC unroll 32
     for (int r = 0; r < R; ++r) {
       const P av = splat<P>(raw_load<elem<P>>(ap + r * G::ai));
@@ -181,26 +194,26 @@ EPX_BODY inline void finish_tile(const typename Gemm<S>::V (&c)[R][W], int64_t t
       finish(whole{}, t, i + r, j + v * S::N, c[r][v], int(S::N));
     }
 }
-// One tile of C over one depth of k: continue the sums in `hold`, or finish them. A function of its
-// own: compilers keep the sums in registers only when the loop is all that they see.
+// One tile of C over one depth of k: add it to the sums in `hold`, or finish them. A function of its
+// own: compilers keep the sums in registers only when the loop is all that they see. What was held is
+// added after the loop, so that all ways to it agree on the registers.
 template <class S, int R, int W, bool MASKED, class F>
 __attribute__((noinline)) void tile(const float* a, const float* b, int64_t depth, float* hold, bool first, bool last,
                           int64_t t, int64_t i, int64_t j, int n, const F& finish) {
   using G = Gemm<S>;
   using V = typename G::V;
-  V c[R][W];
-#pragma GCC unroll 32
-  for (int r = 0; r < R; ++r)
-    EPX_UNROLL for (int v = 0; v < W; ++v)
-      c[r][v] = first ? V{} : raw_load<V>(hold + (r * S::NV + v) * G::N);
+  const F done = finish;  // its pointers in registers: stores of floats might change them
+  V c[R][W] = {};
   multiply<S, R, W, MASKED && !S::PACK_B>(c, a, b, depth, n);
-  if (!last) {
+  if (G::depths > 1 && !first) {
 #pragma GCC unroll 32
     for (int r = 0; r < R; ++r)
-      EPX_UNROLL for (int v = 0; v < W; ++v) raw_store(hold + (r * S::NV + v) * G::N, c[r][v]);
-  } else {
-    finish_tile<S, R, W, MASKED>(c, t, i, j, n, finish);
+      EPX_UNROLL for (int v = 0; v < W; ++v) c[r][v] = c[r][v] + raw_load<V>(hold + (r * S::NV + v) * G::N);
   }
+  if (G::depths == 1 || last) return finish_tile<S, R, W, MASKED>(c, t, i, j, n, done);
+#pragma GCC unroll 32
+  for (int r = 0; r < R; ++r)
+    EPX_UNROLL for (int v = 0; v < W; ++v) raw_store(hold + (r * S::NV + v) * G::N, c[r][v]);
 }
 // One tile of C from its parts, each of which lies as far from the next as all blocks together.
 template <class S, int R, int W, bool MASKED, class F>
