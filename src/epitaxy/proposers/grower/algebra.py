@@ -33,6 +33,10 @@ MAPS: dict[str, int] = {
     # selection and conversion
     "where": 3, "cast": 1,
 }  # fmt: skip
+TRANSCENDENTAL = frozenset(
+    {"exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "tanh"}
+    | {"sigmoid", "erf", "atan", "sinh", "cosh", "pow"}
+)
 REDUCES = ("sum", "prod", "max", "min", "argmax", "argmin", "any", "all")
 SCANS = ("sum", "prod", "max", "min")
 

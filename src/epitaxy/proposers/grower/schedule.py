@@ -2,37 +2,45 @@
 
 A kernel iterates over `outer` axes (parallel) and `inner` axes (reduced or scanned). Reductions
 and scans over the kernel's inner axes live inside it; every other one becomes a kernel of its
-own that leaves its result in a temporary buffer. Element-wise work is recomputed, never stored.
+own that leaves its result in a temporary buffer. Element-wise work is recomputed, and stored only
+where a transcendental function would be computed many times over.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from epitaxy.proposers.grower.algebra import (
+    TRANSCENDENTAL,
     Affine,
     Axis,
+    Const,
     Guard,
     Load,
     Map,
     Reduce,
     Region,
     Scan,
+    Store,
     Value,
     frontier,
     walk,
 )
 from epitaxy.proposers.grower.attention import Attention
 from epitaxy.proposers.grower.chunks import divisor_near, family, online, staged
-from epitaxy.proposers.grower.contract import Contraction
+from epitaxy.proposers.grower.contract import Contraction, size_of
 from epitaxy.proposers.grower.genome import Choices
-from epitaxy.proposers.grower.rewrite import rebuild, split_axis
+from epitaxy.proposers.grower.rewrite import coalesce, rebuild, split_axis
 from epitaxy.proposers.grower.schedule_attention import attended
 from epitaxy.proposers.grower.schedule_contract import contracted, store_shared, without_scales
 
 Node = Reduce | Scan
 NEUTRAL = {"sum": 0.0, "prod": 1.0, "max": -math.inf, "min": math.inf}
+SHARED = 8
+"""Uses of a point of a transcendental function that make a table of it worth while,"""
+LARGE = 1 << 16
+"""in loops of so many points."""
 JOIN = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum"}
 
 
@@ -122,6 +130,8 @@ class _Scheduler:
         memo: dict[Value, Value] = {}
 
         def foreign(v: Value) -> Value | None:
+            if isinstance(v, Map) and self._shared(v, (*outer, *inner)):
+                return self.store(v)
             if not isinstance(v, Node):
                 return None
             own = v.over if isinstance(v, Reduce) else v.along
@@ -133,6 +143,13 @@ class _Scheduler:
         value = rebuild(value, foreign, memo)
         new = Target(target.buffer, target.dtype, target.index, target.axes, value)
         self.plan.kernels.append(Kernel((new,), outer, inner))
+
+    def _shared(self, value: Map, loops: tuple[Axis, ...]) -> bool:
+        """Whether a transcendental function would be computed again and again at the same points
+        of large loops, so that a table of it is cheaper."""
+        points, all_points = size_of(value.axes), size_of(loops)
+        worth = all_points >= LARGE and points > 1 and points * SHARED <= all_points
+        return worth and value.fn in TRANSCENDENTAL and value.dtype == "float32"
 
     def _contract(self, target: Target) -> Value | None:
         """Schedule `target` when it is a contraction; else the value to schedule otherwise."""
@@ -237,23 +254,58 @@ class _Scheduler:
         return Target(target.buffer, target.dtype, index, axes, value)
 
     def merge(self) -> None:
-        """Join neighbouring kernels over the same axes when the later does not read the earlier."""
+        """Join neighbouring kernels over the same axes when the later does not read the earlier,
+        or reads just what it computes at the same point."""
         merged: list[Kernel] = []
         checks, kernels = self.plan.kernels[: self.plan.first], self.plan.kernels[self.plan.first :]
         for kernel in kernels:
             last = merged[-1] if merged else None
             apart = kernel.whole or (last and last.whole)
             if last and not apart and (last.outer, last.inner) == (kernel.outer, kernel.inner):
-                written = {t.buffer for t in last.targets}
-                if not written & self._read(kernel):
-                    merged[-1] = Kernel(last.targets + kernel.targets, last.outer, last.inner)
+                joined = self._beside(last, kernel)
+                if joined is not None:
+                    merged[-1] = joined
                     continue
             merged.append(kernel)
-        self.plan.kernels = [*checks, *merged]
+        self.plan.kernels = [*checks, *map(longer, merged)]
+
+    def _beside(self, last: Kernel, kernel: Kernel) -> Kernel | None:
+        """Both kernels in one; None when the later needs what other points of the earlier give."""
+        made = {t.buffer: t for t in last.targets}
+
+        def known(v: Value) -> Value | None:
+            if not isinstance(v, Load) or v.buffer < self.buffers:
+                return None
+            target = made.get(f"t{v.buffer - self.buffers}")
+            plain = target and v.index == target.index and not (v.guards or v.indirect)
+            return target.value if target and plain else None
+
+        memo: dict[Value, Value] = {}
+        targets = tuple(replace(t, value=rebuild(t.value, known, memo)) for t in kernel.targets)
+        later = Kernel(targets, kernel.outer, kernel.inner)
+        if made.keys() & self._read(later):
+            return None
+        return Kernel(last.targets + targets, last.outer, last.inner)
 
     def _read(self, kernel: Kernel) -> set[str]:
         loads = (v for v in walk(tuple(t.value for t in kernel.targets)) if isinstance(v, Load))
         return {f"t{v.buffer - self.buffers}" for v in loads if v.buffer >= self.buffers}
+
+
+def longer(kernel: Kernel) -> Kernel:
+    """The same loops with neighbouring axes merged that this kernel, unlike others of its region,
+    treats as one."""
+    if kernel.whole:
+        return kernel
+    nothing = Const(0.0, "float32")
+    stores = [Store(-1, Affine(0), axes, nothing) for axes in (kernel.outer, kernel.inner)]
+    stores += [Store(0, t.index, t.axes, t.value) for t in kernel.targets]
+    outer, inner, *made = coalesce(Region("kernel", (), (), tuple(stores))).stores
+    targets = tuple(
+        replace(t, index=s.index, axes=s.axes, value=s.value)
+        for t, s in zip(kernel.targets, made, strict=True)
+    )
+    return Kernel(targets, outer.axes, inner.axes)
 
 
 def _ordered(value: Value) -> tuple[Axis, ...]:

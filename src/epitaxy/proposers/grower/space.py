@@ -15,7 +15,7 @@ from epitaxy.proposers.grower import (
     space_loop,
     space_recurrent,
 )
-from epitaxy.proposers.grower.algebra import Reduce, Region, Scan, walk
+from epitaxy.proposers.grower.algebra import TRANSCENDENTAL, Map, Reduce, Region, Scan, walk
 from epitaxy.proposers.grower.emit_columns import SMALL_WINDOW
 from epitaxy.proposers.grower.emit_kernel import lane_axis
 from epitaxy.proposers.grower.genome import Choices, Genome
@@ -40,7 +40,7 @@ def space(region: Region, chip: Chip) -> dict[str, tuple[int, ...]]:
     scans = any(isinstance(v, Scan) for v in values)
     large = max((s.numel for s in (*region.inputs, *region.outputs)), default=1)
     options: dict[str, tuple[int, ...]] = {
-        "width": tuple(w for w in (lanes // 2, lanes, lanes * 2) if 4 <= w <= 16),
+        "width": tuple(w for w in (lanes // 2, lanes, 2 * lanes, 4 * lanes) if 4 <= w <= 32),
         "unroll": (1, 2, 4, 8),
         "threads": tuple(dict.fromkeys((0, 1, max(1, chip.cores // 2)))),
         "lane": (0, 1),
@@ -129,6 +129,8 @@ def first_guess(region: Region, chip: Chip) -> Choices:
         tile=16 * lanes,
         ahead=int(moved > last // 2),
     )
+    if _polynomials(region):
+        guess = replace(guess, width=4 * lanes if lanes <= 8 else 2 * lanes, unroll=1)
     kernels = plan(coalesce(region), guess).kernels
     products = [k.contraction for k in kernels if k.contraction]
     if products:
@@ -144,6 +146,19 @@ def first_guess(region: Region, chip: Chip) -> Choices:
         if not kernel.whole and kernel.inner and kernel.numel > SMALL and rows < pieces:
             return replace(guess, split=pieces)
     return guess
+
+
+def _polynomials(region: Region) -> bool:
+    """Whether it is element-wise work on transcendental functions alone.
+
+    Their long chains of dependent instructions fill the processor's schedulers; several registers
+    to a value set independent chains side by side (a quarter less time for softplus, mish and elu
+    on Zen 3).
+    """
+    values = walk(region.roots)
+    if any(isinstance(v, Reduce | Scan) for v in values):
+        return False
+    return any(isinstance(v, Map) and v.fn in TRANSCENDENTAL for v in values)
 
 
 def _short_runs(kernel: Kernel, choices: Choices) -> bool:

@@ -1,0 +1,69 @@
+"""What is computed together and what waits in a buffer: fewer passes, the same results."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import GENEROUS
+from test_chunks import captured
+from test_grower import build, run
+
+from epitaxy.proposers.grower import space
+from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.rewrite import coalesce
+from epitaxy.proposers.grower.schedule import plan
+
+
+def softmax_then_pool(x):
+    return F.max_pool2d(torch.softmax(x * 2, dim=1), 2)
+
+
+def turned(x, angle):
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()), -1)
+
+
+CASES = {
+    "softmax, then windows": (softmax_then_pool, (torch.randn(2, 5, 12, 14),)),
+    "tables of angles": (turned, (torch.randn(64, 33, 32), torch.randn(33, 16))),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("width", [8, 32])
+def test_it_computes_what_pytorch_does(name, width, tmp_path):
+    function, inputs = CASES[name]
+    region, arguments = captured(function, inputs)
+    (out,) = run(build([region], Choices(width=width), tmp_path), region, arguments)
+    torch.testing.assert_close(out, function(*inputs), rtol=2e-6, atol=2e-6)
+
+
+def test_axes_that_only_another_kernel_splits_are_one_loop():
+    region, _ = captured(*CASES["softmax, then windows"])
+    rows, pool = plan(coalesce(region), Choices(width=8)).kernels
+    assert len(rows.targets) == 2  # the maximum and the sum, in one pass over the rows
+    assert [a.size for a in rows.outer] == [2, 12 * 14]
+    assert len(pool.inner) == 2
+
+
+def test_a_table_replaces_what_would_be_computed_many_times():
+    region, _ = captured(*CASES["tables of angles"])
+    tables, main = plan(coalesce(region), Choices(width=8)).kernels
+    assert tables.numel == 33 * 32
+    assert main.numel == 64 * 33 * 32
+
+
+def test_few_points_need_no_table():
+    region, _ = captured(turned, [torch.randn(4, 33, 32), torch.randn(33, 16)])
+    assert len(plan(coalesce(region), Choices(width=8)).kernels) == 1
+
+
+def test_long_chains_of_instructions_run_side_by_side():
+    lanes = max(4, GENEROUS.vector_bytes // 4)
+
+    def width(function):
+        return space.first_guess(captured(function, [torch.randn(64, 512)])[0], GENEROUS).width
+
+    assert width(F.softplus) == 4 * lanes
+    assert width(torch.relu) == lanes
