@@ -180,6 +180,22 @@ def open_reference(problem: Problem) -> Reference:
     return plugins("references").get(problem.reference).open(problem)  # type: ignore[no-any-return]
 
 
+BEARABLE_NUMEL = 1 << 16
+"""Elements of all inputs and outputs together that an interpreter gets through in a second."""
+
+
+def smaller(whole: Problem) -> Problem | None:
+    """The same computation at sizes that an interpreter can bear; None where `whole` itself is
+    small enough, or no smaller one can be made. The same for the same problem."""
+    from epitaxy.plugin import plugins
+
+    plugin = plugins("references").get(whole.reference)
+    numel = sum(s.numel for s in (*whole.inputs, *whole.outputs) if s is not None)
+    if numel <= BEARABLE_NUMEL or not hasattr(plugin, "smaller"):
+        return None
+    return plugin.smaller(whole, BEARABLE_NUMEL)  # type: ignore[no-any-return]
+
+
 def problem(**inputs: tuple[Sequence[int], str]) -> Callable[[Any], Any]:
     """Mark a function as a problem: `@problem(x=((4096, 4096), "float32"))`, one per argument."""
 

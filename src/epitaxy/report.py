@@ -14,7 +14,7 @@ from epitaxy.chip import Chip
 from epitaxy.problem import Problem
 from epitaxy.progress import milliseconds
 from epitaxy.record import encode
-from epitaxy.verdict import DETERMINISM, STATUSES, Comparison, Finding, Verdict
+from epitaxy.verdict import BASES, DETERMINISM, STATUSES, Comparison, Finding, Verdict
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -49,6 +49,9 @@ def headline(run: Run) -> str:
     """The result in one sentence, never better than the evidence."""
     if run.best is None:
         return "no candidate was accepted"
+    if run.best[1].basis != "measured":
+        chip = run.chip.name if run.chip else "its chip"
+        return f"{run.best[1].basis} for {chip}: {BASES[run.best[1].basis]}"
     best = run.best[1].strongest
     if best is None:
         return f"{NO_EVIDENCE}: no baseline could be timed"
@@ -80,6 +83,7 @@ def verdict_json(run: Run) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "headline": headline(run),
+        "basis": verdict.basis if verdict else None,
         "outcome": strongest.outcome
         if strongest
         else "none accepted"
@@ -138,6 +142,8 @@ def fact_rows(run: Run) -> list[tuple[str, str]]:
             rows.append(("physical floor", limit))
         if verdict.of_limit is not None:
             rows.append(("of the limit", f"{verdict.of_limit:.0%}"))
+        if verdict.basis != "measured":
+            rows += static_rows(verdict)
         if verdict.algebra > 1 or candidate.algebra:
             rows.append(("algebra", algebra_text(candidate, verdict)))
         if verdict.condition != "warm" or verdict.threads:
@@ -149,6 +155,34 @@ def fact_rows(run: Run) -> list[tuple[str, str]]:
     rows.append(("judged", f"{len(run.judged)} candidates ({counts})" if counts else "none"))
     rows += [("commonest refusal", text) for text in common_reasons(run)[:1] if run.best is None]
     rows.append(("stopped because", run.stop_reason or "not said"))
+    return rows
+
+
+def static_rows(verdict: Verdict) -> list[tuple[str, str]]:
+    """What is known of a kernel that was not timed: counts, and a prediction called one."""
+    found = verdict.metrics
+    rows = [("basis", BASES[verdict.basis])]
+    if "registers" in found:
+        spilled = f"{found.get('spill_bytes', 0):.0f} bytes spilled"
+        rows.append(("registers", f"{found['registers']:.0f} per lane, {spilled}"))
+    if "shared_bytes" in found:
+        rows.append(("local memory", f"{found['shared_bytes']:.0f} bytes per block"))
+    held = {k.removeprefix("blocks_by_"): v for k, v in found.items() if "blocks_by_" in k}
+    if "occupancy" in found and held:
+        limiter = min(held, key=lambda k: (held[k], k)).replace("_", " ")
+        rows.append(("occupancy", f"{found['occupancy']:.0%}, limited by {limiter}"))
+    counts = [f"{v:.0f} {k.removeprefix('count_').replace('_', ' ')}" for k, v in found.items()
+              if k.startswith("count_")]  # fmt: skip
+    if "instructions" in found:
+        matrix = f"{found.get('matrix_instructions', 0):.0f} of them matrix"
+        total = f"{found['instructions']:.0f} in the text, {matrix}"
+        rows.append(("instructions", "; ".join([total, *counts])))
+    if "bytes_least" in found:
+        least = f"{found['bytes_least'] / 1e6:.4g} MB at least"
+        rows.append(("memory traffic", f"{least}, {found.get('intensity', 0):.3g} flop/byte"))
+    if found.get("predicted_cost"):
+        text = f"{found['predicted_cost']:.2f} of the floor, for ranking candidates only"
+        rows.append(("prediction, not measured", text))
     return rows
 
 
@@ -201,7 +235,8 @@ def summary_table(run: Run, paths: Mapping[str, Path] | None = None) -> Group:
     style = "bold green" if won(run) else "bold yellow"
     parts: list[Any] = [Text(f"{run.problem.name}: {headline(run)}", style=style), Text("")]
     if run.best is not None:
-        parts += [_comparison_table(run.best[1]), Text("")]
+        if run.best[1].comparisons:
+            parts += [_comparison_table(run.best[1]), Text("")]
         if run.best[1].errors:
             parts += [_error_table(run.best[1]), Text("")]
     parts.append(

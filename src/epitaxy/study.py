@@ -14,8 +14,8 @@ from typing import Any
 
 from epitaxy import problem as problems
 from epitaxy.candidate import Candidate
+from epitaxy.checked import judge_for
 from epitaxy.errors import BadInput
-from epitaxy.judge import Judge
 from epitaxy.ledger import Judged, Ledger
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem
@@ -89,7 +89,8 @@ class View:
         self._study = study
         self.problem = study.problem
         self.seed = study.seed
-        self.toolchains = tuple(plugins("toolchains").names())
+        own = getattr(study.machine, "toolchains", None)
+        self.toolchains = tuple(own if own is not None else plugins("toolchains").names())
 
     @property
     def chip(self) -> Any:
@@ -111,7 +112,7 @@ class View:
     def best(self, count: int = 1) -> Sequence[Judged]:
         """The fastest accepted ones, fastest first."""
         found = [(c, v) for c, v in self.judged() if v.accepted]
-        return sorted(found, key=lambda p: -(p[1].speedup or 0))[:count]
+        return sorted(found, key=lambda p: -p[1].merit)[:count]
 
 
 class Study:
@@ -171,7 +172,7 @@ class Study:
     def judge(self) -> Any:
         """The judge, made at first use."""
         if self._judge is None:
-            self._judge = Judge(self.problem, self.machine, report=self._say)
+            self._judge = judge_for(self.machine)(self.problem, self.machine, report=self._say)
         return self._judge
 
     @property
@@ -184,7 +185,7 @@ class Study:
         """The best fully judged candidate; the best screened one before any full judgement."""
         full = [p for p in self.known.values() if p[1].plan == "full"]
         found = [p for p in full or self.known.values() if p[1].accepted]
-        ranked = sorted(found, key=lambda p: (p[1].plan != "full", -(p[1].speedup or 0)))
+        ranked = sorted(found, key=lambda p: (p[1].plan != "full", -p[1].merit))
         return ranked[0] if ranked else None
 
     # -- the search -----------------------------------------------------------------------------
@@ -231,8 +232,8 @@ class Study:
         stale, near, top = 0, 0, self._top()
         for candidate in built:
             verdict = self._judged(candidate, "screen")
-            improved = (verdict.speedup or 0) > top * MARGIN
-            top = max(top, verdict.speedup or 0)
+            improved = verdict.merit > top * MARGIN
+            top = max(top, verdict.merit)
             stale = 0 if improved else stale + 1
             near += (verdict.of_limit or 0) >= NEAR_LIMIT
             if near >= NEAR_ENOUGH:
@@ -302,7 +303,7 @@ class Study:
 
     def _top(self) -> float:
         best = self.view().best(1)
-        return (best[0][1].speedup or 0.0) if best else 0.0
+        return best[0][1].merit if best else 0.0
 
     def _spent(self) -> bool:
         if self.budget.candidates is not None:

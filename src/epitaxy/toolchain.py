@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from epitaxy.candidate import Candidate
+from epitaxy.chip import Chip
 from epitaxy.problem import Problem
 from epitaxy.record import FrozenDict, Record, record
 
@@ -32,6 +33,20 @@ class Build(Record):
     log: str = ""
     fingerprint: FrozenDict[str] = FrozenDict()
     seconds: float = 0.0
+
+
+@record
+class StandIn(Record):
+    """How a candidate for a chip that is not here runs on this machine's CPU, for correctness.
+
+    `name` says what runs it; `packages` are what it reads, `preload` modules that a worker's parent
+    imports first, and `environment` variables that it has then.
+    """
+
+    name: str
+    packages: tuple[str, ...] = ()
+    preload: tuple[str, ...] = ()
+    environment: FrozenDict[str] = FrozenDict()
 
 
 class Toolchain(Protocol):
@@ -61,3 +76,26 @@ class Harsh(Protocol):
 
     def build_harsh(self, candidate: Candidate, problem: Problem, cache: Path) -> Build:
         """Build so that an index out of its array traps and variables never set are spoiled."""
+
+
+@runtime_checkable
+class Crossing(Protocol):
+    """What a toolchain offers beside that builds for chips that need not be here."""
+
+    name: str
+    language: str
+    """What candidates are written in: proposers choose their writer by it."""
+
+    def targets(self, chip: Chip) -> bool:
+        """Whether it builds for `chip`."""
+
+    def aim(self, chip: Chip) -> None:
+        """Build for `chip` from now on. Raises BadInput when its facts do not suffice."""
+
+    def stand_in(self) -> StandIn:
+        """How what it builds runs where the chip is not."""
+
+    def reduced(self, candidate: Candidate, problem: Problem, cache: Path) -> Build | None:
+        """The same kernels for `problem`, a smaller one, made ready for the stand-in alone; None
+        when the candidate has none. Raises BadCandidate where they differ in more than numbers.
+        """

@@ -9,7 +9,8 @@ from epitaxy.errors import BadInput
 from epitaxy.record import FrozenDict, Record, record
 
 STATUSES: Mapping[str, str] = FrozenDict(
-    accepted="correct and timed",
+    accepted="correct, and timed where the basis is measured",
+    unchecked="built by the real compiler, and nothing here can run it",
     build_failed="the compiler refused it",
     refused="a check refused it",
     incorrect="its outputs differ from the oracle",
@@ -18,6 +19,12 @@ STATUSES: Mapping[str, str] = FrozenDict(
     machine_fault="the machine failed; nothing is said about the candidate",
 )
 
+BASES: Mapping[str, str] = FrozenDict(
+    measured="run and timed on the chip",
+    checked="correct under a simulator or interpreter, built by the chip's own compiler, not timed",
+    compiled="built by the chip's own compiler, not run",
+    simulated="correct under a simulator or model, not built by the chip's own compiler, not timed",
+)
 CONDITIONS: Mapping[str, str] = FrozenDict(
     warm="inputs rotate, caches hold what the calls before left there",
     cold="every core's caches are filled with other data before each call, for both sides",
@@ -120,7 +127,7 @@ class Floor(Record):
 class Verdict(Record):
     """Everything the judge found about one candidate on one machine under one plan.
 
-    `basis` is "measured", "checked", "compiled" or "simulated". `samples` maps each party
+    `basis` is one of BASES: times exist only where it is "measured". `samples` maps each party
     ("candidate" and the baselines) to its raw times in seconds, in the order taken; they exist
     only when the status is "accepted". `speedup` is against the strongest baseline.
     `determinism` is one of DETERMINISM, `condition` of CONDITIONS; `threads` 0 means PyTorch's own
@@ -163,10 +170,7 @@ class Verdict(Record):
             raise BadInput(
                 f"unknown determinism {self.determinism!r}", f"use {', '.join(DETERMINISM)}"
             )
-        if (self.status == "accepted") != (self.time_s is not None):
-            raise BadInput(
-                "a verdict holds a time if and only if it is accepted", "drop one of the two"
-            )
+        self._validate_basis()
         if self.status != "accepted" and (self.samples or self.comparisons):
             raise BadInput(f"a verdict that is {self.status} holds no samples", "drop them")
         if self.status == "accepted" and any(not row.ok for row in self.errors):
@@ -176,9 +180,26 @@ class Verdict(Record):
         if self.status != "accepted" and not self.reason:
             raise BadInput(f"a verdict that is {self.status} must say why", "fill in reason")
 
+    def _validate_basis(self) -> None:
+        """A time needs a clock on the chip; being correct needs to have run."""
+        if self.basis not in BASES:
+            raise BadInput(f"unknown basis {self.basis!r}", f"use one of {', '.join(BASES)}")
+        timed = self.status == "accepted" and self.basis == "measured"
+        if timed != (self.time_s is not None):
+            raise BadInput(
+                "a verdict holds a time if and only if it is accepted and measured",
+                "drop one of the two",
+            )
+        if self.basis != "measured" and (self.samples or self.comparisons or self.energy_j):
+            raise BadInput(f"a verdict that is {self.basis} holds no measurement", "drop it")
+        if self.status == "accepted" and self.basis == "compiled":
+            raise BadInput("what was only compiled is not shown to be correct", "use unchecked")
+        if self.status == "unchecked" and self.basis != "compiled":
+            raise BadInput("what is unchecked was compiled alone", "use the basis compiled")
+
     @property
     def accepted(self) -> bool:
-        """Whether the candidate is correct and timed."""
+        """Whether the candidate is correct, and timed where the basis is measured."""
         return self.status == "accepted"
 
     @property
@@ -200,6 +221,15 @@ class Verdict(Record):
     def speedup(self) -> float | None:
         """Speed-up over the strongest baseline."""
         return self.strongest.speedup if self.strongest else None
+
+    @property
+    def merit(self) -> float:
+        """By what candidates are ranked: the speed-up where measured, else how near to the floor
+        static metrics predict it to run (`predict.py`); 0.0 where neither is known."""
+        if self.basis == "measured":
+            return self.speedup or 0.0
+        predicted = self.metrics.get("predicted_cost", 0.0)
+        return 1.0 / predicted if predicted > 0 else 0.0
 
     @property
     def silicon(self) -> float | None:

@@ -136,7 +136,7 @@ def test_the_same_command_resumes(place, optimized):
         (("optimize", "model.py", "--budget", "soon"), "budget"),
         (("optimize", "model.py", "--with", "growr"), "grower"),
         (("optimize", "model.py", "--chip", "h10O"), "h100"),
-        (("optimize", "model.py", "--chip", "h100"), "no machine here"),
+        (("optimize", "model.py", "--chip", "trainium3"), "no toolchain builds"),
         (("optimize", "model.py", "--out", "/proc/nothing"), "cannot write"),
         (("chips", "tpu"), "ambiguous"),
         (("show", "ffff"), "unknown candidate"),

@@ -18,9 +18,9 @@ LAYERS = (
     "plugin toolchain machine check proposer",
     "timing paired sequential natives quiet roofline mutate"
     " seccomp sandbox compiler product worker probe chip_facts suites shrink"
-    " graphs ahead",
+    " graphs ahead predict",
     "toolchains machines checks proposers references baselines",
-    "cases guards reload correct lint chain measure judge ledger study replay",
+    "cases guards reload correct lint chain measure judge checked ledger study replay",
     "report report_charts report_page chip_report progress doctor bench_table bench_report",
     "cli commands known backend optimized testing attacks __init__",
 )
@@ -35,6 +35,7 @@ MAY_BE_HEAVY = {
     "baselines": {"torch", "onnx", "onnxruntime", "openvino"},
     "commands": {"rich", "typer"},
     "proposers/grower": {"torch"},
+    "toolchains/_triton_interpreter.py": {"numpy"},
 }
 FILES = sorted(ROOT.rglob("*.py"))
 
@@ -91,7 +92,7 @@ def test_imports_point_one_way(path):
 def test_heavy_imports_stay_where_they_belong(path):
     text = path.read_text(encoding="utf-8")
     inner = path.relative_to(ROOT).as_posix()
-    allowed = set().union(*(v for k, v in MAY_BE_HEAVY.items() if inner.startswith(f"{k}/")))
+    allowed = set().union(*(v for k, v in MAY_BE_HEAVY.items() if f"{inner}/".startswith(f"{k}/")))
     found = {name.split(".")[0] for name in modules(text)} & HEAVY
     assert found <= allowed
 

@@ -28,7 +28,7 @@ from epitaxy.quiet import Activity
 from epitaxy.record import FrozenDict, Record, canonical
 from epitaxy.study import Budget, Progress
 from epitaxy.timing import Plan
-from epitaxy.toolchain import Availability, Build
+from epitaxy.toolchain import Availability, Build, StandIn
 from epitaxy.verdict import Comparison, ErrorRow, Finding, Floor, Verdict
 
 FULL = fake_records.accepted(fake_records.candidate(fake_records.problem(), 4), 1e-3)
@@ -53,6 +53,7 @@ EXAMPLES: list[Record] = [
     fake_records.CHIP.levels[0],
     FACT,
     Availability(ok=True, detail="g++"),
+    StandIn(name="an interpreter", preload=("m",), environment=FrozenDict(A="1")),
     Build(ok=True, folder="/a"),
     Job(problem=fake_records.problem(), folder="/a"),
     Plan(name="p", rounds=5, processes=1, cases=1, rechecks=1, limit_s=1.0),
@@ -71,6 +72,9 @@ CHANGES: dict[tuple[str, str], dict[str, object]] = {
     ("Precision", "operands"): {"operands": "contractions"},
     ("Candidate", "entry"): {"entry": "kernel.cpp"},
     ("Candidate", "files"): {"files": {"forward.py": "other"}},
+    ("Verdict", "basis"): {
+        "basis": "checked", "time_s": None, "samples": {}, "comparisons": (), "energy_j": None,
+    },
     ("Verdict", "status"): {
         "status": "crashed", "time_s": None, "samples": {}, "comparisons": (), "reason": "x",
     },

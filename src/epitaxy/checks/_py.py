@@ -34,3 +34,24 @@ def path_of(node: ast.expr) -> list[str]:
 def root_of(node: ast.expr) -> str:
     """The name that an attribute is reached from; "" when it starts from none."""
     return next(iter(path_of(node)), "")
+
+
+def languages(tree: ast.AST) -> frozenset[str]:
+    """Names that mean `triton.language` wherever they stand: imported as that, bound to nothing
+    else."""
+    made: set[str] = set()
+    other: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            source = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            for alias in node.names:
+                name = alias.asname or alias.name.split(".")[0]
+                kernel = f"{source}{alias.name}" == "triton.language" and alias.asname
+                (made if kernel else other).add(name)
+        elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            other.add(node.id)
+        elif isinstance(node, ast.arg):
+            other.add(node.arg)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            other.add(node.name)
+    return frozenset(made - other)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from epitaxy.candidate import Candidate
 from epitaxy.checks._cpp import includes, words
-from epitaxy.checks._py import path_of, tree_of
+from epitaxy.checks._py import languages, path_of, root_of, tree_of
 from epitaxy.checks._words import listed, table
 from epitaxy.problem import Problem
 from epitaxy.verdict import Finding
@@ -53,7 +53,10 @@ def _python(text: str) -> Iterator[tuple[str, str]]:
         for alias in node.names
         if (getattr(node, "module", None) or alias.name).split(".")[0] == "torch"
     }
+    kernels = languages(tree) | {"triton"}
     for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and root_of(node.func) in kernels:
+            continue  # a kernel's own operations
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
             yield "torch", "@"
         elif isinstance(node, ast.ClassDef) and node.name == "ModelNew" and not _computes(node):

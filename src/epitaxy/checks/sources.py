@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from epitaxy.candidate import Candidate
 from epitaxy.checks._cpp import includes, plain, words
-from epitaxy.checks._py import imported, root_of
+from epitaxy.checks._py import imported, languages, path_of
 from epitaxy.checks._words import listed, table
 from epitaxy.problem import Problem
 from epitaxy.verdict import Finding
@@ -48,11 +48,12 @@ def _python(text: str) -> Iterator[str]:
     except (SyntaxError, ValueError, RecursionError) as error:
         yield f"not Python: {error}"
         return
+    kernels = languages(tree)
     for node in ast.walk(tree):
-        yield from _python_node(node)
+        yield from _python_node(node, kernels)
 
 
-def _python_node(node: ast.AST) -> Iterator[str]:
+def _python_node(node: ast.AST, kernels: frozenset[str]) -> Iterator[str]:
     if isinstance(node, ast.Import | ast.ImportFrom):
         yield from _imported(node)
     elif isinstance(node, ast.Name) and node.id in listed("python", "names"):
@@ -61,7 +62,14 @@ def _python_node(node: ast.AST) -> Iterator[str]:
         if node.id not in listed("python", "loader") or not isinstance(node.ctx, ast.Load):
             yield f"uses {node.id} of the loader"
     elif isinstance(node, ast.Attribute):
-        door = node.attr in listed("python", "doors") and root_of(node) != "self"
+        path = path_of(node)
+        root = path[0] if path else ""
+        own = root == "self" or (root in kernels and len(path) == 2)
+        door = node.attr in listed("python", "doors") and not own
+        if root == "triton" and path[1] not in listed("python", "triton"):
+            yield f"reaches for triton.{path[1]}"
+        if root in kernels and path[1] in listed("python", "triton_language_opaque"):
+            yield f"reaches for {'.'.join(path)}"
         inside = node.attr in listed("python", "insides")
         if door or inside or re.fullmatch(r"__(?!init__)\w+__", node.attr):
             yield f"reaches for {node.attr}"
@@ -73,6 +81,8 @@ def _imported(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
     bad = listed("python", "doors") | listed("python", "insides") | {"*"}
     for parts in imported(node):
         known = parts[0] in IMPORTS or parts[0] in listed("python", "clocks")
+        if parts[0] == "triton":
+            known = parts in (["triton"], ["triton", "language"])
         if not known or bad & set(parts):
             yield f"imports {'.'.join(parts)}"
 

@@ -13,7 +13,7 @@ from epitaxy.candidate import Candidate
 from epitaxy.cli import DONE, INTERRUPTED, NOTHING_ACCEPTED
 from epitaxy.commands.condition import apply
 from epitaxy.commands.output import emit, note, stdout, writable_folder, write_text
-from epitaxy.errors import BadInput, UnknownName
+from epitaxy.errors import UnknownName
 from epitaxy.problem import Problem, load
 from epitaxy.progress import Display, milliseconds
 from epitaxy.report import Run, headline, html, summary_table, verdict_json, won
@@ -73,17 +73,7 @@ def check_names(options: Options) -> None:
         # Asked now, not after minutes of baselines.
         find_compiler()
         return
-    from epitaxy.chip_facts import find, load_all
-
-    try:
-        known = find(options.chip)
-    except UnknownName:
-        names = [*plugins("machines").names(), *(chip.id for chip in load_all())]
-        raise UnknownName.of("chip", options.chip, names) from None
-    raise BadInput(
-        f"no machine here has the chip {known.name}",
-        "kernels are judged where they run: use --chip local",
-    )
+    apply(open_machine(options.chip), options.condition, options.threads)
 
 
 def default_folder(problem: Problem) -> Path:
@@ -93,10 +83,23 @@ def default_folder(problem: Problem) -> Path:
 
 
 def open_machine(name: str) -> Any:
-    """The machine plugin called `name`."""
+    """The machine plugin called `name`, or what stands in for the chip called so.
+
+    Raises UnknownName, BadInput where no toolchain builds for that chip, and BadEnvironment where
+    the one that does is not installed.
+    """
+    from epitaxy.chip_facts import find, load_all
     from epitaxy.plugin import plugins
 
-    return plugins("machines").get(name)
+    machines = plugins("machines")
+    if name in machines.names():
+        return machines.get(name)
+    try:
+        chip = find(name)
+    except UnknownName:
+        names = [*machines.names(), *(chip.id for chip in load_all())]
+        raise UnknownName.of("chip", name, names) from None
+    return machines.get("absent").of(chip)
 
 
 def search(problem: Problem, options: Options) -> tuple[Run, bool]:
@@ -183,6 +186,8 @@ def leave(run: Run, folder: Path, more: Mapping[str, Any] | None = None) -> dict
         paths["export" if won(run) else "candidate"] = export(
             candidate, verdict, run.problem, place, build
         )
+    if run.best is not None and run.best[1].basis != "measured":
+        return paths  # nothing is said about which is faster
     if not won(run):
         note(f"{run.problem.name} stays with PyTorch: {headline(run)}")
         paths["export"] = export_original(run.problem, headline(run), folder / "export")

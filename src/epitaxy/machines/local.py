@@ -6,8 +6,9 @@ import atexit
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from epitaxy import sandbox
@@ -20,6 +21,7 @@ from epitaxy.machines._jail import jail
 from epitaxy.machines._worker import Limits, LocalWorker
 from epitaxy.machines._zygote import Zygote, clean_environment
 from epitaxy.plugin import plugins
+from epitaxy.problem import Problem
 from epitaxy.quiet import Activity
 from epitaxy.record import FrozenDict
 from epitaxy.toolchain import Availability
@@ -51,6 +53,10 @@ class LocalMachine:
     """
 
     name = "local"
+    preload: tuple[str, ...] = ()
+    """Modules that the parent of candidates imports first."""
+    environment: Mapping[str, str] = MappingProxyType({})
+    """Variables that workers have besides."""
 
     def __init__(
         self,
@@ -182,12 +188,17 @@ class LocalMachine:
 
     def _jail(self, job: Job) -> dict[str, Any]:
         sandbox.require()
-        return jail(str(Path(job.folder).absolute()), job.problem)
+        return self._jail_of(str(Path(job.folder).absolute()), job.problem)
+
+    def _jail_of(self, folder: str, problem: Problem) -> dict[str, Any]:
+        return jail(folder, problem)
 
     def _preload(self, baseline: str) -> tuple[str, ...]:
         """Modules that a baseline's zygote imports: those of all baselines, so that one serves."""
+        if not baseline:
+            return self.preload
         kinds = plugins("baselines")
-        if not baseline or not getattr(kinds.get(baseline), "preload", ()):
+        if not getattr(kinds.get(baseline), "preload", ()):
             return ()
         found = (getattr(kinds.get(name), "preload", ()) for name in kinds.names())
         return tuple(dict.fromkeys(module for names in found for module in names))
@@ -206,6 +217,7 @@ class LocalMachine:
             extra = {"LD_PRELOAD": str(_mkl.build(self.home))} if flavour else {}
             # A pool of compiler processes, begun by an import, would outlive its use.
             extra |= {PRELOAD: ",".join(preload), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+            extra |= self.environment
             self._zygotes[key] = Zygote(clean_environment(self.home, extra))
             return self._zygotes[key]
 

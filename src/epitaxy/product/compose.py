@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from epitaxy.candidate import Candidate
@@ -80,23 +81,39 @@ def bundle(candidate: Candidate, problem: Problem) -> str:
     the embedded C++ and the candidate's forward part, which defines `ModelNew`. Raises
     BadCandidate or BadProblem when one of them is not valid Python or lacks what it must define.
     """
+    needs = "Needs PyTorch, and the kernel-*.so beside this file or a C++ compiler (g++, or $CXX)."
     with _PARSING:
-        return _bundle(candidate, problem)
+        loader = [PRELUDE.read_text(encoding="utf-8"), _settings(candidate, problem)]
+        return _bundle(candidate, problem, needs, loader, "")
 
 
-def _bundle(candidate: Candidate, problem: Problem) -> str:
+def assemble(
+    candidate: Candidate, problem: Problem, needs: str, loader: Sequence[str], kernels: str
+) -> str:
+    """As `bundle`, for kernels that are Python text: they stand before the forward part.
+
+    `needs` is the line of the header that says what the file needs; `loader` is put before the
+    reference, and defines `_epitaxy_guarded` and `_epitaxy_as_module`.
+    """
+    with _PARSING:
+        return _bundle(candidate, problem, needs, loader, kernels)
+
+
+def _bundle(
+    candidate: Candidate, problem: Problem, needs: str, loader: Sequence[str], kernels: str
+) -> str:
     forward = candidate.files[candidate.entry]
     _defines(forward, "ModelNew", candidate.entry)
     reference, futures = _reference(problem)
     wrap = "" if problem.entry == "Model" else f"\nModel = _epitaxy_as_module({problem.entry})\n"
     parts = [
-        _header(candidate, problem),
+        _header(candidate, problem, needs),
         *sorted(futures),
-        PRELUDE.read_text(encoding="utf-8"),
-        _settings(candidate, problem),
+        *loader,
         f"# --- reference: {_one_line(problem.name)} ---\n",
         reference,
         wrap,
+        f"\n# --- kernels ---\n{kernels}" if kernels else "",
         "\n# --- forward: how the kernel is called ---\n",
         forward if forward.endswith("\n") else forward + "\n",
         _function(problem),
@@ -133,12 +150,12 @@ def original(problem: Problem, reason: str) -> str:
     return "\n".join(lines)
 
 
-def _header(candidate: Candidate, problem: Problem) -> str:
+def _header(candidate: Candidate, problem: Problem, needs: str) -> str:
     lines = [
         f"{_one_line(problem.name)}: ModelNew computes what {problem.entry} computes.",
         "",
         f"Candidate {candidate.id} of problem {problem.id}, grown by epitaxy.",
-        "Needs PyTorch, and the kernel-*.so beside this file or a C++ compiler (g++, or $CXX).",
+        needs,
     ]
     return '"""' + "\n".join(lines).replace("\\", "/").replace('"""', "'''") + '\n"""\n'
 
@@ -216,7 +233,10 @@ def _root(node: ast.expr) -> str:
 
 def training_matters(problem: Problem) -> bool:
     """Whether the reference may compute something else in training mode; in doubt, yes."""
-    tree = ast.parse(problem.source)
+    try:
+        tree = ast.parse(problem.source)
+    except (SyntaxError, ValueError):
+        return True
     for node in ast.walk(tree):
         names: list[str] = []
         if isinstance(node, ast.Import):

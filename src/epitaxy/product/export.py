@@ -23,7 +23,7 @@ from epitaxy.product.compose import (
 )
 from epitaxy.record import digest_text
 from epitaxy.toolchain import Build
-from epitaxy.verdict import Verdict
+from epitaxy.verdict import BASES, Verdict
 
 TEMPLATE = Path(__file__).parent / "readme.md.j2"
 ORIGINAL = Path(__file__).parent / "original.md"
@@ -43,12 +43,26 @@ def export(
     Raises BadEnvironment when `folder` cannot be written.
     """
     texts = {
-        "model_new.py": bundle(candidate, problem),
-        **kernel_sources(candidate),
+        **_sources(candidate, problem, build),
         "evidence.json": _evidence(candidate, verdict, problem, build),
         "README.md": _readme(candidate, verdict, problem, build),
     }
     return _write(texts, _libraries(candidate, build), Path(folder))
+
+
+def _compiled(candidate: Candidate) -> bool:
+    """Whether its kernels are a library beside the module, not part of its text."""
+    return any(name.endswith(".cpp") for name in candidate.files)
+
+
+def _sources(candidate: Candidate, problem: Problem, build: Build | None) -> dict[str, str]:
+    """`model_new.py` and the sources that it was made of."""
+    if _compiled(candidate):
+        return {"model_new.py": bundle(candidate, problem), **kernel_sources(candidate)}
+    if build is None or not build.ok:
+        raise BadInput(f"{candidate.id} is not built", "judge it again where its toolchain works")
+    text = Path(build.folder, "model_new.py").read_text(encoding="utf-8")
+    return {"model_new.py": text, **{n: t for n, t in candidate.files.items() if "/" not in n}}
 
 
 def export_original(problem: Problem, reason: str, folder: str | Path) -> Path:
@@ -131,7 +145,7 @@ def load(path: str | Path) -> Any:
 
 
 def _libraries(candidate: Candidate, build: Build | None) -> list[Path]:
-    if build is None or not build.ok:
+    if build is None or not build.ok or not _compiled(candidate):
         return []
     library = Path(build.folder) / kernel_name(candidate)
     return [library, library.with_suffix(".json")]
@@ -184,7 +198,9 @@ def _readme(
         own_inputs="def get_inputs" in problem.source,
         confidence=max((c.confidence for c in verdict.comparisons), default=0.0) if verdict else 0,
         function=problem.entry if problem.entry.islower() else "",
-        library=kernel_name(candidate) if build and build.ok else "",
+        library=kernel_name(candidate) if build and build.ok and _compiled(candidate) else "",
         compiler=build.fingerprint.get("compiler", "") if build else "",
         training=training_matters(problem),
+        compiled=_compiled(candidate),
+        basis=BASES[verdict.basis] if verdict else "",
     )

@@ -29,6 +29,7 @@ from epitaxy.references._inputs import (
 from epitaxy.references._live import Live, line, spec
 from epitaxy.references._memory import out_of_memory
 from epitaxy.references._narrow import narrowing, rounded
+from epitaxy.references._small import smaller
 from epitaxy.references._source import find, policy_beside
 from epitaxy.references._tensors import cloned, floats, same
 from epitaxy.references._trials import Trials
@@ -90,6 +91,11 @@ class TorchModules:
                 else "float32",
             ),
         )
+
+    def smaller(self, problem: Problem, most_numel: int) -> Problem | None:
+        """The same module on inputs cut down to about `most_numel` elements; None where that
+        cannot be."""
+        return smaller(problem, self.open(problem), most_numel)
 
     def open(self, problem: Problem) -> TorchReference:
         """The problem's reference, alive in this process."""

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -30,6 +30,9 @@ class Bounds:
 
     seconds: float
     folder_bytes: int
+    reads: tuple[str, ...] = ()
+    """Files that it reads besides the system's."""
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,9 @@ def run(
     """
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"}
     with subprocess.Popen(
-        _limited(command, folder, limits),
+        _limited(command, folder, limits, bounds.reads),
         cwd=folder,
-        env={**environment, "TMPDIR": str(folder), "HOME": str(folder)},
+        env={**environment, "TMPDIR": str(folder), "HOME": str(folder), **bounds.environment},
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
@@ -103,7 +106,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _limited(command: list[str], folder: Path, limits: Mapping[str, int]) -> list[str]:
+def _limited(
+    command: list[str], folder: Path, limits: Mapping[str, int], reads: tuple[str, ...]
+) -> list[str]:
     """The command in a jail: the system's files to read, its folder to write, nothing else.
 
     Where no jail can be had the program is only limited: the judge builds nothing there that is
@@ -113,7 +118,7 @@ def _limited(command: list[str], folder: Path, limits: Mapping[str, int]) -> lis
     if set(sandbox.NEEDED) <= set(sandbox.available()):
         own = _prefix(Path(program).resolve())
         return sandbox.confined(
-            [program, *command[1:]], [*SYSTEM, own], [str(folder), "/dev/null"], limits
+            [program, *command[1:]], [*SYSTEM, own, *reads], [str(folder), "/dev/null"], limits
         )
     prlimit = shutil.which("prlimit")
     if prlimit is None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from epitaxy.candidate import Candidate
 from epitaxy.errors import BadInput, BadProblem
+from epitaxy.plugin import plugins
 from epitaxy.proposer import View
 from epitaxy.record import digest_text
 from epitaxy.verdict import Verdict
@@ -33,6 +34,12 @@ class Grower:
     def propose(self, view: View, count: int) -> Sequence[Candidate]:
         """Up to `count` candidates with sources not seen before. Raises BadProblem on a module
         of which nothing can be grown."""
+        other = _other_language(view)
+        if other:
+            writer = plugins("proposers").get(other)
+            written: Sequence[Candidate] = writer.propose(view, count)
+            self._reason = writer.stop_reason()
+            return written
         captured = self._capture(view)
         judged = [(c, v) for c, v in view.judged() if c.proposer == self.name]
         known = {_body(c) for c, _ in judged} | {_body(c) for c in view.pending()}
@@ -60,6 +67,15 @@ class Grower:
         if digest not in self._captured:
             self._captured[digest] = _Captured(view)
         return self._captured[digest]
+
+
+def _other_language(view: View) -> str:
+    """The proposer that writes what this machine's toolchains take, where they take no C++."""
+    if "cpp" in view.toolchains:
+        return ""
+    known = plugins("toolchains")
+    taken = {getattr(known.get(name), "language", "") for name in view.toolchains}
+    return next((name for name in plugins("proposers").names() if name in taken), "")
 
 
 class _Captured:

@@ -16,9 +16,12 @@ _TORCH_NAMES = ("dtype", "device", "layout", "memory_format")
 _TAKEN = ("self", "torch", "Model", "ModelNew", *_ROOTS)
 
 
-def write_forward(program: Program, problem: Problem, constants: Sequence[Any] = ()) -> str:
+def write_forward(
+    program: Program, problem: Problem, constants: Sequence[Any] = (), language: str = "C++"
+) -> str:
     """The text of `forward.py`: one line for each step, guarded to the tuned shapes.
 
+    In another language than C++ the regions are functions that stand before this text.
     `constants` holds the values of the problem's non-tensor inputs, in order; the kernel runs
     only when a call passes the same ones. Raises BadCandidate when one of them is not given or
     cannot be written down.
@@ -33,9 +36,9 @@ def write_forward(program: Program, problem: Problem, constants: Sequence[Any] =
         [
             *imports,
             "\n",
-            *_regions(program),
+            *(_regions(program) if language == "C++" else ()),
             "\n\nclass ModelNew(Model):\n",
-            *_docstring(program),
+            *_docstring(program, language),
             "    @_epitaxy_guarded(\n        Model,\n",
             *_inputs(program, problem, constants),
             *_state(program),
@@ -96,9 +99,9 @@ def _regions(program: Program) -> Iterator[str]:
         )
 
 
-def _docstring(program: Program) -> Iterator[str]:
+def _docstring(program: Program, language: str) -> Iterator[str]:
     grown = ", ".join(r.name for r in _distinct(program)) or "nothing"
-    yield f'    """Model with its forward grown: {grown} in C++.\n\n'
+    yield f'    """Model with its forward grown: {grown} in {language}.\n\n'
     yield f"    Stays with PyTorch: {', '.join(program.left) or 'nothing'}.\n"
     yield '    """\n\n'
 

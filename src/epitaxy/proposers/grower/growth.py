@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,15 +36,20 @@ class Growth:
         return write_forward(without(self.program, left), self.problem, self.constants)
 
 
-def grow_program(reference: Any) -> Growth:
-    """Capture `reference` on inputs of a fixed seed. Raises BadProblem."""
+def grow_program(
+    reference: Any, accept: Callable[[Region], bool] | None = None, language: str = "C++"
+) -> Growth:
+    """Capture `reference` on inputs of a fixed seed; `accept` says which regions can be written.
+
+    Raises BadProblem.
+    """
     inputs = reference.inputs(0)
-    program = capture(reference.model, inputs, accept=writable)
+    program = capture(reference.model, inputs, accept=accept or writable)
     regions = tuple(s.region for s in program.steps if isinstance(s, RegionCall))
     constants = [
         x for x, spec in zip(inputs, reference.problem.inputs, strict=True) if spec is None
     ]
-    forward = write_forward(program, reference.problem, constants)
+    forward = write_forward(program, reference.problem, constants, language)
     return Growth(program, regions, forward, reference.problem, tuple(constants))
 
 

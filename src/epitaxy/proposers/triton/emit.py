@@ -1,0 +1,133 @@
+"""From regions to Triton: one kernel for each loop nest, and a function that launches them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from epitaxy.proposers.grower.algebra import Region
+from epitaxy.proposers.grower.emit_expr import Unsupported
+from epitaxy.proposers.grower.genome import Choices as Scalars
+from epitaxy.proposers.grower.rewrite import coalesce
+from epitaxy.proposers.grower.schedule import Kernel, plan
+from epitaxy.proposers.triton.choices import Choices, Genome, of, text
+from epitaxy.proposers.triton.expressions import needed_helpers
+from epitaxy.proposers.triton.rows import RowWriter, Written
+
+LEAST_SPLIT = 16
+"""Pieces of a reduction that is cut, at sizes for an interpreter."""
+Buffers = dict[int, tuple[str, str, int]]
+HEADER = '''"""Triton kernels of {names}, grown by epitaxy: {genome}"""
+
+import torch
+import triton
+import triton.language as tl
+'''
+
+
+def scheduled(
+    region: Region, choices: Choices
+) -> tuple[Region, list[Kernel], dict[str, tuple[str, int]]]:
+    """The region, its kernels in order and its temporaries (name -> dtype, elements)."""
+    region = coalesce(region)
+    if region.recurrence is not None:
+        raise Unsupported("a recurrent layer")
+    made = plan(region, Scalars(width=1, split=choices.split, online=0, attend=1))
+    return region, made.kernels[made.first :], made.temporaries
+
+
+Writer = RowWriter
+
+
+def writer_of(
+    kernel: Kernel, choices: Choices, buffers: Buffers, like: Writer | None = None
+) -> Writer:
+    """The writer of one kernel, by what it is; `like` is that of the same kernel at larger sizes.
+
+    Raises Unsupported.
+    """
+    if kernel.attention is not None:
+        raise Unsupported("attention")
+    if kernel.contraction is not None:
+        raise Unsupported("a product")
+    return RowWriter(kernel, choices, buffers, like)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A region's kernels and launcher, the helpers that they call, and what wrote them."""
+
+    text: str
+    helpers: frozenset[str]
+    writers: tuple[Writer, ...]
+
+
+def write_region(region: Region, choices: Choices, like: Text | None = None) -> Text:
+    """The kernels of a region with the function that launches them. Raises Unsupported.
+
+    `like` is the same region at larger sizes, whose structure is kept.
+    """
+    region, kernels, temporaries = scheduled(region, choices)
+    buffers: Buffers = {i: (f"x{i}", s.dtype, s.numel) for i, s in enumerate(region.inputs)}
+    for i, (name, (dtype, numel)) in enumerate(temporaries.items()):
+        buffers[len(region.inputs) + i] = (name, dtype, numel)
+    if like is not None and len(like.writers) != len(kernels):
+        raise Unsupported("other kernels at other sizes")
+    larger = like.writers if like is not None else [None] * len(kernels)
+    writers = [writer_of(k, choices, buffers, big) for k, big in zip(kernels, larger, strict=True)]
+    written = [w.write(f"_{region.name}_kernel{n}") for n, w in enumerate(writers)]
+    helpers = frozenset().union(*(w.helpers for w in written))
+    parts = [w.text for w in written] + [_launcher(region, written, temporaries)]
+    return Text("\n\n".join(parts), helpers, tuple(writers))
+
+
+def _launcher(
+    region: Region, written: Sequence[Written], temporaries: dict[str, tuple[str, int]]
+) -> str:
+    inputs = [f"x{i}" for i in range(len(region.inputs))]
+    lines = [f'"""{region.name} replaces {", ".join(region.source) or "a region"}."""']
+    lines += [f"{x} = {x}.contiguous()  # {s}" for x, s in zip(inputs, region.inputs, strict=True)]
+    where = f"{inputs[0]}.device" if inputs else '"cuda"'
+    for i, spec in enumerate(region.outputs):
+        lines.append(f"y{i} = torch.empty({spec.shape}, dtype=torch.{spec.dtype}, device={where})")
+    for name, (dtype, numel) in temporaries.items():
+        lines.append(f"{name} = torch.empty({numel}, dtype=torch.{dtype}, device={where})")
+    for one in written:
+        given = [*one.arguments, *(f"{k}={v}" for k, v in (*one.constants, *one.options))]
+        lines.append(f"{one.name}[({one.programs},)]({', '.join(given)})")
+    lines.append(f"return [{', '.join(f'y{i}' for i in range(len(region.outputs)))}]")
+    head = f"def _{region.name}({', '.join(inputs)}):"
+    return "\n".join([head, *[f"    {x}" for x in lines], ""])
+
+
+def write_source(
+    regions: Sequence[Region], genome: Genome, small: Sequence[Region] | None = None
+) -> tuple[str, str]:
+    """`kernels.py` with all regions of a genome, and the same at the sizes of `small` ("" without).
+
+    Raises Unsupported.
+    """
+    whole = [write_region(r, of(genome, r.name)) for r in regions]
+    printed = text(genome)
+    first = _assembled(regions, whole, printed)
+    if small is None:
+        return first, ""
+    cut = []
+    for region, big, its in zip(small, regions, whole, strict=True):
+        chosen = of(genome, region.name)
+        if chosen.split:
+            share = chosen.split * largest(region) // largest(big)
+            chosen = replace(chosen, split=max(LEAST_SPLIT, share))
+        cut.append(write_region(region, chosen, its))
+    return first, _assembled(small, cut, printed)
+
+
+def _assembled(regions: Sequence[Region], written: Sequence[Text], printed: str) -> str:
+    header = HEADER.format(names=", ".join(r.name for r in regions), genome=printed)
+    helpers = needed_helpers(set().union(*(w.helpers for w in written)))
+    return "\n\n".join(part for part in (header, helpers, *(w.text for w in written)) if part)
+
+
+def largest(region: Region) -> int:
+    """Elements of the largest tensor that the region touches."""
+    return max((s.numel for s in (*region.inputs, *region.outputs)), default=1)

@@ -1,0 +1,280 @@
+"""Triton expressions for values of the algebra, on a tile of rows and columns.
+
+In a kernel every axis has a text: a scalar from the program's number, or a tile of positions along
+the rows ("m") or the columns ("n"). A value's shape follows from the axes that it depends on, and
+Triton broadcasts. What is used once and short is written where it is used.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from epitaxy.proposers.grower.algebra import (
+    Affine,
+    Axis,
+    Const,
+    Index,
+    Load,
+    Map,
+    Reduce,
+    Scan,
+    Value,
+    operands,
+    walk,
+)
+from epitaxy.proposers.grower.emit_expr import Unsupported
+
+FLOATS = ("float32", "float16", "bfloat16", "float64")
+INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
+COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+PLAIN = {
+    "exp": "tl.exp", "exp2": "tl.exp2", "log": "tl.log", "log2": "tl.log2", "sin": "tl.sin",
+    "cos": "tl.cos", "sqrt": "tl.sqrt", "rsqrt": "tl.rsqrt", "floor": "tl.floor",
+    "ceil": "tl.ceil", "abs": "tl.abs", "erf": "tl.erf", "sigmoid": "tl.sigmoid", "fma": "tl.fma",
+}  # fmt: skip
+HELPED = ("tanh", "log1p", "expm1", "sign", "isinf")
+HELPERS = Path(__file__).parent / "helpers.py.txt"
+INLINE = 44
+"""Characters of an expression that is written where it is used, if it is used once."""
+LIMIT = 2**31 - 1
+
+
+class Expressions:
+    """Writes statements for values; `rows` and `columns` say whether tiles have that direction.
+
+    `masks` maps "m" and "n" to the text that is true inside the tensors; a missing one is true
+    everywhere.
+    """
+
+    def __init__(self, buffers: Mapping[int, tuple[str, str, int]]) -> None:
+        self.buffers = buffers
+        """Buffer number -> name, dtype, elements."""
+        self.positions: dict[Axis, str] = {}
+        self.direction: dict[Axis, str] = {}
+        self.masks: dict[str, str] = {}
+        self.lines: list[str] = []
+        self.memo: dict[Value, str] = {}
+        self.helpers: set[str] = set()
+        self.uses: Counter[Value] = Counter()
+        self._count: Counter[str] = Counter()
+
+    # -- names ---------------------------------------------------------------------------------
+
+    def count_uses(self, roots: Sequence[Value]) -> None:
+        """How often each value is used, for deciding what to name."""
+        for value in walk(tuple(roots)):
+            self.uses.update(operands(value))
+
+    def fresh(self, stem: str) -> str:
+        """A new name."""
+        self._count[stem] += 1
+        number = self._count[stem]
+        return stem if number == 1 else f"{stem}{number}"
+
+    def shape(self, value: Value) -> str:
+        """ "", "m", "n" or "mn": along which directions `value` varies."""
+        found = {self.direction.get(a, "") for a in value.axes}
+        return "".join(d for d in "mn" if d in found)
+
+    def use(self, value: Value) -> str:
+        """An expression for `value`; what is long or used again gets a name first."""
+        if value in self.memo:
+            return self.memo[value]
+        if isinstance(value, Const):
+            return constant(value)
+        made = self.expression(value)
+        keep = isinstance(value, Load) or self.uses[value] > 1 or len(made) > INLINE
+        if keep:
+            name = self.fresh(_stem(value, self.buffers))
+            self.lines.append(f"{name} = {made}")
+            made = name
+        self.memo[value] = made
+        return made
+
+    def named(self, value: Value) -> str:
+        """`value` under a name, or a constant."""
+        made = self.use(value)
+        if made.isidentifier() or isinstance(value, Const):
+            return made
+        name = self.fresh(_stem(value, self.buffers))
+        self.lines.append(f"{name} = {made}")
+        self.memo[value] = name
+        return name
+
+    # -- expressions ---------------------------------------------------------------------------
+
+    def expression(self, value: Value) -> str:
+        """The right-hand side for a Load, Index or Map."""
+        if isinstance(value, Load):
+            return self._load(value)
+        if isinstance(value, Index):
+            return self.address(value.index)
+        if isinstance(value, Map):
+            return self._map(value)
+        if isinstance(value, Reduce | Scan):
+            return self.node(value)
+        raise Unsupported(f"{value}")
+
+    def node(self, value: Reduce | Scan) -> str:
+        """Overridden by kernels that fold."""
+        raise Unsupported(f"a {value.kind} inside another kernel")
+
+    def address(self, index: Affine) -> str:
+        """An affine index at the current positions."""
+        parts = []
+        for axis, c in index.terms:
+            at = self.positions[axis]
+            if not c:
+                continue
+            parts.append(at if c == 1 else f"{_bracketed(at)} * {c}")
+        if index.offset or not parts:
+            parts.append(str(index.offset))
+        return " + ".join(parts).replace("+ -", "- ")
+
+    def mask(self, shape: str) -> list[str]:
+        """What must be true for a tile of that shape to lie inside."""
+        return [self.masks[d] for d in shape if d in self.masks]
+
+    def _load(self, load: Load) -> str:
+        name, dtype, numel = self.buffers[load.buffer]
+        offset = self.address(load.index)
+        tests = self.mask(self.shape(load))
+        if load.indirect:
+            far = [f"{_bracketed(self.use(v))} * {s}" for v, s in load.indirect]
+            at = self.fresh("at")
+            self.lines.append(f"{at} = {' + '.join([*far, offset] if offset != '0' else far)}")
+            offset = at
+            tests += [f"({at} >= 0)", f"({at} < {numel})"]
+        for guard in load.guards:
+            where = _bracketed(self.address(guard.index))
+            tests += [f"({where} >= 0)", f"({where} < {guard.size})"]
+        pointer = name if offset == "0" else f"{name} + {offset}"
+        if tests:
+            filled = constant(Const(load.fill, load.dtype if dtype != "bool" else "int64"))
+            made = f"tl.load({pointer}, mask={' & '.join(tests)}, other={filled})"
+        else:
+            made = f"tl.load({pointer})"
+        return f"({made} != 0)" if dtype == "bool" else made
+
+    def _map(self, value: Map) -> str:
+        fn = value.fn
+        args = [self.use(a) for a in value.args]
+        kinds = [
+            "f" if a.dtype in FLOATS else "b" if a.dtype == "bool" else "i" for a in value.args
+        ]
+        if fn in INFIX and kinds[0] != "b":
+            if fn == "div" and kinds[0] == "i":
+                raise Unsupported("integer division")
+            return f"{_bracketed(args[0])} {INFIX[fn]} {_bracketed(args[1])}"
+        if fn in COMPARE:
+            return f"{_bracketed(args[0])} {COMPARE[fn]} {_bracketed(args[1])}"
+        if fn == "neg":
+            return f"-{_bracketed(args[0])}"
+        if fn in ("and", "or") and kinds[0] == "b":
+            return f"{_bracketed(args[0])} {'&' if fn == 'and' else '|'} {_bracketed(args[1])}"
+        if fn == "not":
+            return f"{_bracketed(args[0])} == 0"
+        if fn == "where":
+            return f"tl.where({', '.join(args)})"
+        if fn == "cast":
+            return self._cast(value, args[0], kinds[0])
+        if fn in ("maximum", "minimum"):
+            nan = ", propagate_nan=tl.PropagateNan.ALL" if kinds[0] == "f" else ""
+            return f"tl.{fn}({args[0]}, {args[1]}{nan})"
+        if fn == "reciprocal" and kinds[0] == "f":
+            return f"1.0 / {_bracketed(args[0])}"
+        if fn == "isnan":
+            again = _bracketed(self.named(value.args[0]))
+            return f"{again} != {again}"
+        if fn == "pow":
+            return self._power(value)
+        if kinds[0] == "f" and fn in PLAIN:
+            return f"{PLAIN[fn]}({', '.join(args)})"
+        if kinds[0] == "f" and fn in HELPED:
+            self.helpers.add(fn)
+            return f"_{fn}({', '.join(args)})"
+        raise Unsupported(f"{fn} of {value.args[0].dtype}")
+
+    def _power(self, value: Map) -> str:
+        exponent = value.args[1]
+        if isinstance(exponent, Const) and exponent.value in (2, 3, 4):
+            x = self.named(value.args[0])
+            return " * ".join([x] * int(exponent.value))
+        raise Unsupported("pow with an exponent that is not 2, 3 or 4")
+
+    @staticmethod
+    def _cast(value: Map, arg: str, kind: str) -> str:
+        old, new = value.args[0].dtype, value.dtype
+        if old == new:
+            return arg
+        if new == "bool":
+            return f"{_bracketed(arg)} != 0"
+        if {old, new} == {"int64", "int32"} and kind == "i":
+            return arg  # Triton widens where it must
+        return f"{_bracketed(arg)}.to(tl.{new})"
+
+
+def constant(value: Const) -> str:
+    """A constant as Triton text."""
+    if value.dtype == "bool":
+        return "True" if value.value else "False"
+    if value.dtype in FLOATS:
+        number = float(value.value)
+        if math.isnan(number):
+            return 'float("nan")'
+        if math.isinf(number):
+            return 'float("inf")' if number > 0 else '-float("inf")'
+        return repr(number)
+    return str(int(value.value))
+
+
+def _kind(dtype: str) -> str:
+    return "f" if dtype in FLOATS else "b" if dtype == "bool" else "i"
+
+
+def needed_helpers(names: set[str]) -> str:
+    """The text of the helper functions of these names, in the order of the file."""
+    parts = re.split(r"(?m)^(?=@triton\.jit)", HELPERS.read_text(encoding="utf-8"))
+    return "\n\n".join(
+        p.strip() + "\n" for p in parts if (m := re.search(r"def _(\w+)\(", p)) and m[1] in names
+    )
+
+
+def indent(lines: Sequence[str]) -> list[str]:
+    """Four spaces deeper."""
+    return [f"    {line}" if line else line for line in lines]
+
+
+def _bracketed(text: str) -> str:
+    """`text` so that it may stand beside an operator."""
+    if re.fullmatch(r"-?[\w.]+", text) or (text.endswith(")") and _one_call(text)):
+        return text
+    return f"({text})"
+
+
+def _one_call(text: str) -> bool:
+    """Whether `text` is a single call or bracketed expression."""
+    start = re.match(r"[\w.]*\(", text)
+    if not start:
+        return False
+    depth = 0
+    for position, c in enumerate(text):
+        depth += (c == "(") - (c == ")")
+        if depth == 0 and position >= start.end() - 1:
+            return position == len(text) - 1
+    return False
+
+
+def _stem(value: Value, buffers: Mapping[int, tuple[str, str, int]]) -> str:
+    if isinstance(value, Load):
+        return f"{buffers[value.buffer][0]}_"
+    if isinstance(value, Map):
+        return {"exp": "e", "rsqrt": "inverse", "where": "chosen"}.get(value.fn, "v")
+    if isinstance(value, Reduce):
+        return {"sum": "total", "max": "most", "min": "least", "argmax": "where_most",
+                "argmin": "where_least", "prod": "product"}.get(value.kind, "folded")  # fmt: skip
+    return "running" if isinstance(value, Scan) else "at"

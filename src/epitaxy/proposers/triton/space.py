@@ -1,0 +1,154 @@
+"""What each decision may be for a region on a chip, and a good first guess.
+
+Every limit is the chip's own: lanes of a block, registers of a lane, local memory of a block.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from epitaxy.chip import Chip
+from epitaxy.proposers.grower.algebra import Region
+from epitaxy.proposers.grower.contract import size_of
+from epitaxy.proposers.triton.choices import Choices, Genome, changed, of
+from epitaxy.proposers.triton.emit import Writer, largest, scheduled, write_region
+from epitaxy.proposers.triton.rows import RowWriter
+
+Space = dict[str, tuple[int, ...]]
+HELD = 16
+"""Elements of a tile that one lane holds, to begin with."""
+LARGE = 1 << 16
+
+
+def known(chip: Chip, name: str, otherwise: float) -> int:
+    """A number of the chip's file, or another where it is not known."""
+    fact = chip.facts.get(name)
+    return int(float(fact.value) if fact else otherwise)
+
+
+def powers(low: int, high: int) -> tuple[int, ...]:
+    """The powers of two from `low` to `high`."""
+    return tuple(1 << n for n in range(low.bit_length() - 1, max(low, high).bit_length()))
+
+
+def warps_for(elements: int, chip: Chip, held: int = HELD) -> int:
+    """Warps that a tile of so many elements needs where each lane holds `held` of them."""
+    lanes = known(chip, "warp_lanes", 32)
+    most = known(chip, "block_lanes", 1024) // lanes
+    wanted = max(1, elements // (lanes * held))
+    return min(most, 1 << (wanted - 1).bit_length())
+
+
+def first_guess(region: Region, chip: Chip) -> Choices:
+    """A tile that fills the lanes of a few warps, and pieces enough for all cores."""
+    start = Choices(block_m=1024, block_n=1 << 14, split=0)
+    guess = _fitted(region, start, chip)
+    cores = max(2, chip.cores)
+    writers = write_region(region, guess).writers
+    few = [w for w in writers if isinstance(w, RowWriter) and w.rows < cores and not w.flat]
+    if any(w.rows * w.columns > LARGE for w in few):
+        pieces = 1 << (4 * cores - 1).bit_length()
+        guess = _fitted(region, replace(start, split=pieces), chip)
+    return guess
+
+
+def _fitted(region: Region, start: Choices, chip: Chip) -> Choices:
+    """`start` with a tile for the region's largest kernel."""
+    writers = write_region(region, start).writers
+    main = max(writers, key=_work)
+    return _rows(main, start, chip)
+
+
+def _work(writer: Writer) -> int:
+    return writer.rows * writer.columns * size_of(writer.scalars)
+
+
+def _rows(writer: RowWriter, start: Choices, chip: Chip) -> Choices:
+    room = known(chip, "block_lanes", 1024) * HELD
+    if writer.flat:
+        return replace(start, block_m=1024, block_n=1, warps=warps_for(1024, chip, 8))
+    columns = 1 << (writer.columns - 1).bit_length()
+    block_n = min(columns, room)
+    if writer.alone:  # rows lie next to each other in memory
+        block_n = min(columns, 128)
+        block_m = max(2, min(64, room // block_n))
+    else:
+        block_m = max(1, min(1024 // block_n, writer.rows))
+    warps = warps_for(block_m * block_n, chip)
+    return replace(start, block_m=block_m, block_n=block_n, warps=warps)
+
+
+def space(region: Region, guess: Choices, chip: Chip) -> Space:
+    """The values of each decision that are tried for a region."""
+    lanes = known(chip, "warp_lanes", 32)
+    most = known(chip, "block_lanes", 1024)
+    found: Space = {"warps": powers(1, most // lanes)}
+    writers = [w for w in write_region(region, guess).writers if isinstance(w, RowWriter)]
+    room = most * 4 * HELD
+    if any(w.flat for w in writers):
+        found["block_m"] = powers(128, 8192)
+    upright = [w for w in writers if not w.flat]
+    if upright:
+        columns = max(1 << (w.columns - 1).bit_length() for w in upright)
+        found["block_n"] = powers(min(64, columns), min(columns, room))
+        found.setdefault("block_m", powers(1, 256))
+    if guess.split:
+        found["split"] = tuple(guess.split * k // 4 for k in (1, 2, 4, 8, 16))
+    return found
+
+
+def allowed(region: Region, choices: Choices, chip: Chip) -> bool:
+    """Whether a lane could hold its share of the largest tile in its registers."""
+    lanes = choices.warps * known(chip, "warp_lanes", 32)
+    most = known(chip, "lane_registers", 255)
+    writers = write_region(region, choices).writers
+    return all(w.bm * w.bn <= lanes * most // 2 for w in writers)
+
+
+def neighbours(genome: Genome, spaces: Mapping[str, Space], rng: random.Random) -> list[Genome]:
+    """Every genome one step of one decision away, in random order; then every other value."""
+    near: list[Genome] = []
+    far: list[Genome] = []
+    for name, options in spaces.items():
+        for decision, values in options.items():
+            now = getattr(of(genome, name), decision)
+            for value in values:
+                if value == now:
+                    continue
+                step = abs(math.log2(max(1, value)) - math.log2(max(1, now))) <= 1
+                (near if step else far).append(changed(genome, name, **{decision: value}))
+    rng.shuffle(near)
+    rng.shuffle(far)
+    return [*near, *far]
+
+
+def start(regions: Sequence[Region], chip: Chip) -> Genome:
+    """The first genome: every region's first guess."""
+    return tuple((r.name, first_guess(r, chip)) for r in regions)
+
+
+def spaces(regions: Sequence[Region], genome: Genome, chip: Chip) -> dict[str, Space]:
+    """The space of each region, the largest first."""
+    ordered = sorted(regions, key=lambda r: -largest(r))
+    return {r.name: space(r, of(genome, r.name), chip) for r in ordered}
+
+
+def moves(
+    genome: Genome, options: Mapping[str, Space], elite: Sequence[tuple[Genome, str]],
+    rng: random.Random,
+) -> Iterator[tuple[Genome, str, tuple[str, ...]]]:  # fmt: skip
+    """Genomes worth trying next with intent and parents: the guess, its variants, then the
+    neighbours of those that are predicted, or measured, to be the best."""
+    yield genome, "first guess", ()
+    for best, parent in elite:
+        for other in neighbours(best, options, rng):
+            yield other, "one decision away from the best", (parent,)
+    for other in neighbours(genome, options, rng):
+        yield other, "a variant of the first guess", ()
+
+
+__all__ = ["Writer", "allowed", "first_guess", "known", "moves", "scheduled", "space", "spaces",
+           "start"]  # fmt: skip

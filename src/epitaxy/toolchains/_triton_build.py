@@ -1,0 +1,148 @@
+"""Run confined, as a program: compile what a bundle launches, for a chip that need not be here.
+
+    python -m epitaxy.toolchains._triton_build JOB.json
+
+The job names the backend ("cuda", "hip"), the architecture, the width of a warp, the inputs'
+shapes and where to look. The bundle's ModelNew is called once on tensors of zeros while every
+launch is noted instead of made; each distinct launch is then compiled by Triton, specialised as
+the real launch would be. Beside the job appear `launches.json` and, for each kernel, what the
+compiler left: kernelN.ptx, .cubin, .amdgcn, .hsaco.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+KEPT = ("ptx", "cubin", "amdgcn", "hsaco")
+
+
+class Refused(Exception):
+    """What cannot be built, in one line."""
+
+
+def main(path: str) -> int:
+    """Compile; what is refused goes to stdout as one line beginning with `error:`."""
+    job = json.loads(Path(path).read_text(encoding="utf-8"))
+    try:
+        launches = _noted(job)
+        made = [_compiled(number, one, job) for number, one in enumerate(launches)]
+    except Refused as refused:
+        print(f"error: {refused}")
+        return 1
+    except Exception as error:
+        print(f"error: {type(error).__name__}: {_telling(error)}")
+        return 1
+    Path("launches.json").write_text(json.dumps(made, indent=1), encoding="utf-8")
+    return 0
+
+
+def _telling(error: BaseException) -> str:
+    """The lines of a compiler's message that say most."""
+    lines = [x.strip() for x in str(error).splitlines() if x.strip()]
+    return " | ".join(lines[-3:])[:600] or "no message"
+
+
+def _noted(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every distinct launch of one call: kernel, arguments, grid, and how often it is made."""
+    import torch
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import make_backend
+    from triton.runtime.jit import JITFunction, create_function_from_signature
+
+    target = GPUTarget(job["backend"], job["arch"], job["lanes"])
+    backend = make_backend(target)
+    found: dict[str, dict[str, Any]] = {}
+
+    def run(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> None:
+        binder = create_function_from_signature(self.signature, self.params, backend)
+        kwargs.setdefault("debug", False)
+        bound, specialised, options = binder(*args, **kwargs)
+        packed = self._pack_args(backend, kwargs, bound, specialised, options)
+        grid = grid(bound) if callable(grid) else grid
+        programs = math.prod(grid)
+        key = f"{self.fn.__name__} {specialised} {sorted(kwargs.items(), key=str)} {grid}"
+        if key in found:
+            found[key]["count"] += 1
+        else:
+            found[key] = {
+                "fn": self, "packed": packed, "target": target, "programs": programs, "count": 1,
+            }  # fmt: skip
+
+    JITFunction.run = run
+    module = _loaded(job)
+    with torch.no_grad():
+        module(*_given(job))
+    if not found:
+        raise Refused("the candidate launches no Triton kernel")
+    return list(found.values())
+
+
+def _given(job: dict[str, Any]) -> list[Any]:
+    """Zeros of the inputs' shapes; what is no tensor comes from the reference's own inputs."""
+    import torch
+
+    specs = job["inputs"]
+    own = _made_by(job, "get_inputs") if None in specs else specs
+    return [
+        x if spec is None else torch.zeros(spec[0], dtype=getattr(torch, spec[1]))
+        for x, spec in zip(own, specs, strict=True)
+    ]
+
+
+def _made_by(job: dict[str, Any], name: str) -> list[Any]:
+    return list(getattr(sys.modules["model_new"], name, list)())
+
+
+def _loaded(job: dict[str, Any]) -> Any:
+    """ModelNew on the CPU, whose guards let tensors of the CPU pass."""
+    import torch
+
+    from epitaxy.worker.loading import load_file
+
+    torch.set_num_threads(1)
+    model = load_file("model_new.py", "ModelNew", "model_new")
+    sys.modules["model_new"].__dict__["_epitaxy_device"] = "cpu"
+    return model(*_made_by(job, "get_init_inputs")).eval()
+
+
+def _compiled(number: int, launch: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
+    import triton
+    from triton.compiler import ASTSource
+
+    fn, (options, signature, constants, attributes) = launch["fn"], launch["packed"]
+    source = ASTSource(fn, signature, constants, attributes)
+    said_aloud = io.StringIO()
+    with contextlib.redirect_stdout(said_aloud):
+        kernel = triton.compile(source, target=launch["target"], options=options.__dict__)
+    Path(f"kernel{number}.log").write_text(said_aloud.getvalue(), encoding="utf-8")
+    for kind, made in kernel.asm.items():
+        if kind in KEPT:
+            content = made if isinstance(made, bytes) else str(made).encode()
+            Path(f"kernel{number}.{kind}").write_bytes(content)
+    _look(f"kernel{number}", job["after"])
+    said = kernel.metadata
+    return {
+        "kernel": fn.fn.__name__, "programs": launch["programs"], "count": launch["count"],
+        "shared_bytes": int(said.shared), "warps": int(said.num_warps),
+        "stages": int(getattr(said, "num_stages", 0)), "file": f"kernel{number}",
+    }  # fmt: skip
+
+
+def _look(stem: str, commands: list[Any]) -> None:
+    """What the vendor's tools say of a compiled kernel, in files beside it."""
+    import subprocess
+
+    for command, suffix in commands:
+        asked = [part.replace("{}", stem) for part in command]
+        done = subprocess.run(asked, capture_output=True, text=True, check=False)
+        Path(f"{stem}.{suffix}").write_text(done.stdout + done.stderr, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
