@@ -84,7 +84,7 @@ def guess(what: Contraction, base: Choices, chip: Chip) -> Choices:
         nc = max(64, min(4096, n // (cores if form == ROWS else 4 * cores)))
     return replace(
         base,
-        threads=0 if cores > 1 else 1,
+        threads=0 if cores > 1 else base.threads,
         unroll=4,
         prefetch=0,
         stream=int(base.stream and n % (2 * lanes) == 0),  # whole cache lines only
@@ -125,7 +125,7 @@ def _guess_fetched(what: Contraction, base: Choices, chip: Chip) -> Choices:
     share = n * size_of(what.batch) // (2 * chip.cores)
     nc = max(unit, min(24 * lanes, share) // unit * unit)
     return replace(
-        base, threads=0 if what.work > WORTH_THREADS else 1, unroll=4, dynamic=1, split_k=1,
+        base, threads=0 if what.work > WORTH_THREADS else base.threads, unroll=4, dynamic=1, split_k=1,
         tile_m=tile_m, tile_n=tile_n, kc=k if k <= 288 else 192, mc=max(m, tile_m), nc=nc,
         pack_a=1, pack_b=0, **_guess_squares(what, chip),
     )  # fmt: skip
