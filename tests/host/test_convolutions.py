@@ -32,6 +32,14 @@ CASES = {
         [T(2, 16, 14, 13), T(24, 16, 3, 3), T(24)],
     ),
     "strided": (lambda x, w: F.conv2d(x, w, None, 2, 3), [T(2, 3, 33, 35), T(20, 3, 7, 7)]),
+    "strided_by_three": (
+        lambda x, w: F.conv2d(x, w, None, (2, 3), (1, 2)),
+        [T(2, 12, 21, 40), T(20, 12, 3, 4)],
+    ),
+    "strided_and_dilated": (
+        lambda x, w: F.conv2d(x, w, None, 2, 3, (1, 3)),
+        [T(2, 12, 20, 30), T(20, 12, 3, 3)],
+    ),
     "uneven": (
         lambda x, w: F.conv2d(x, w, None, (2, 1), (0, 2), (1, 2)),
         [T(2, 4, 17, 19), T(9, 4, 3, 3)],
@@ -89,6 +97,13 @@ def test_convolutions_give_what_float64_gives(name, tmp_path):
         (result,) = program.outputs
         error = (values[result].double() - exact).abs().max() / exact.abs().max()
         assert float(error) < 3e-6
+
+
+@pytest.mark.parametrize("name", ["strided", "strided_by_three", "strided_and_dilated"])
+def test_strided_pixels_lie_side_by_side_in_the_copy(name):
+    function, inputs = CASES[name]
+    (step,) = capture(function, inputs, accept=writable).steps
+    assert "lay_phases<" in emit_region(step.region, Choices(pack_b=0)).split("extern", 1)[1]
 
 
 SQUARES = {

@@ -24,8 +24,17 @@ def turned(x, angle):
     return torch.cat((a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()), -1)
 
 
+def normalised_over_channels(x, w):
+    x = F.conv2d(x, w, padding=1, groups=6).permute(0, 2, 3, 1)
+    return F.layer_norm(x, (6,))
+
+
 CASES = {
     "softmax, then windows": (softmax_then_pool, (torch.randn(2, 5, 12, 14),)),
+    "windows, then rows": (
+        normalised_over_channels,
+        (torch.randn(2, 6, 9, 11), torch.randn(6, 1, 3, 3)),
+    ),
     "tables of angles": (turned, (torch.randn(64, 33, 32), torch.randn(33, 16))),
 }
 
@@ -52,6 +61,20 @@ def test_a_table_replaces_what_would_be_computed_many_times():
     tables, main = plan(coalesce(region), Choices(width=8)).kernels
     assert tables.numel == 33 * 32
     assert main.numel == 64 * 33 * 32
+
+
+def test_what_a_reduction_gives_is_no_table():
+    region, _ = captured(F.log_softmax, [torch.randn(512, 256)])
+    (rows,) = plan(coalesce(region), Choices(width=8)).kernels
+    assert rows.inner
+
+
+def test_what_waits_in_a_buffer_is_not_computed_again():
+    region, _ = captured(
+        normalised_over_channels, [torch.randn(2, 6, 9, 11), torch.randn(6, 1, 3, 3)]
+    )
+    kernels = plan(coalesce(region), Choices(width=8)).kernels
+    assert sum(a.size == 3 for k in kernels for a in k.inner) == 2
 
 
 def test_few_points_need_no_table():

@@ -70,6 +70,17 @@ inline void lay(float* to, const float* from, int64_t lo, int64_t hi, int64_t le
   for (int64_t k = hi; k < length; ++k) to[k] = 0.0f;
 }
 
+// The same for every PHASES-th element of `from`, phase after phase, `length` elements of each.
+template <int PHASES> inline void lay_phases(float* to, const float* from, int64_t lo, int64_t hi, int64_t length) {
+  for (int64_t f = 0; f < PHASES; ++f, to += length) {
+    const int64_t k0 = least(length, ceil_div(lo > f ? lo - f : 0, PHASES));
+    const int64_t k1 = least(length, hi > f ? ceil_div(hi - f, PHASES) : 0);
+    for (int64_t k = 0; k < k0; ++k) to[k] = 0.0f;
+    for (int64_t k = k0; k < k1; ++k) to[k] = from[k * PHASES + f];
+    for (int64_t k = k0 > k1 ? k0 : k1; k < length; ++k) to[k] = 0.0f;
+  }
+}
+
 // The register tile, its W vectors of pixels read where they lie: b[v] + offsets[step].
 template <class S, int R, int W>
 EPX_BODY inline void multiply_at(vf<S::N> (&c)[R][W], const float* a, const float* const (&b)[W],

@@ -30,6 +30,10 @@ class ConvWriter(GemmWriter):
         places = [*self._places(batch, *pixels), f"return base + {self.address(start)};"]
         steps = self._places(("k", what.inner))
         step = self.address(Affine(0, _among(image.index, what.inner)))
+        if image.windows:
+            across = self.address(Affine(0, image.windows))
+            steps.append(f"const int64_t u = {across};")
+            step += f" + u % {image.phases} * {image.phase} + u / {image.phases}"
         body = [
             f"const epx::Scratch<float> image({max(1, floats(image))});",
             f"const epx::Scratch<int32_t> offsets({size_of(what.inner)});",

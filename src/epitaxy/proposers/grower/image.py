@@ -2,12 +2,13 @@
 
 Along every guarded dimension d an element of the image is read at u_d + first_d, where
 u_d = step_d * pixel + gap_d * window is never negative. The copy holds every u_d; where the image
-has nothing it holds zeros.
+has nothing it holds zeros. Where pixels step over `phases` elements of a row, the copy holds those
+of each phase, u % phases, side by side: vectors of pixels are whole again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from epitaxy.proposers.grower.algebra import Affine, Axis, Load
 from epitaxy.proposers.grower.contract import Contraction, size_of
@@ -42,15 +43,21 @@ class Image:
     plane: int
     rows: int
     pitch: int
+    phases: int = 1
+    phase: int = 0
+    """Elements of a row of one phase."""
+    windows: tuple[tuple[Axis, int], ...] = ()
+    """The windows' part of u along a row of several phases, which `index` leaves out."""
 
 
 def image_of(what: Contraction, lanes: int) -> Image | None:
     """How `what` can read its right operand directly; None when it has to be packed."""
     load, across = what.right, what.columns[-1]
-    if not isinstance(load, Load) or load.index.coefficient(across) != 1:
+    if not isinstance(load, Load) or load.index.coefficient(across) < 1:
         return None
+    phases = load.index.coefficient(across)
     if not load.guards:
-        whole = across.size % lanes == 0
+        whole = across.size % lanes == 0 and phases == 1
         return Image(load, (), (), load.index, 0, 0, 0, 0) if whole else None
     sides = [_side(load, guard.index, guard.size) for guard in load.guards]
     last = next((s for s in sides if s is not None and across in dict(s.terms)), None)
@@ -61,9 +68,13 @@ def image_of(what: Contraction, lanes: int) -> Image | None:
     if len(inside) != sum(len(s.terms) for s in (*others, last)):
         return None
     plain = sorted(((a, c) for a, c in load.index.terms if a not in inside), key=lambda t: -t[1])
+    windows = tuple((a, c) for a, c in last.terms if a != across)
+    if phases > 1 and not {a for a, _ in windows} <= set(what.inner):
+        return None
     reach = -(-across.size // lanes) * lanes - across.size
-    pitch = -(-(last.length + reach) // 8) * 8
-    terms, stride = list(last.terms), pitch
+    phase = -(-(-(-last.length // phases) + reach) // 8) * 8
+    pitch = phase * phases
+    terms, stride = list(last.terms) if phases == 1 else [(across, 1)], pitch
     for side in reversed(others):
         terms += [(a, c * stride) for a, c in side.terms]
         stride *= side.length
@@ -75,7 +86,8 @@ def image_of(what: Contraction, lanes: int) -> Image | None:
     if stride > 2**31 - 1:
         return None
     index = Affine(0, tuple(terms))
-    return Image(load, tuple(plain), (*others, last), index, planes, plane, rows, pitch)
+    made = Image(load, tuple(plain), (*others, last), index, planes, plane, rows, pitch)
+    return made if phases == 1 else replace(made, phases=phases, phase=phase, windows=windows)
 
 
 def _side(load: Load, index: Affine, size: int) -> Side | None:
@@ -109,14 +121,17 @@ def copy_lines(image: Image, source: str) -> list[str]:
     for i, side in enumerate(sides):
         inside.append(f"epx::within(u{i} + {side.first}, {side.size})")
     low, high = max(0, -last.first), min(last.length, last.size - last.first)
+    lay, length = "epx::lay", image.pitch
+    if image.phases > 1:
+        lay, length = f"epx::lay_phases<{image.phases}>", image.phase
     return [
         f"epx::share<false>({image.planes * image.rows}, [&](int64_t r) {{",
         *(f"  {line}" for line in lines),
         f"  const bool there = {' && '.join(inside) or 'true'};",
         f"  float* const to = image.data + r / {image.rows} * {image.plane} + "
         f"r % {image.rows} * {image.pitch};",
-        f"  epx::lay(to, {' + '.join(parts)}, there ? {low} : 0, "
-        f"there ? {max(low, high)} : 0, {image.pitch});",
+        f"  {lay}(to, {' + '.join(parts)}, there ? {low} : 0, "
+        f"there ? {max(low, high)} : 0, {length});",
         "});",
     ]
 

@@ -141,6 +141,10 @@ class _Scheduler:
             return None if same else self.store(v)
 
         value = rebuild(value, foreign, memo)
+        known = self._use_stored(value)
+        if known != value:  # what was stored meanwhile need not be computed here again
+            self.schedule(replace(target, value=known), split)
+            return
         new = Target(target.buffer, target.dtype, target.index, target.axes, value)
         self.plan.kernels.append(Kernel((new,), outer, inner))
 
@@ -148,8 +152,11 @@ class _Scheduler:
         """Whether a transcendental function would be computed again and again at the same points
         of large loops, so that a table of it is cheaper."""
         points, all_points = size_of(value.axes), size_of(loops)
-        worth = all_points >= LARGE and points > 1 and points * SHARED <= all_points
-        return worth and value.fn in TRANSCENDENTAL and value.dtype == "float32"
+        if value.fn not in TRANSCENDENTAL or value.dtype != "float32" or points == 1:
+            return False
+        if all_points < LARGE or points * SHARED > all_points:
+            return False
+        return not any(isinstance(v, Node) for v in walk((value,)))
 
     def _contract(self, target: Target) -> Value | None:
         """Schedule `target` when it is a contraction; else the value to schedule otherwise."""

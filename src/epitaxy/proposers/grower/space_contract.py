@@ -125,9 +125,9 @@ def _guess_fetched(what: Contraction, base: Choices, chip: Chip) -> Choices:
     share = n * size_of(what.batch) // (2 * chip.cores)
     nc = max(unit, min(24 * lanes, share) // unit * unit)
     return replace(
-        base, threads=0 if what.work > WORTH_THREADS else base.threads, unroll=4, dynamic=1, split_k=1,
-        tile_m=tile_m, tile_n=tile_n, kc=k if k <= 288 else 192, mc=max(m, tile_m), nc=nc,
-        pack_a=1, pack_b=0, **_guess_squares(what, chip),
+        base, threads=0 if what.work > WORTH_THREADS else base.threads, unroll=4, dynamic=1,
+        split_k=1, tile_m=tile_m, tile_n=tile_n, kc=k if k <= 288 else 192, mc=max(m, tile_m),
+        nc=nc, pack_a=1, pack_b=0, **_guess_squares(what, chip),
     )  # fmt: skip
 
 
