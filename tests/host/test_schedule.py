@@ -90,3 +90,11 @@ def test_long_chains_of_instructions_run_side_by_side():
 
     assert width(F.softplus) == 4 * lanes
     assert width(torch.relu) == lanes
+
+
+def test_a_convolution_summed_over_all_its_pixels_has_a_first_guess():
+    def pooled(x, w):
+        return F.conv_transpose2d(x, w, stride=2, padding=1, output_padding=1).mean((2, 3))
+
+    region, _ = captured(pooled, [torch.randn(2, 8, 6, 6), torch.randn(8, 12, 3, 3)])
+    assert space.first_guess(region, GENEROUS).winograd == 0

@@ -96,7 +96,15 @@ CHANGES: dict[tuple[str, str], dict[str, object]] = {
 def every_record() -> set[type[Record]]:
     """Import the whole package; every Record subclass in it."""
     for module in pkgutil.walk_packages(epitaxy.__path__, "epitaxy."):
-        light = ("worker", "references", "baselines", "proposers.grower", "__main__", "commands")
+        light = (
+            "worker",
+            "references",
+            "baselines",
+            "proposers.grower",
+            "__main__",
+            "commands",
+            "_triton_interpreter",
+        )
         if not any(part in module.name for part in light):
             importlib.import_module(module.name)
     found, new = set(), [Record]

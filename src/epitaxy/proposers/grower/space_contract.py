@@ -135,6 +135,8 @@ def _guess_squares(what: Contraction, chip: Chip) -> dict[str, int]:
     """Winograd's transform where it can be used and there are channels enough: squares of 2 x 2,
     whose results are as exact as without (4 x 4 is faster, and errs several times as much). Rows
     of squares are shared evenly among the cores."""
+    if len(what.columns) < 2:
+        return {}
     *images, y, x = what.columns
     if windows_of(what) is None or min(size_of(what.rows), what.inner[0].size) < LEAST_CHANNELS:
         return {}
