@@ -5,7 +5,7 @@
 //   N lanes, MR rows, NV vectors, BATCH M J K sizes, MC JC KC block sizes, PARTS pieces of K,
 //   AI AK strides of A along i and k, BK BJ strides of B along k and j,
 //   DOT what is multiplied (dot.h), PACK_A PACK_B copies wanted, AHEAD steps of k to fetch ahead,
-//   STEPS of k written out, DYNAMIC shares.
+//   STEPS of k written out, DYNAMIC shares, ACROSS: tiles of a block row by row.
 // a(t), b(t): the first element of batch t. finish(tail, t, i, j, sum, n) takes one vector of
 // sums: row i, columns j .. j + n - 1.
 #if defined(__GNUC__) && !defined(__clang__)
@@ -23,6 +23,9 @@ template <class S> struct Gemm {
   static constexpr int64_t tiles = ceil_div(M, MR), panels = ceil_div(J, NR);  // of the whole C
   static constexpr int64_t depths = ceil_div(K, KC);
   static constexpr int64_t rows = ceil_div(tiles, S::MC / MR), columns = ceil_div(panels, S::JC / NR);
+  // Panels that are copied together: rows of B are read in long pieces, and every thread has some.
+  static constexpr int64_t pieces = S::BATCH * depths * panels;
+  static constexpr int64_t group = pieces >= 128 ? 8 : ceil_div(pieces, 16), groups = ceil_div(panels, group);
   // Strides of A and B as the register tile sees them.
   static constexpr int64_t ai = S::PACK_A ? 1 : S::AI, ak = S::PACK_A ? MR : S::AK;
   static constexpr int64_t bk = S::PACK_B ? NR : S::BK;
@@ -71,7 +74,7 @@ template <class V, int N> EPX_BODY inline void turn(V (&r)[N]) { turn_step<N / 2
 
 // One panel of B, NR columns from j and `depth` words from word k: k-major, columns past the end zero.
 template <class S, class T>
-inline void pack_panel(float* into, const T* b, int64_t k, int64_t depth, int64_t j) {
+inline void turn_panel(float* into, const T* b, int64_t k, int64_t depth, int64_t j) {
   using G = Gemm<S>;
   using D = typename G::D;
   using W = Words<D, T>;
@@ -81,33 +84,54 @@ inline void pack_panel(float* into, const T* b, int64_t k, int64_t depth, int64_
   const T* from = b + k * each * S::BK + j * S::BJ;
   auto* const to = reinterpret_cast<typename D::E*>(into);
   int64_t p = 0;
-  if constexpr (S::BJ == 1) {
-    const auto row = [&](int64_t q, bool full) EPX_BODY {
-      EPX_UNROLL for (int v = 0; v < S::NV; ++v)
-        store(to + q * NR + v * N,
-              W::across(from + q * each * S::BK + v * N, S::BK, full, width == NR ? N : int(width - v * N)));
-    };
-    for (; p < whole_words; ++p) row(p, true);
-    for (; p < depth; ++p) row(p, false);
-  } else {
-    if constexpr (S::BK == 1 && N > 1 && !is_wide<P>) {
-      for (; p + N <= whole_words; p += N) {
-        EPX_UNROLL for (int v = 0; v < S::NV; ++v) {
-          P r[N];
+  if constexpr (S::BK == 1 && N > 1 && !is_wide<P>) {
+    for (; p + N <= whole_words; p += N) {
+      EPX_UNROLL for (int v = 0; v < S::NV; ++v) {
+        P r[N];
 #pragma GCC unroll 16
-          for (int l = 0; l < N; ++l)
-            r[l] = v * N + l < width ? W::along(from + (v * N + l) * S::BJ + p * each) : P{};
-          turn(r);
+        for (int l = 0; l < N; ++l)
+          r[l] = v * N + l < width ? W::along(from + (v * N + l) * S::BJ + p * each) : P{};
+        turn(r);
 #pragma GCC unroll 16
-          for (int l = 0; l < N; ++l) store(to + (p + l) * NR + v * N, r[l]);
-        }
+        for (int l = 0; l < N; ++l) store(to + (p + l) * NR + v * N, r[l]);
       }
     }
-    for (; p < depth; ++p)
-      for (int64_t c = 0; c < NR; ++c)
-        store(to + p * NR + c, c < width ? W::one(from + p * each * S::BK + c * S::BJ, S::BK, p < whole_words)
-                                         : typename D::E(0));
   }
+  for (; p < depth; ++p)
+    for (int64_t c = 0; c < NR; ++c)
+      store(to + p * NR + c, c < width ? W::one(from + p * each * S::BK + c * S::BJ, S::BK, p < whole_words)
+                                       : typename D::E(0));
+}
+
+// Panels q0 .. q1 - 1 of B, `depth` words from word k. Rows that lie in one piece are read along.
+template <class S, class T>
+inline void pack_panels(float* into, const T* b, int64_t k, int64_t depth, int64_t q0, int64_t q1) {
+  using G = Gemm<S>;
+  using D = typename G::D;
+  constexpr int N = S::N, NR = G::NR, each = D::each;
+  if constexpr (S::BJ != 1) {
+    for (int64_t q = q0; q < q1; ++q)
+      turn_panel<S>(into + (q - q0) * G::KC * NR, b, k, depth, q * NR);
+  } else {
+    const auto row = [&](int64_t p, bool full) EPX_BODY {
+      const T* const from = b + (k + p) * each * S::BK;
+      auto* const to = reinterpret_cast<typename D::E*>(into) + p * NR;
+      for (int64_t q = q0; q < q1; ++q)
+        EPX_UNROLL for (int v = 0; v < S::NV; ++v) {
+          const int64_t j = q * NR + v * N;
+          store(to + (q - q0) * G::KC * NR + v * N,
+                Words<D, T>::across(from + j, S::BK, full, (q + 1) * NR <= G::J ? N : int(G::J - j)));
+        }
+    };
+    const int64_t whole_words = least(depth, S::K / each - k);
+    for (int64_t p = 0; p < whole_words; ++p) row(p, true);
+    for (int64_t p = whole_words; p < depth; ++p) row(p, false);
+  }
+}
+
+template <class S, class T>
+inline void pack_panel(float* into, const T* b, int64_t k, int64_t depth, int64_t j) {
+  pack_panels<S>(into, b, k, depth, j / Gemm<S>::NR, j / Gemm<S>::NR + 1);
 }
 
 // One tile of A, MR rows from i and `depth` words from word k: k-major.
@@ -134,6 +158,15 @@ inline void pack_tile(float* into, const T* a, int64_t i, int64_t k, int64_t dep
           if (MR > N && g + N > MR) store_n(to + (p + l) * MR + g, r[l], MR - g);
           else store(to + (p + l) * MR + g, r[l]);  // the next step overwrites what is too much
         }
+      }
+  }
+  if constexpr (S::AI == 1 && D::each == 1 && N > 1) {  // rows of k-major memory, as they are
+    constexpr int64_t reach = ceil_div(MR, N) * N;
+    for (; p < depth && i + reach <= G::M; ++p)
+      EPX_UNROLL for (int g = 0; g < MR; g += N) {
+        const P v = W::across(from + p * S::AK + g, S::AK, true, N);
+        if (MR > N && g + N > MR) store_n(to + p * MR + g, v, MR - g);
+        else store(to + p * MR + g, v);  // the next step overwrites what is too much
       }
   }
   for (; p < depth; ++p)
@@ -255,8 +288,16 @@ EPX_BODY inline void block(int64_t row, int64_t column, float* hold, const F& bo
   constexpr int64_t high = S::MC / G::MR, wide = S::JC / G::NR;
   const int64_t i0 = row * high, i1 = least(i0 + high, G::tiles);
   const int64_t j0 = column * wide, j1 = least(j0 + wide, G::panels);
-  for (int64_t q = j0; q < j1; ++q)
-    for (int64_t r = i0; r < i1; ++r) body(r, q, hold + ((q - j0) * high + (r - i0)) * G::MR * G::NR);
+  const auto at = [&](int64_t r, int64_t q) EPX_BODY {
+    body(r, q, hold + ((q - j0) * high + (r - i0)) * G::MR * G::NR);
+  };
+  if constexpr (S::ACROSS) {
+    for (int64_t r = i0; r < i1; ++r)
+      for (int64_t q = j0; q < j1; ++q) at(r, q);
+  } else {
+    for (int64_t q = j0; q < j1; ++q)
+      for (int64_t r = i0; r < i1; ++r) at(r, q);
+  }
 }
 
 // The copy of A, tile by tile; every thread of a team calls it.
@@ -275,10 +316,10 @@ template <class S, class A, class B, class L, class F>
 void contract(const A& a, const B& b, float* pa, float* pb, float* parts, const L& live, const F& finish) {
   using G = Gemm<S>;
   if constexpr (S::PACK_B && !G::own_b)
-    share<false>(S::BATCH * G::depths * G::panels, [&](int64_t u) {
-      const int64_t t = u / (G::depths * G::panels), d = u / G::panels % G::depths, q = u % G::panels;
+    share<false>(S::BATCH * G::depths * G::groups, [&](int64_t u) {
+      const int64_t t = u / (G::depths * G::groups), d = u / G::groups % G::depths, q = u % G::groups * G::group;
       float* to = pb + t * G::b_batch + (d * G::panels + q) * G::KC * G::NR;
-      pack_panel<S>(to, b(t), d * G::KC, least(G::KC, G::K - d * G::KC), q * G::NR);
+      pack_panels<S>(to, b(t), d * G::KC, least(G::KC, G::K - d * G::KC), q, least(q + G::group, G::panels));
     });
   if constexpr (S::PACK_A && !G::own_a) pack_left<S>(pa, a);
   constexpr bool split = S::PARTS > 1;
@@ -303,8 +344,7 @@ void contract(const A& a, const B& b, float* pa, float* pb, float* parts, const 
         ad = pa + t * G::a_batch + d * G::tiles * a_step;
       }
       if constexpr (G::own_b) {
-        for (int64_t x = c * wide; x < least((c + 1) * wide, G::panels); ++x)
-          pack_panel<S>(own_b + (x - c * wide) * b_step, b(t), k, depth, x * G::NR);
+        pack_panels<S>(own_b, b(t), k, depth, c * wide, least((c + 1) * wide, G::panels));
         bd = own_b - c * wide * b_step;
       } else if constexpr (S::PACK_B) {
         bd = pb + t * G::b_batch + d * G::panels * b_step;

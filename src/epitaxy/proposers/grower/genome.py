@@ -35,6 +35,7 @@ DECISIONS: dict[str, str] = {
     "kc": "steps along the contracted axis before the sums are put aside",
     "mc": "rows of the result that one piece of a contraction computes",
     "nc": "columns of the result that one piece of a contraction computes",
+    "across": "1: register tiles of a piece row by row, 0: column by column",
     "split_k": "pieces that the contracted axis is cut into for the threads",
     "pack_a": "1: copy the left operand tile by tile before use, 0: read it where it is",
     "pack_b": "1: copy the right operand panel by panel before use, 0: read it where it is",
@@ -70,6 +71,7 @@ class Choices:
     kc: int = 256
     mc: int = 96
     nc: int = 512
+    across: int = 0
     split_k: int = 1
     pack_a: int = 0
     pack_b: int = 1

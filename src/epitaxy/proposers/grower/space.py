@@ -186,9 +186,9 @@ def portfolio(genome: Genome, spaces: dict[str, dict[str, tuple[int, ...]]]) -> 
     if len(left) > 1:  # is the framework better at all of them? then at which
         yield Genome(tuple((n, replace(c, leave=int(n in left))) for n, c in genome.regions))
     likely = (
-        "leave", "winograd", "form", "kc", "pack_a", "nc", "mc", "split_k", "pack_b", "split",
-        "ahead", "stream", "prefetch", "lane", "tile", "unroll", "dynamic", "width", "stash",
-        "grain", "threads",
+        "leave", "winograd", "form", "kc", "pack_a", "nc", "mc", "across", "split_k", "pack_b",
+        "split", "ahead", "stream", "prefetch", "lane", "tile", "unroll", "dynamic", "width",
+        "stash", "grain", "threads",
     )  # fmt: skip
     for decision in likely:
         for name, options in spaces.items():

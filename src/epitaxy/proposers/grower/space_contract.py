@@ -23,6 +23,8 @@ WORTH_THREADS = 1_000_000
 
 REREAD = 1.5
 """What reading a panel from the second and third cache costs, in multiply-adds of a row."""
+FEW_COLUMNS = 256
+"""With fewer the left operand is read too seldom to be copied, if only because its rows collide."""
 LEAST_CHANNELS = 16
 """With fewer, turning pixels into squares and back costs more than is won by it."""
 SQUARES = 56
@@ -37,6 +39,7 @@ OPTIONS: dict[str, tuple[int, ...]] = {
     "kc": (64, 128, 192, 256, 384, 768, 1536),
     "mc": (24, 48, 72, 96, 144, 192, 384),
     "nc": (64, 128, 256, 512, 1024, 2048),
+    "across": (0, 1),
     "split_k": (1, 2, 4, 8, 16),
     "pack_a": (0, 1),
     "pack_b": (0, 1),
@@ -79,19 +82,22 @@ def guess(what: Contraction, base: Choices, chip: Chip) -> Choices:
     form = _form(what, m)
     if form == ROWS and cores > 1 and n < 64 * cores:
         form = TILES  # too narrow to share: the threads share k
-    if form != TILES:
-        tile_m = min(4, max(1, m))
-        nc = max(64, min(4096, n // (cores if form == ROWS else 4 * cores)))
+    if form == LINES:
+        tile_m, nc = min(4, max(1, m)), max(64, min(4096, n // (4 * cores)))
+    elif form == ROWS:
+        nc = max(64, min(4096 if m <= 2 else 512, n // cores))
+    far = form == ROWS and m > 1 and n * k * FLOAT_BYTES > _cache(chip, 2, 4 << 20)
     return replace(
         base,
         threads=0 if cores > 1 else base.threads,
         unroll=4,
-        prefetch=0,
-        stream=int(base.stream and n % (2 * lanes) == 0),  # whole cache lines only
+        prefetch=64 if far else 0,
+        stream=0,  # the caches write while the next tile is worked on
+        across=int(base.stream and min(n, nc) * k * FLOAT_BYTES <= second // 2),
         dynamic=1,
         form=form, tile_m=tile_m, tile_n=tile_n, kc=kc, mc=mc, nc=nc,
         split_k=max(1, split),
-        pack_a=int(n > 2 * tile_n * lanes and _scattered(a, what)),
+        pack_a=int(n > 2 * tile_n * lanes and _scattered(a, what, n)),
         pack_b=int(m > 2 * tile_m or step(b, what.columns) != 1),
     )  # fmt: skip
 
@@ -100,13 +106,14 @@ def _form(what: Contraction, rows: int) -> int:
     """Thin products read the right operand as it lies: copying it would take as long."""
     if rows <= MOST_ROWS and form_of(LINES, what) == LINES:
         return LINES
-    return form_of(ROWS, what) if rows <= 2 else TILES
+    return form_of(ROWS, what)
 
 
-def _scattered(index: Affine, what: Contraction) -> bool:
-    """Whether the left operand is better read from a copy: rows that share sets of the caches."""
+def _scattered(index: Affine, what: Contraction, columns: int) -> bool:
+    """Whether the left operand is better read from a copy: it does not lie along the contracted
+    axis, or its rows share sets of the caches and are read often."""
     along, down = step(index, what.inner), step(index, what.rows) or 0
-    return along != 1 or (down * FLOAT_BYTES) % 8192 == 0
+    return along != 1 or (columns >= FEW_COLUMNS and (down * FLOAT_BYTES) % 8192 == 0)
 
 
 def _guess_fetched(what: Contraction, base: Choices, chip: Chip) -> Choices:

@@ -94,7 +94,7 @@ EPX_BODY inline void add_rows(const T* a, const B* b, elem<sums_of<S>>* sums, in
   if (v < width) step(v, part{}, int(width - v));
 }
 template <class S, class A, class B, class F> void contract_rows(const A& a, const B& b, const F& finish) {
-  constexpr int U = S::M >= 8 ? 1 : int(8 / S::M);
+  constexpr int U = S::M > 2 ? 4 : int(8 / S::M);
   constexpr int64_t columns = ceil_div(S::J, S::JC);
   const Scratch<elem<sums_of<S>>> sums(S::M * S::JC);
   share<S::DYNAMIC>(S::BATCH * columns, [&](int64_t u) {
@@ -104,7 +104,8 @@ template <class S, class A, class B, class F> void contract_rows(const A& a, con
     const auto *bp = b(t) + j;
     int64_t k = 0;
     for (; k + U <= S::K; k += U) add_rows<S, U>(ap + k * S::AK, bp + k * S::BK, sums.data, width);
-    for (; k < S::K; ++k) add_rows<S, 1>(ap + k * S::AK, bp + k * S::BK, sums.data, width);
+    if constexpr (S::K % U != 0)
+      for (; k < S::K; ++k) add_rows<S, 1>(ap + k * S::AK, bp + k * S::BK, sums.data, width);
     finish_block<S>(sums.data, t, j, finish);
   });
 }
