@@ -18,6 +18,7 @@ from epitaxy.optimized import captured, optimize
 from epitaxy.probe.store import save
 from epitaxy.problem import load
 from epitaxy.proposers.grower import Grower
+from epitaxy.report import Run
 from epitaxy.study import Study, View
 from epitaxy.verdict import Comparison, Verdict
 
@@ -148,3 +149,47 @@ def test_what_the_ledger_knows_is_used(won):
         other = net(5)  # the same graph with other weights
         for ours, theirs in zip(compiled(other)(*inputs), other(*inputs), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def found_by_a_search(problem, options):
+    """What a search that ended well leaves; nothing is timed."""
+    machine = LocalMachine()
+    with Ledger(options.ledger) as ledger:
+        study = Study(problem, machine, Grower(), ledger, epitaxy.Budget(candidates=1))
+        (candidate,) = study.proposer.propose(View(study), 1)
+        best = (candidate, three_times(candidate, study.machine_digest))
+    return Run(problem=problem, judged=(best,), best=best, chip=machine.chip()), False
+
+
+def test_a_module_shown_to_be_faster_is_returned_and_is_the_module_otherwise(home, monkeypatch):
+    save(CHIP)
+    monkeypatch.setattr("epitaxy.commands.run.search", found_by_a_search)
+    model, inputs = net(), given()
+    new = optimize(model, inputs, budget="1")
+    assert new is not model
+    assert isinstance(new, Net)
+    assert new.scale is model.scale
+    assert new.state_dict().keys() == model.state_dict().keys()
+
+    def same():
+        for ours, theirs in zip(new(*inputs), model(*inputs), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        same()
+        model.scale.mul_(2)  # parameters are shared, not copied
+        same()
+    with torch.no_grad(), pytest.warns(RuntimeWarning, match="optimized for torch.float32"):
+        assert new(inputs[0][:7], inputs[1][:7])[0].shape == (7, 64)
+    with pytest.warns(RuntimeWarning, match="a gradient is asked for"):
+        assert new(*inputs)[0].requires_grad
+
+
+def test_a_kernel_put_together_wrongly_is_not_returned(home, monkeypatch, capsys):
+    save(CHIP)
+    monkeypatch.setattr("epitaxy.commands.run.search", found_by_a_search)
+    monkeypatch.setattr("epitaxy.optimized._error", lambda ours, theirs: float("nan"))
+    model = net()
+    assert optimize(model, given(), budget="1") is model
+    assert "the original is returned" in capsys.readouterr().err
