@@ -1,7 +1,10 @@
 """Static checks: each refuses what only it refuses, and honest sources pass them all."""
 
+from pathlib import Path
+
 import pytest
 
+import epitaxy
 from epitaxy.candidate import Candidate
 from epitaxy.plugin import plugins
 from epitaxy.problem import Policy, Problem, TensorSpec
@@ -126,6 +129,10 @@ def test_kernels_may_only_compute(line, says):
     ("check", "line", "says"),
     [
         ("opaque", '__asm__("syscall");', "__asm__"),
+        ("opaque", 'asm("" "syscall" : "+v"(x));', "asm"),
+        ("opaque", 'asm("" : "=r"(x));', "asm"),
+        ("opaque", 'asm("" : "+v"(x) : : "rsp");', "asm"),
+        ("opaque", 'register long x asm("rsp");', "asm"),
         ("opaque", 'const char* s = ".incbin";', ".incbin"),
         ("opaque", 'auto s = R"(")"; system(0); auto t = R"(")";', "raw string"),
         ("opaque", 'auto s = u8R"x(a)x";', "raw string"),
@@ -142,6 +149,19 @@ def test_kernels_hide_nothing_and_know_no_time(check, line, says):
     found = findings({"kernel.cpp": f"{KERNEL}\n{line}\n"})
     assert set(found) == {check}
     assert says in found[check]
+
+
+def test_all_that_grown_kernels_build_on_passes():
+    folder = Path(epitaxy.__file__).parent / "proposers" / "grower"
+    parts = sorted(folder.glob("*.h"))
+    assert len(parts) > 5
+    for part in parts:
+        assert findings({"kernel.cpp": f"{part.read_text()}\n{KERNEL}\n"}) == {}, part.name
+
+
+def test_a_value_may_be_kept_in_its_register():
+    line = 'void f(float& v) { asm("" : "+v"(v)); }'
+    assert findings({"kernel.cpp": f"{KERNEL}\n{line}\n"}) == {}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from epitaxy.checks._words import listed
 from epitaxy.problem import Problem
 from epitaxy.verdict import Finding
 
+_NO_INSTRUCTION = re.compile(r'\basm\(""[ ]*:[ ]*"\+[a-z]"\(\w+\)\)')
+"""`asm("" : "+v"(x))`: x stays in a register here; nothing is executed."""
 _SECTION = re.compile(r"\b_*section_*\s*\(\s*\"")
 _PLACED = re.compile(r"#\s*pragma\s+(?:GCC|clang)\s+section\b")
 
@@ -38,7 +40,7 @@ class Opaque:
 
 def _cpp(text: str) -> Iterator[str]:
     code = plain(text)
-    for found in sorted(words(text) & listed("cpp", "opaque")):
+    for found in sorted(words(_NO_INSTRUCTION.sub(" ", text)) & listed("cpp", "opaque")):
         yield f"uses {found}"
     if re.search(r"\\u[0-9A-Fa-f]{4}|\\U[0-9A-Fa-f]{8}", code):
         yield "spells an identifier in escapes"
