@@ -266,6 +266,47 @@ class Loop:
 
 
 @dataclass(frozen=True)
+class Product:
+    """Rows times a matrix of each expert: sum over `depth` of operand `operand` times `weight`."""
+
+    operand: int
+    weight: Load
+    depth: Axis
+    width: Axis
+
+
+@dataclass(frozen=True)
+class Routed:
+    """Sums over experts of what each makes of the rows that are routed to it.
+
+    A row is a place along `rows`; it goes to an expert where `route` is true, or where `strange`
+    operand 0 holds NaN or an infinity there. Product k is read by loads of buffer -1 - k along its
+    `width`. `operands` are what products multiply, each along an axis; the last one is what is
+    added, for each row and expert in order, to `first` at the row's place along `place`.
+    """
+
+    expert: Axis
+    rows: tuple[Axis, ...]
+    route: Value
+    strange: bool
+    products: tuple[Product, ...]
+    operands: tuple[tuple[Value, Axis], ...]
+    place: tuple[Axis, ...]
+    first: Value
+    store: Store
+    families: tuple[int, ...]
+    """Inputs from which on each expert has one of its own: input `families[k]` + expert."""
+    active: int | None
+    """Experts that a row goes to, where the module computes all of them."""
+
+    @property
+    def roots(self) -> tuple[Value, ...]:
+        """All values that the region needs."""
+        weights = tuple(p.weight for p in self.products)
+        return (self.route, self.first, *weights, *(v for v, _ in self.operands))
+
+
+@dataclass(frozen=True)
 class Region:
     """A piece of a module as algebra: contiguous inputs, contiguous outputs, what each holds."""
 
@@ -282,6 +323,8 @@ class Region:
     """What is computed instead of stores, where steps feed each other."""
     loop: Loop | None = None
     """What is computed instead of stores, where a module runs a loop of its own."""
+    routed: Routed | None = None
+    """What is computed instead of stores, where rows go to experts."""
     algebra: tuple[str, ...] = ()
     """The rules by which this form is equal to the one that was captured."""
 

@@ -18,6 +18,7 @@ from epitaxy.proposers.grower.emit_expr import STORAGE, Unsupported, indent
 from epitaxy.proposers.grower.emit_gemm import GemmWriter
 from epitaxy.proposers.grower.emit_loop import write_loop
 from epitaxy.proposers.grower.emit_recurrent import write_recurrence
+from epitaxy.proposers.grower.emit_routed import write_routed
 from epitaxy.proposers.grower.emit_thin import TILES, ThinWriter, form_of
 from epitaxy.proposers.grower.emit_winograd import WinogradWriter, windows_of
 from epitaxy.proposers.grower.genome import Choices, Genome
@@ -30,12 +31,13 @@ __all__ = ["Unsupported", "emit_region", "emit_source"]
 
 # Parts that only some kernels use, by what they call; each builds on those before it.
 _PARTS = {
-    "gemm.h": ("epx::contract<", "epx::convolve", "epx::attend", "epx::recur"),
+    "gemm.h": ("epx::contract<", "epx::convolve", "epx::attend", "epx::recur", "epx::Routing"),
     "thin.h": ("epx::contract_",),
     "conv.h": ("epx::convolve",),
     "winograd.h": ("epx::convolve_winograd",),
     "attention.h": ("epx::attend",),
     "recurrent.h": ("epx::recur",),
+    "routed.h": ("epx::Routing",),
 }
 
 
@@ -63,6 +65,8 @@ def emit_region(region: Region, choices: Choices) -> str:
         return write_recurrence(region, choices)
     if region.loop is not None:
         return write_loop(region, choices)
+    if region.routed is not None:
+        return write_routed(region, choices)
     region = coalesce(region)
     require_lanes(walk(region.roots))
     schedule = plan(region, choices)

@@ -16,9 +16,10 @@ def framework_call(node: Node) -> FrameworkCall:
     args = torch.fx.node.map_aggregate(node.args, _argument)
     kwargs = torch.fx.node.map_aggregate(node.kwargs, _argument)
     results: tuple[str, ...] = (node.name,)
-    if isinstance(node.meta["val"], list | tuple):
+    value = node.meta.get("val")  # an assertion has none
+    if isinstance(value, list | tuple):
         picked = {u.args[1]: u.name for u in node.users if is_getitem(u)}
-        count = len(node.meta["val"])
+        count = len(value)
         results = tuple(picked.get(k, f"{node.name}_unused{k}") for k in range(count))
     pairs = tuple(sorted(kwargs.items()))
     return FrameworkCall(f"torch.ops.{node.target}", _plain(args), pairs, results)

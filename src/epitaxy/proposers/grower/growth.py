@@ -17,6 +17,7 @@ from epitaxy.proposers.grower.emit import Unsupported, emit_region
 from epitaxy.proposers.grower.forward import write_forward
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.program import Program, RegionCall, without
+from epitaxy.proposers.grower.space_routed import flops
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,13 @@ def own_work(
 ) -> tuple[Work | None, tuple[str, ...]]:
     """The work of a candidate whose regions are `written`, None where it is the reference's, and
     the rules by which it does less than the regions as `captured` say."""
-    saved, rules = 0.0, []
+    saved = 0.0
+    rules: list[str] = []
     for before, after in zip(captured, written, strict=True):
+        if after.routed is not None:
+            saved += flops(after.routed) - flops(after.routed, used=True)
+            rules += after.algebra
+            continue
         whole, used = products(after), products(after, used=True)
         saved += products(before) - used
         rules += [*after.algebra, *([TRIANGLE] if used < whole else [])]

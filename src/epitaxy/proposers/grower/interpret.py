@@ -24,6 +24,7 @@ from epitaxy.proposers.grower.algebra import (
     Value,
     walk,
 )
+from epitaxy.proposers.grower.interpret_routed import routed
 from epitaxy.proposers.grower.program import FrameworkCall, Program, Ref, RegionCall
 from epitaxy.proposers.grower.rewrite import AtStep
 
@@ -76,6 +77,16 @@ def evaluate(
         return _recurrence(region, inputs, wide)
     if region.loop is not None:
         return _loop(region, region.loop, flat, wide)
+    if region.routed is not None:
+        what = region.routed
+
+        def whole(value: Value, axes: Sequence[Axis], more: list[torch.Tensor]) -> torch.Tensor:
+            done: dict[Value, Named] = {}
+            for v in walk((value,)):
+                done[v] = _evaluate(v, done, [*flat, *more], wide)
+            return _aligned(done[value], axes).expand([a.size for a in axes])
+
+        return [routed(what, whole).reshape(region.outputs[0].shape)]
     outputs = [torch.zeros(s.numel, dtype=_dtype(s.dtype, wide)) for s in region.outputs]
     written = [torch.zeros(s.numel, dtype=torch.int64) for s in region.outputs]
     done: dict[Value, Named] = {}

@@ -16,7 +16,7 @@ from torch.fx import Graph, Node
 
 from epitaxy.proposers.grower.lower_core import is_getitem, shape_of
 
-FEWEST = 4
+FEWEST = 3
 """Steps of a loop worth finding."""
 LONGEST = 400
 """Calls of one step."""
@@ -29,6 +29,7 @@ _MOVING = {
     "aten.select_scatter.default": (3,),
 }
 """Arguments that may move on with the step."""
+_COUNTING = ("aten.eq.Scalar",)
 _PARTS = ("aten.unbind.int",)
 
 
@@ -53,6 +54,10 @@ class Unrolled:
     """Nodes of a step that the next one reads, each with what the first step reads instead."""
     moving: dict[Node, Moving] = field(default_factory=dict)
     """What moves with the step, by its node in the second step (or outside, as that reads it)."""
+    families: dict[Node, tuple[Node, ...]] = field(default_factory=dict)
+    """Parameters of which each step has its own, by that of the second step."""
+    counted: dict[Node, tuple[int, int]] = field(default_factory=dict)
+    """Comparisons with a number that moves: with start + step * stride."""
 
     @property
     def template(self) -> list[Node]:
@@ -65,8 +70,9 @@ class Unrolled:
         return {n for step in self.steps for n in step}
 
 
-def unrolled(graph: Graph) -> Iterator[Unrolled]:
-    """The loops of a graph, those with most nodes first. Loops may overlap."""
+def unrolled(graph: Graph, own: bool = False) -> Iterator[Unrolled]:
+    """The loops of a graph, those with most nodes first. Loops may overlap. `own`: steps may have
+    parameters of their own and look for their own number, as experts do."""
     calls = [n for n in graph.nodes if n.op == "call_function"]
     if len(calls) < 2 * FEWEST:
         return
@@ -80,7 +86,7 @@ def unrolled(graph: Graph) -> Iterator[Unrolled]:
                 continue
             first = start + phase
             steps = [calls[first + s * period : first + (s + 1) * period] for s in range(count)]
-            found = _loop(steps)
+            found = _loop(steps, own)
             if found is not None and (best is None or len(found.states) < len(best.states)):
                 best = found
         if best is not None:
@@ -90,13 +96,24 @@ def unrolled(graph: Graph) -> Iterator[Unrolled]:
 def _signature(node: Node) -> Any:
     """What two calls share when they are the same but for tensors and moving positions."""
     name = str(node.target)
-    moving = _MOVING.get(name, ())
+    moving = _MOVING.get(name, (1,) if name in _COUNTING else ())
     args = tuple("moves" if k in moving else _plain(a) for k, a in enumerate(node.args))
     if is_getitem(node):
         args = args[:1]
     value: Any = node.meta.get("val")
-    made = (tuple(value.shape), value.dtype) if hasattr(value, "shape") else repr(value)
+    if isinstance(value, list | tuple):
+        made: Any = tuple(_sizes(v) for v in value)
+    else:
+        made = _sizes(value)
     return name, args, _plain(tuple(sorted(node.kwargs.items()))), repr(made)
+
+
+def _sizes(value: Any) -> Any:
+    """Shape and dtype; sizes that data decides are all alike."""
+    if not hasattr(value, "shape"):
+        return repr(type(value))
+    known = tuple(n if isinstance(n, int) else "data" for n in value.shape)
+    return known, value.dtype
 
 
 def _plain(value: Any) -> Any:
@@ -123,7 +140,7 @@ def _runs(listed: list[int]) -> list[tuple[int, int, int]]:
     return sorted(found.values(), key=lambda run: (-run[2], run[1]))
 
 
-def _loop(steps: list[list[Node]]) -> Unrolled | None:
+def _loop(steps: list[list[Node]], own: bool) -> Unrolled | None:
     """The steps as a loop; None when they are none."""
     loop = Unrolled(steps)
     places = {n: (s, j) for s, step in enumerate(steps) for j, n in enumerate(step)}
@@ -132,8 +149,10 @@ def _loop(steps: list[list[Node]]) -> Unrolled | None:
         if len({len(w) for w in ways}) != 1:
             return None
         for column in zip(*ways, strict=True):
-            if not _argument(loop, places, column):
+            if not _argument(loop, places, column) and not (own and _family(loop, column)):
                 return None
+        if str(node.target) in _COUNTING and not _counts(loop, j, own):
+            return None
         if str(node.target) in _MOVING and not _moves(loop, j):
             return None
         if is_getitem(node) and len({s[j].args[1] for s in steps}) != 1:
@@ -171,6 +190,26 @@ def _argument(
     if any(a != (s, j) for s, a in enumerate(at[1:])):
         return False
     return loop.states.setdefault(j, column[0]) is column[0]
+
+
+def _family(loop: Unrolled, column: tuple[Node, ...]) -> bool:
+    """Parameters of equal shape, one for each step."""
+    same = len({(shape_of(n), n.meta["val"].dtype) for n in column if n.op == "placeholder"}) == 1
+    if not same or len(set(column)) != len(column) or any(n.op != "placeholder" for n in column):
+        return False
+    return loop.families.setdefault(column[1], column) == column
+
+
+def _counts(loop: Unrolled, j: int, own: bool) -> bool:
+    """Note the number that a comparison is with; False when it does not move evenly."""
+    numbers = [step[j].args[1] for step in loop.steps]
+    if len(set(numbers)) == 1:
+        return True
+    if not own or not all(isinstance(n, int) for n in numbers):
+        return False
+    start, stride = int(numbers[0]), int(numbers[1]) - int(numbers[0])  # type: ignore[arg-type]
+    loop.counted[loop.template[j]] = (start, stride)
+    return all(n == start + s * stride for s, n in enumerate(numbers))
 
 
 def _taken_apart(loop: Unrolled, column: tuple[Node, ...]) -> bool:

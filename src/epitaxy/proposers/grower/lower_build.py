@@ -100,6 +100,10 @@ class Builder:
         inner = args[0]
         if fn == "not" and isinstance(inner, Map) and inner.fn in COMPARE[2:6]:
             return self._inverted(inner)
+        if fn in ("lt", "ge") and isinstance(inner, Index) and isinstance(args[1], Const):
+            low, high = Ix(inner.index.offset, inner.index.terms).range()
+            if high < args[1].value or low >= args[1].value:
+                return self.const((high < args[1].value) == (fn == "lt"), "bool")
         if fn in COMPARE[:6]:
             chosen = self._chosen(fn, *args)
             if chosen is not None:

@@ -317,10 +317,15 @@ def _reached(nodes: set[Node]) -> set[Node]:
     return found
 
 
+def taken_in(loop: Unrolled, results: Sequence[Result]) -> set[Node]:
+    """The nodes that a region of the loop stands for."""
+    return loop.nodes | {n for r in results for n in (r.root, *r.tail) if n is not None}
+
+
 def absorbed(loop: Unrolled, results: Sequence[Result], left: set[Node]) -> list[Node]:
     """What is worked out within the steps: views and constants, and element-wise work that only
     the loop reads. In graph order; nothing of `left`."""
-    inside = loop.nodes | {n for r in results for n in (r.root, *r.tail) if n is not None}
+    inside = taken_in(loop, results)
     found: dict[Node, None] = {}
     stack = [s for n in inside for s in n.all_input_nodes]
     stack += [m.base for m in loop.moving.values()]

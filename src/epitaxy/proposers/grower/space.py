@@ -14,6 +14,7 @@ from epitaxy.proposers.grower import (
     space_contract,
     space_loop,
     space_recurrent,
+    space_routed,
 )
 from epitaxy.proposers.grower.algebra import TRANSCENDENTAL, Map, Reduce, Region, Scan, walk
 from epitaxy.proposers.grower.emit_columns import SMALL_WINDOW
@@ -34,6 +35,8 @@ def space(region: Region, chip: Chip) -> dict[str, tuple[int, ...]]:
         return space_recurrent.options(chip)
     if region.loop is not None:
         return space_loop.options(chip)
+    if region.routed is not None:
+        return space_routed.options(chip)
     lanes = max(4, chip.vector_bytes // 4)
     values = walk(tuple(s.value for s in region.stores))
     reduces = any(isinstance(v, Reduce) for v in values)
@@ -89,6 +92,7 @@ def spaces(
         if forms and region.name in forms:
             found[region.name] |= space(forms[region.name], chip) | {"algebra": (0, 1)}
         product = bool(contractions(region.roots)) or region.recurrence is not None
+        product = product or region.routed is not None
         if region.name in leavable and product:
             found[region.name]["leave"] = (0, 1)
     return found
@@ -102,6 +106,8 @@ def _least_s(region: Region, chip: Chip) -> float:
         flops += int(recurrent.flops(region.recurrence))
     if region.loop is not None:
         flops += space_loop.flops(region.loop)
+    if region.routed is not None:
+        flops += int(space_routed.flops(region.routed, used=True))
     bandwidth = chip.levels[-1].read_bytes_per_s if chip.levels else None
     peak = chip.peak_flops_per_s.get("float32")
     return moved / (bandwidth or 1e10) + flops / (peak or 1e11)
@@ -113,6 +119,8 @@ def first_guess(region: Region, chip: Chip) -> Choices:
         return space_recurrent.guess(region.recurrence, chip)
     if region.loop is not None:
         return space_loop.guess(region, chip)
+    if region.routed is not None:
+        return space_routed.guess(region.routed, chip)
     lanes = max(4, chip.vector_bytes // 4)
     written = sum(s.bytes for s in region.outputs)
     moved = written + sum(s.bytes for s in region.inputs)

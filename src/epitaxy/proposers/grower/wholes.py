@@ -1,4 +1,5 @@
-"""Pieces of a captured graph that become one region each, before it is partitioned: loops.
+"""Pieces of a captured graph that become one region each, before it is partitioned: loops over time
+steps, sums over experts.
 
 The nodes of such a piece are replaced by one call, of which the program knows the region.
 """
@@ -15,6 +16,12 @@ from torch.fx import Graph, Node
 
 from epitaxy.proposers.grower.algebra import Region
 from epitaxy.proposers.grower.axes import Inexpressible
+from epitaxy.proposers.grower.experts import (
+    accumulator,
+    settle,
+    with_start,
+    without_assertions,
+)
 from epitaxy.proposers.grower.framework import framework_call
 from epitaxy.proposers.grower.loops import Unrolled, unrolled
 from epitaxy.proposers.grower.lower_core import is_getitem
@@ -26,6 +33,7 @@ from epitaxy.proposers.grower.lower_loop import (
     with_tails,
 )
 from epitaxy.proposers.grower.lower_partition import lowerable
+from epitaxy.proposers.grower.lower_routed import RoutedLowering
 from epitaxy.proposers.grower.program import FrameworkCall, Ref, RegionCall, reads
 
 Accept = Callable[[Region], bool]
@@ -41,6 +49,10 @@ def whole_region(*tensors: object) -> None:
 def take(graph: Graph, accept: Accept, scalars: dict[Node, float]) -> dict[Node, RegionCall]:
     """Replace what is one region by a call each; the calls and their regions."""
     calls: dict[Node, RegionCall] = {}
+    without_assertions(graph)
+    with_start(graph)
+    while (made := _next_sum(graph, accept, scalars, f"experts{len(calls)}")) is not None:
+        calls.update([made])
     while (made := _next_loop(graph, accept, scalars, f"loop{len(calls)}")) is not None:
         calls.update([made])
     return calls
@@ -58,6 +70,47 @@ def _next_loop(
             if found is not None and accept(found[0].region):
                 return _replaced(graph, loop, form, *found)
     return None
+
+
+def _next_sum(
+    graph: Graph, accept: Accept, scalars: dict[Node, float], name: str
+) -> tuple[Node, RegionCall] | None:
+    """The next sum over experts."""
+    for loop in unrolled(graph, own=True):
+        if not loop.families and not loop.moving:
+            continue
+        had = settle(loop)
+        try:
+            found = _routed(loop, scalars, name)
+            if found is None or not accept(found[1].region):
+                continue
+        finally:
+            for node, value in had.items():
+                node.meta["val"] = value
+        result, call, inputs, taken = found
+        made = _replaced(graph, loop, (result,), call, inputs, taken)
+        if made is not None:
+            return made
+    return None
+
+
+def _routed(
+    loop: Unrolled, scalars: dict[Node, float], name: str
+) -> tuple[Result, RegionCall, list[Node], list[Node]] | None:
+    """The sum as a region: its result, its call, the nodes it reads, and those it took in."""
+    summed = accumulator(loop)
+    if summed is None:
+        return None
+    j, adds = summed
+    result = Result(loop.template[j], loop.steps[-1][j])
+    taken = absorbed(loop, (result,), set())
+    lowering = RoutedLowering(loop, taken, scalars, adds)
+    try:
+        region = lowering.routed_region(name)
+    except Inexpressible:
+        return None
+    args = tuple(n.name for n in lowering.inputs)
+    return result, RegionCall(region, args, ()), list(lowering.inputs), taken
 
 
 def _lowered(
