@@ -93,7 +93,7 @@ class GemmWriter(KernelWriter):
             "PACK_A": int(chosen.pack_a or copied[0]),
             "PACK_B": int(chosen.pack_b or bj != 1 or copied[1]),
             "AHEAD": chosen.prefetch // 8, "STEPS": chosen.unroll, "DYNAMIC": chosen.dynamic,
-            "ACROSS": chosen.across,
+            "ACROSS": chosen.across, "NEXT": chosen.ahead,
         }  # fmt: skip
 
     def _converted(self) -> tuple[bool, bool]:

@@ -5,7 +5,8 @@
 //   N lanes, MR rows, NV vectors, BATCH M J K sizes, MC JC KC block sizes, PARTS pieces of K,
 //   AI AK strides of A along i and k, BK BJ strides of B along k and j,
 //   DOT what is multiplied (dot.h), PACK_A PACK_B copies wanted, AHEAD steps of k to fetch ahead,
-//   STEPS of k written out, DYNAMIC shares, ACROSS: tiles of a block row by row.
+//   STEPS of k written out, DYNAMIC shares, ACROSS: tiles of a block row by row,
+//   NEXT fetch the operands of the next block while this one is worked on (short sums only).
 // a(t), b(t): the first element of batch t. finish(tail, t, i, j, sum, n) takes one vector of
 // sums: row i, columns j .. j + n - 1.
 #if defined(__GNUC__) && !defined(__clang__)
@@ -176,13 +177,11 @@ inline void pack_tile(float* into, const T* a, int64_t i, int64_t k, int64_t dep
 
 // Tell the compiler that v is made here, so that it stays in its register: gcc would rather load it
 // again for each multiplication as soon as several steps are written out.
-template <class V> EPX_BODY inline void keep_here(V& v) {
+template <class V> EPX_BODY inline void keep_here([[maybe_unused]] V& v) {
 #if defined(__x86_64__)
   if constexpr (!is_wide<V> && sizeof(V) >= 16) asm("" : "+v"(v));
 #elif defined(__aarch64__)
   if constexpr (!is_wide<V> && sizeof(V) >= 16) asm("" : "+w"(v));
-#else
-  (void)v;
 #endif
 }
 
@@ -310,6 +309,31 @@ template <class S, class A> void pack_left(float* pa, const A& a) {
   });
 }
 
+// Fetch a part of `rows` rows of `width` elements into the second cache.
+template <class T>
+EPX_BODY inline void fetch_rows(const T* p, int64_t rows, int64_t stride, int64_t width, int64_t part, int64_t parts) {
+  constexpr int64_t line = 64 / sizeof(T);
+  for (int64_t i = rows * part / parts; i < rows * (part + 1) / parts; ++i)
+    for (int64_t x = 0; x < width; x += line) __builtin_prefetch(p + i * stride + x, 0, 2);
+}
+// With each tile of a block ask for a part of the memory that block u will read first.
+template <class S, class A, class B> EPX_BODY inline void fetch_block(const A& a, const B& b, int64_t u, int64_t part) {
+  using G = Gemm<S>;
+  constexpr int64_t parts = (S::MC / G::MR) * (S::JC / G::NR);
+  const int64_t c = u % G::columns, r = u / G::columns % G::rows, t = u / (G::columns * G::rows);
+  const int64_t i = r * S::MC, high = least(S::MC, S::M - i), j = c * S::JC, wide = least(S::JC, S::J - j);
+  if constexpr (!S::PACK_A || G::own_a) {
+    const auto* const p = a(t) + i * S::AI;
+    if constexpr (S::AK == 1) fetch_rows(p, high, S::AI, S::K, part, parts);
+    else if constexpr (S::AI == 1) fetch_rows(p, S::K, S::AK, high, part, parts);
+  }
+  if constexpr (!S::PACK_B || G::own_b) {
+    const auto* const p = b(t) + j * S::BJ;
+    if constexpr (S::BJ == 1) fetch_rows(p, S::K, S::BK, wide, part, parts);
+    else if constexpr (S::BK == 1) fetch_rows(p, wide, S::BJ, S::K, part, parts);
+  }
+}
+
 // The whole contraction; every thread of a team calls it. `pa`, `pb`, `parts`: see Gemm. `live(i0,
 // i1, j0, j1)` is false for tiles whose sums nobody looks at (masked results): they stay zero.
 template <class S, class A, class B, class L, class F>
@@ -322,12 +346,12 @@ void contract(const A& a, const B& b, float* pa, float* pb, float* parts, const 
       pack_panels<S>(to, b(t), d * G::KC, least(G::KC, G::K - d * G::KC), q, least(q + G::group, G::panels));
     });
   if constexpr (S::PACK_A && !G::own_a) pack_left<S>(pa, a);
-  constexpr bool split = S::PARTS > 1;
+  constexpr bool split = S::PARTS > 1, next = S::NEXT && G::depths == 1;
   constexpr int64_t high = S::MC / G::MR, wide = S::JC / G::NR;
   constexpr int64_t a_step = S::PACK_A ? G::a_tile : G::MR * S::AI, b_step = S::PACK_B ? G::KC * G::NR : G::NR;
   const Scratch<float> own(G::own_a_floats + G::own_b_floats + (split ? 0 : G::block_floats));
   float* const own_b = own.data + G::own_a_floats;
-  share<S::DYNAMIC>(G::blocks * S::PARTS, [&](int64_t u) {
+  share<S::DYNAMIC && !next>(G::blocks * S::PARTS, [&](int64_t u) {
     const int64_t piece = u / G::blocks, c = u % G::columns, r = u / G::columns % G::rows;
     const int64_t t = u / (G::columns * G::rows) % S::BATCH;
     const int64_t d0 = piece * G::depths / S::PARTS, d1 = (piece + 1) * G::depths / S::PARTS;
@@ -353,6 +377,8 @@ void contract(const A& a, const B& b, float* pa, float* pb, float* parts, const 
         const float *ap = ad + y * a_step, *bp = bd + x * b_step;
         const int64_t i = y * G::MR, j = x * G::NR;
         const bool used = live(i, least(i + G::MR, G::M), j, least(j + G::NR, G::J));
+        if constexpr (next)
+          if (u + 1 < G::blocks) fetch_block<S>(a, b, u + 1, (x - c * wide) * high + (y - r * high));
         sized<S>(i, j, [&](auto rows, auto vectors, auto masked, int n) EPX_BODY {
           tile<S, rows, vectors, masked>(ap, bp, used ? depth : 0, held, d == d0, !split && d + 1 == d1, t, i, j, n, finish);
         });

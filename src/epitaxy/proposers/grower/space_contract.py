@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,8 +22,18 @@ LEAST_CYCLES = 6
 WORTH_THREADS = 1_000_000
 """Floating-point operations under which waking the other cores costs more than they bring."""
 
-REREAD = 1.5
-"""What reading a panel from the second and third cache costs, in multiply-adds of a row."""
+PANEL_AGAIN, ROWS_AGAIN = 0.4, 1.5
+"""What reading a panel of the right operand and a row of the left one again for each block costs,
+in multiply-adds: panels are in one piece."""
+SHARED = 2.0
+"""What copying the right operand for all threads costs, in multiply-adds of a row: it goes through
+the last cache, and all wait for all."""
+TAKEN = 10000
+"""Multiply-adds in the time in which a thread takes its next block (0.1 to 0.2 us)."""
+LATE = 0.1
+"""How much of a block the cores wait for each other at the end, on average: none runs evenly."""
+MANY_BLOCKS = 256
+"""So many blocks end together, however they are shared."""
 FEW_COLUMNS = 256
 """With fewer the left operand is read too seldom to be copied, if only because its rows collide."""
 LEAST_CHANNELS = 16
@@ -40,6 +51,7 @@ OPTIONS: dict[str, tuple[int, ...]] = {
     "mc": (24, 48, 72, 96, 144, 192, 384),
     "nc": (64, 128, 256, 512, 1024, 2048),
     "across": (0, 1),
+    "ahead": (0, 1),
     "split_k": (1, 2, 4, 8, 16),
     "pack_a": (0, 1),
     "pack_b": (0, 1),
@@ -94,6 +106,7 @@ def guess(what: Contraction, base: Choices, chip: Chip) -> Choices:
         prefetch=64 if far else 0,
         stream=0,  # the caches write while the next tile is worked on
         across=int(base.stream and min(n, nc) * k * FLOAT_BYTES <= second // 2),
+        ahead=int(size_of(what.batch) == blocks > 1),  # each piece a product of its own
         dynamic=1,
         form=form, tile_m=tile_m, tile_n=tile_n, kc=kc, mc=mc, nc=nc,
         split_k=max(1, split),
@@ -190,17 +203,37 @@ def _blocks(
     floats. `depth` steps of k are done at a time."""
     m, n, batch = size_of(what.rows), size_of(what.columns), size_of(what.batch)
     kept = depth < size_of(what.inner)  # sums wait for the next depth
+    each = even(m, m, tile[0]), even(n, n, tile[1])
+    if batch >= 4 * cores and each[0] * depth + kept * each[0] * each[1] <= room:
+        return m, n  # a product is small enough
     best: tuple[float, int, int] = (-math.inf, tile[0], tile[1])
-    for mc in (32, 48, 64, 96, 128, 192, 256, 384):
+    for mc in (24, 32, 48, 64, 96, 128, 192, 256, 384):
         for nc in (64, 128, 256, 384, 512, 1024):
             high, wide = even(m, mc, tile[0]), even(n, nc, tile[1])
             if high * depth + kept * high * wide > room:
                 continue
-            count = batch * -(-m // high) * -(-n // wide)
-            rounds = -(-count // cores)
-            busy = batch * m * n / (rounds * cores * high * wide)
-            best = max(best, (busy - REREAD * (1 / high + 1 / wide), mc, nc))
+            late = LATE * high * wide * cores / (batch * m * n) if cores > 1 else 0.0
+            shared = SHARED / m if high < m else 0.0
+            taken = TAKEN / (high * wide * size_of(what.inner))
+            waste = PANEL_AGAIN / high + ROWS_AGAIN / wide + late + shared + taken
+            best = max(best, (_busy((m, n, batch), (high, wide), cores) - waste, mc, nc))
     return best[1], best[2]
+
+
+def _busy(sizes: tuple[int, int, int], block: tuple[int, int], cores: int) -> float:
+    """The share of the cores' time in which they work, when each takes the next block as it gets
+    free. `sizes`: rows, columns, batches; `block`: rows, columns."""
+    (m, n, batch), (high, wide) = sizes, block
+    if batch * (m // high) * (n // wide) >= MANY_BLOCKS:
+        return 1.0
+    heights = [min(high, m - i) for i in range(0, m, high)]
+    widths = [min(wide, n - j) for j in range(0, n, wide)]
+    free = [0] * cores
+    for _ in range(batch):
+        for height in heights:
+            for width in widths:
+                heapq.heapreplace(free, free[0] + height * width)
+    return batch * m * n / (cores * max(free))
 
 
 def _cache(chip: Chip, number: int, default: int) -> int:
