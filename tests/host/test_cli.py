@@ -122,6 +122,16 @@ def test_show_best_and_report_read_the_ledger(place, optimized):
     assert "<svg" in (place / "again.html").read_text()
 
 
+def test_compare_sets_floors_and_our_kernel_side_by_side(place, optimized):
+    code, out, err = epitaxy(place, "compare", "model.py", "--chips", "h100,local", "--out", "cmp")
+    assert code == 0, err
+    assert "NVIDIA H100" in out
+    assert "measured:" in out  # the kernel of this machine, from the ledger
+    document = json.loads((place / "cmp" / "compare.json").read_text())
+    assert [c["floor_s"] > 0 for c in document["chips"]] == [True, True]
+    assert "<svg" in (place / "cmp" / "compare.html").read_text()
+
+
 def test_the_same_command_resumes(place, optimized):
     code, out, _ = epitaxy(place, "optimize", "model.py", "--budget", "1", "--out", "out", "--json")
     assert code == 0
@@ -139,6 +149,10 @@ def test_the_same_command_resumes(place, optimized):
         (("optimize", "model.py", "--chip", "trainium3"), "no toolchain builds"),
         (("optimize", "model.py", "--out", "/proc/nothing"), "cannot write"),
         (("chips", "tpu"), "ambiguous"),
+        (("compare", "model.py", "--chips", "h100,h1O0"), "h100"),
+        (("compare", "model.py", "--chips", ","), "no chip is named"),
+        (("compare", "model.py", "--dtype", "float23"), "unknown dtype"),
+        (("compare", "nothing.py", "--chips", "h100"), "no such file"),
         (("show", "ffff"), "unknown candidate"),
     ],
 )
