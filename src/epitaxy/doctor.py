@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from epitaxy.errors import EpitaxyError
+from epitaxy.toolchain import Crossing
 
 LEAST_FREE_BYTES = 200 << 20
 """Builds of one search and Inductor's caches take tens of MiB."""
@@ -192,14 +193,25 @@ def _unwritable(folder: Path) -> str:
         return error.strerror or str(error)
 
 
+def _crossing(toolchain: Crossing) -> str:
+    """For a toolchain of chips that are not here: what it builds for, and how that is checked."""
+    from epitaxy.chip_facts import load_all
+
+    chips = [chip.id for chip in load_all() if toolchain.targets(chip)]
+    how = toolchain.stand_in().name
+    return f"; builds for {', '.join(chips) or 'no chip'}; runs on none here; checked by {how}"
+
+
 def _plugins(folder: str) -> list[Row]:
     from epitaxy.plugin import plugins
 
     known = plugins(folder)
 
     def look(name: str) -> Finding:
-        found = known.get(name).available()
-        return found.ok, found.detail, found.mend
+        plugin = known.get(name)
+        found = plugin.available()
+        more = _crossing(plugin) if found.ok and isinstance(plugin, Crossing) else ""
+        return found.ok, found.detail + more, found.mend
 
     def row(name: str) -> Row:
         return _guard(f"{folder.removesuffix('s')} {name}", False, lambda: look(name))

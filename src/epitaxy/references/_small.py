@@ -39,7 +39,8 @@ def smaller(problem: Problem, reference: Any, most_numel: int) -> Problem | None
     fixed: set[int] = set()
     outputs = _outputs(reference, given)
     while outputs is not None and _numel(_cut(given, new)) + _numel(outputs) > most_numel:
-        free = [n for n in sizes if n not in fixed and _halved(n, new[n])]
+        taken = set(new.values())  # different sizes stay different: the module may tell them apart
+        free = [n for n in sizes if n not in fixed and _halved(n, new[n], taken)]
         if not free:
             break
         largest = max(free, key=lambda n: (new[n], n))
@@ -60,10 +61,10 @@ def smaller(problem: Problem, reference: Any, most_numel: int) -> Problem | None
     )
 
 
-def _halved(size: int, now: int) -> bool:
+def _halved(size: int, now: int, taken: set[int]) -> bool:
     """Whether a size may be halved once more."""
     least = LEAST if size > LEAST else 2
-    return now % 2 == 0 and now // 2 >= least
+    return now % 2 == 0 and now // 2 >= least and now // 2 not in taken
 
 
 def _cut(given: Sequence[Any], new: dict[int, int]) -> list[Any]:

@@ -105,7 +105,7 @@ class TritonToolchain:
         missing = self.missing()
         if missing:
             return Availability(ok=False, detail=f"Triton {version} without {missing}", mend=MEND)
-        return Availability(ok=True, detail=f"Triton {version}; checked by {self.checked}")
+        return Availability(ok=True, detail=f"Triton {version}")
 
     def missing(self) -> str:
         """What the installed Triton lacks for this vendor; "" when nothing."""

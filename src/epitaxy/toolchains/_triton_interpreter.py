@@ -186,13 +186,25 @@ def _fenced() -> None:
     fence = Fence(interpreter._interpreter)
     interpreter._interpreter = fence
     launch = interpreter.GridExecutor.__call__
+    patch, patched = interpreter._patch_lang, set()
+
+    def patch_once(fn: Any) -> Any:
+        """Every call of `tl.sum` and the like would patch the whole language once more."""
+        key = tuple(k for k, v in fn.__globals__.items() if v is tl or v is tl.core)
+        if key and key in patched:
+            return interpreter._LangPatchScope()
+        patched.add(key)
+        return patch(fn)
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         given = [x for x in (*args, *kwargs.values()) if hasattr(x, "data_ptr")]
         fence.around(given)
+        patched.clear()
         return launch(self, *args, **kwargs)
 
     interpreter.GridExecutor.__call__ = call
+    if hasattr(interpreter, "_LangPatchScope"):
+        interpreter._patch_lang = patch_once
 
 
 for _name in ("binary_op", "unary_op", "create_fma"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -111,11 +112,12 @@ class _Captured:
         try:
             if not all(space.allowed(r, of(genome, r.name), self.chip) for r in self.regions):
                 return None
-            small = self.small.regions if self.small else None
-            same = small is not None and len(small) == len(self.regions)
-            kernels, cut = emit.write_source(self.regions, genome, small if same else None)
+            kernels, cut = emit.write_source(self.regions, genome, None)
         except Unsupported:
             return None
+        with contextlib.suppress(Unsupported):  # without a smaller form it is built and not run
+            if self.small is not None and len(self.small.regions) == len(self.regions):
+                kernels, cut = emit.write_source(self.regions, genome, self.small.regions)
         files = {"kernels.py": kernels, "forward.py": self.growth.forward}
         if cut and self.small is not None:
             files |= {"small/kernels.py": cut, "small/forward.py": self.small.forward}

@@ -10,9 +10,11 @@ from epitaxy.proposers.grower.emit_expr import Unsupported
 from epitaxy.proposers.grower.genome import Choices as Scalars
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import Kernel, plan
+from epitaxy.proposers.triton.attend import AttentionWriter
 from epitaxy.proposers.triton.choices import Choices, Genome, of, text
-from epitaxy.proposers.triton.expressions import needed_helpers
-from epitaxy.proposers.triton.rows import RowWriter, Written
+from epitaxy.proposers.triton.expressions import Written, needed_helpers
+from epitaxy.proposers.triton.products import ProductWriter
+from epitaxy.proposers.triton.rows import RowWriter
 
 LEAST_SPLIT = 16
 """Pieces of a reduction that is cut, at sizes for an interpreter."""
@@ -32,11 +34,11 @@ def scheduled(
     region = coalesce(region)
     if region.recurrence is not None:
         raise Unsupported("a recurrent layer")
-    made = plan(region, Scalars(width=1, split=choices.split, online=0, attend=1))
+    made = plan(region, Scalars(width=1, split=choices.split, attend=1))
     return region, made.kernels[made.first :], made.temporaries
 
 
-Writer = RowWriter
+Writer = RowWriter | ProductWriter | AttentionWriter
 
 
 def writer_of(
@@ -47,10 +49,12 @@ def writer_of(
     Raises Unsupported.
     """
     if kernel.attention is not None:
-        raise Unsupported("attention")
+        bigger = like if isinstance(like, AttentionWriter) else None
+        return AttentionWriter(kernel, choices, buffers, kernel.attention, bigger)
     if kernel.contraction is not None:
-        raise Unsupported("a product")
-    return RowWriter(kernel, choices, buffers, like)
+        larger = like if isinstance(like, ProductWriter) else None
+        return ProductWriter(kernel, choices, buffers, kernel.contraction, larger)
+    return RowWriter(kernel, choices, buffers, like if isinstance(like, RowWriter) else None)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from epitaxy.proposers.grower.algebra import (
@@ -26,7 +27,9 @@ from epitaxy.proposers.grower.algebra import (
     operands,
     walk,
 )
+from epitaxy.proposers.grower.contract import size_of
 from epitaxy.proposers.grower.emit_expr import Unsupported
+from epitaxy.proposers.grower.schedule import Kernel, Target
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
@@ -41,6 +44,19 @@ HELPERS = Path(__file__).parent / "helpers.py.txt"
 INLINE = 44
 """Characters of an expression that is written where it is used, if it is used once."""
 LIMIT = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Written:
+    """One kernel's text, its launch, and the helper functions that it calls."""
+
+    name: str
+    text: str
+    arguments: tuple[str, ...]
+    constants: tuple[tuple[str, int], ...]
+    programs: int
+    options: tuple[tuple[str, int], ...]
+    helpers: frozenset[str]
 
 
 class Expressions:
@@ -134,6 +150,42 @@ class Expressions:
         if index.offset or not parts:
             parts.append(str(index.offset))
         return " + ".join(parts).replace("+ -", "- ")
+
+    def decode(self, axes: list[Axis], flat: str, below: int, direction: str) -> None:
+        """Positions along `axes`, which `flat` // `below` counts together."""
+        stride = below * size_of(axes)
+        total = stride
+        for axis in axes:
+            stride //= axis.size
+            text = flat if " " not in flat else f"({flat})"
+            made = text if stride == 1 else f"{text} // {stride}"
+            made = f"{made} % {axis.size}" if stride * axis.size < total else made
+            self.direction[axis] = direction
+            if made.isidentifier():
+                self.positions[axis] = made
+            else:
+                self.positions[axis] = axis.name
+                self.lines.append(f"{axis.name} = {made}")
+
+    def put(self, target: Target) -> None:
+        """Store `target` wherever the tile lies inside."""
+        value = self.use(target.value)
+        across = {self.direction.get(a, "") for a in target.axes}
+        shape = "".join(d for d in "mn" if d in across)
+        tests = self.mask(shape)
+        mask = f", mask={' & '.join(tests)}" if tests else ""
+        at = self.address(target.index)
+        pointer = target.buffer if at == "0" else f"{target.buffer} + {at}"
+        self.lines.append(f"tl.store({pointer}, {value}{mask})")
+
+    def used(self, kernel: Kernel) -> tuple[str, ...]:
+        """Names of the buffers that the lines read or write, in order."""
+        body = "\n".join(self.lines)
+        names = [n for n, _, _ in self.buffers.values()]
+        written = [t.buffer for t in kernel.targets]
+        return tuple(
+            n for n in dict.fromkeys([*names, *written]) if f"({n}" in body or n in written
+        )
 
     def mask(self, shape: str) -> list[str]:
         """What must be true for a tile of that shape to lie inside."""
@@ -278,3 +330,8 @@ def _stem(value: Value, buffers: Mapping[int, tuple[str, str, int]]) -> str:
         return {"sum": "total", "max": "most", "min": "least", "argmax": "where_most",
                 "argmin": "where_least", "prod": "product"}.get(value.kind, "folded")  # fmt: skip
     return "running" if isinstance(value, Scan) else "at"
+
+
+def power(size: int) -> int:
+    """The least power of two that is not below `size`."""
+    return 1 << max(0, size - 1).bit_length()

@@ -6,7 +6,6 @@ reduction that needs another's result; where all columns fit, each value is read
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 
 from epitaxy.proposers.grower.algebra import Axis, Load, Map, Reduce, Scan, Value
@@ -16,25 +15,15 @@ from epitaxy.proposers.grower.emit_kernel import Passes, lane_axis
 from epitaxy.proposers.grower.genome import Choices as Scalars
 from epitaxy.proposers.grower.schedule import Kernel, Target
 from epitaxy.proposers.triton.choices import Choices
-from epitaxy.proposers.triton.expressions import FLOATS, Expressions, indent
+from epitaxy.proposers.triton.expressions import FLOATS, Expressions, Written, indent, power
+from epitaxy.proposers.triton.products import scaled
 
 NEUTRAL = {"sum": "0", "prod": "1", "max": '-float("inf")', "min": 'float("inf")', "any": "0",
            "all": "1"}  # fmt: skip
+LEAST_FLAT, MOST_FLAT = 256, 8192
+"""Elements of one program of an element-wise kernel."""
 LEAST_LANE = 16
 """A shorter axis does not fill the rows of a tile by itself."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Written:
-    """One kernel's text, its launch, and the helper functions that it calls."""
-
-    name: str
-    text: str
-    arguments: tuple[str, ...]
-    constants: tuple[tuple[str, int], ...]
-    programs: int
-    options: tuple[tuple[str, int], ...]
-    helpers: frozenset[str]
 
 
 class RowWriter(Expressions):
@@ -60,8 +49,11 @@ class RowWriter(Expressions):
         self.scalars: list[Axis] = others if self.alone else []
         self.rows = size_of(self.group)
         self.columns = size_of(kernel.inner)
-        self.bm = min(choices.block_m, _power(self.rows))
-        self.bn = min(choices.block_n, _power(self.columns))
+        tile = choices.block_m
+        if self.flat:  # one decision for all kernels of a region must not leave these without lanes
+            tile = max(LEAST_FLAT, min(tile * choices.block_n, MOST_FLAT))
+        self.bm = min(tile, power(self.rows))
+        self.bn = min(choices.block_n, power(self.columns))
         if like is not None:
             self.bm, self.bn = self._scaled(like)
         self.tall = self.bm > 1 and not self.flat
@@ -73,13 +65,12 @@ class RowWriter(Expressions):
 
     def _scaled(self, like: RowWriter) -> tuple[int, int]:
         """The tile of the same kernel at larger sizes, cut down with them."""
-        bm = like.bm
+        bm, bn = like.bm, power(self.columns)
         if bm > 1:
-            bm = max(min(bm, 16), _power(like.bm * self.rows // like.rows))
-            bm = max(2, min(bm, _power(self.rows)))
-        bn = _power(self.columns)
+            bm = scaled(like.bm, self.rows, like.rows)
+            bm = bm // 2 if self.rows // bm < 2 and like.rows > like.bm else bm
         if like.chunked:
-            bn = max(2, min(bn // 2, _power(like.bn * self.columns // like.columns)))
+            bn = scaled(like.bn, self.columns, like.columns)
         return bm, bn
 
     # -- the kernel ----------------------------------------------------------------------------
@@ -89,14 +80,14 @@ class RowWriter(Expressions):
         self._place_rows()
         if self.flat:
             for target in self.kernel.targets:
-                self._put(target)
+                self.put(target)
         elif self.chunked:
             self._by_chunks()
         else:
             self._place_columns("tl.arange(0, BLOCK_N)")
             for target in self.kernel.targets:
-                self._put(target)
-        used = self._used()
+                self.put(target)
+        used = self.used(self.kernel)
         constants = [("BLOCK_M", self.bm)] if self.bm > 1 or self.flat else []
         constants += [] if self.flat else [("BLOCK_N", self.bn)]
         signature = ", ".join([*used, *(f"{c}: tl.constexpr" for c, _ in constants)])
@@ -118,14 +109,6 @@ class RowWriter(Expressions):
         folding = f", folding {over(self.kernel.inner)}" if self.kernel.inner else ""
         return [f"# {what} over {over(self.kernel.outer)}{folding}"]
 
-    def _used(self) -> tuple[str, ...]:
-        body = "\n".join(self.lines)
-        names = [n for n, _, _ in self.buffers.values()]
-        written = [t.buffer for t in self.kernel.targets]
-        return tuple(
-            n for n in dict.fromkeys([*names, *written]) if f"({n}" in body or n in written
-        )
-
     # -- positions -----------------------------------------------------------------------------
 
     def _place_rows(self) -> None:
@@ -135,15 +118,15 @@ class RowWriter(Expressions):
             self.lines[-1] += ".to(tl.int64)"
         first = "program"
         if self.scalars:
-            self._decode(self.scalars, "program", blocks, "")
+            self.decode(self.scalars, "program", blocks, "")
             first = f"program % {blocks}" if blocks > 1 else "0"
         if self.bm == 1 and not self.flat:
-            self._decode(self.group, first, 1, "")
+            self.decode(self.group, first, 1, "")
             return
         tail = "[:, None]" if self.tall else ""
         base = f"({first})" if " " in first else first
         self.lines.append(f"row = {base} * BLOCK_M + tl.arange(0, BLOCK_M){tail}")
-        self._decode(self.group, "row", 1, "m")
+        self.decode(self.group, "row", 1, "m")
         if self.rows % self.bm:
             self.lines.append(f"inside = row < {self.rows}")
             self.masks["m"] = "inside"
@@ -152,26 +135,10 @@ class RowWriter(Expressions):
         tail = "[None, :]" if self.tall else ""
         bracketed = f"({text}){tail}" if tail and " + " in text else f"{text}{tail}"
         self.lines.append(f"column = {bracketed}")
-        self._decode(list(self.kernel.inner), "column", 1, "n")
+        self.decode(list(self.kernel.inner), "column", 1, "n")
         if self.columns % self.bn:
             self.lines.append(f"within = column < {self.columns}")
             self.masks["n"] = "within"
-
-    def _decode(self, axes: list[Axis], flat: str, below: int, direction: str) -> None:
-        """Positions along `axes`, which `flat` // `below` counts together."""
-        stride = below * size_of(axes)
-        total = stride
-        for axis in axes:
-            stride //= axis.size
-            text = flat if " " not in flat else f"({flat})"
-            made = text if stride == 1 else f"{text} // {stride}"
-            made = f"{made} % {axis.size}" if stride * axis.size < total else made
-            self.direction[axis] = direction
-            if made.isidentifier():
-                self.positions[axis] = made
-            else:
-                self.positions[axis] = axis.name
-                self.lines.append(f"{axis.name} = {made}")
 
     # -- folding -------------------------------------------------------------------------------
 
@@ -261,7 +228,7 @@ class RowWriter(Expressions):
             if reduces or stores:
                 self._loop(reduces, stores)
         for target in self.passes.row_stores:
-            self._put(target)
+            self.put(target)
 
     def _loop(self, reduces: Sequence[Reduce], stores: Sequence[Target]) -> None:
         scans = self._scans(stores)
@@ -286,7 +253,7 @@ class RowWriter(Expressions):
             self.lines.append(f"{name} += tl.sum({arg}, axis={self.axis}{keep})")
             self.memo[scan] = made
         for target in stores:
-            self._put(target)
+            self.put(target)
         body, self.lines, self.memo, self.masks = self.lines, before, memo, masks
         self.lines += [f"for start in range(0, {self.columns}, BLOCK_N):", *indent(body)]
         for value, name in kept.items():
@@ -348,22 +315,7 @@ class RowWriter(Expressions):
         self.lines.append(f"{name} = tl.zeros({shape}, tl.{of})")
         return name
 
-    def _put(self, target: Target) -> None:
-        value = self.use(target.value)
-        across = {self.direction.get(a, "") for a in target.axes}
-        shape = "".join(d for d in "mn" if d in across)
-        tests = self.mask(shape)
-        mask = f", mask={' & '.join(tests)}" if tests else ""
-        at = self.address(target.index)
-        pointer = target.buffer if at == "0" else f"{target.buffer} + {at}"
-        self.lines.append(f"tl.store({pointer}, {value}{mask})")
-
 
 def _named(kernel: Kernel, name: str) -> Axis | None:
     """The kernel's axis of that name."""
     return next((a for a in (*kernel.outer, *kernel.inner) if a.name == name), None)
-
-
-def _power(size: int) -> int:
-    """The least power of two that is not below `size`."""
-    return 1 << max(0, size - 1).bit_length()

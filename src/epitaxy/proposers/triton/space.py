@@ -13,8 +13,12 @@ from dataclasses import replace
 from epitaxy.chip import Chip
 from epitaxy.proposers.grower.algebra import Region
 from epitaxy.proposers.grower.contract import size_of
+from epitaxy.proposers.grower.emit_expr import Unsupported
+from epitaxy.proposers.triton.attend import AttentionWriter
 from epitaxy.proposers.triton.choices import Choices, Genome, changed, of
 from epitaxy.proposers.triton.emit import Writer, largest, scheduled, write_region
+from epitaxy.proposers.triton.expressions import power
+from epitaxy.proposers.triton.products import PRECISION, ProductWriter
 from epitaxy.proposers.triton.rows import RowWriter
 
 Space = dict[str, tuple[int, ...]]
@@ -59,10 +63,49 @@ def _fitted(region: Region, start: Choices, chip: Chip) -> Choices:
     """`start` with a tile for the region's largest kernel."""
     writers = write_region(region, start).writers
     main = max(writers, key=_work)
-    return _rows(main, start, chip)
+    if isinstance(main, ProductWriter):
+        return _product(main, start, chip)
+    if isinstance(main, AttentionWriter):
+        return _attention(start, chip)
+    guess = _rows(main, start, chip)
+    try:
+        write_region(region, guess)
+    except Unsupported:  # what cannot be folded in pieces is folded whole
+        columns = power(main.columns)
+        most = max(1, known(chip, "block_lanes", 1024) * HELD // columns)
+        block_m = min(guess.block_m, most)
+        warps = warps_for(block_m * columns, chip)
+        guess = replace(guess, block_n=columns, block_m=block_m, warps=warps)
+    return guess
+
+
+def exactness(chip: Chip) -> tuple[int, ...]:
+    """How the chip may multiply float32 as exactly as float32, the fastest first."""
+    fact = chip.facts.get("float_products")
+    names = str(fact.value).split() if fact else ["ieee"]
+    return tuple(PRECISION.index(n) for n in names if n in PRECISION)
+
+
+def _product(writer: ProductWriter, start: Choices, chip: Chip) -> Choices:
+    """Tiles of 128 x 128, smaller ones where they would leave cores without one."""
+    bm, bn = 128, 128
+    while bm * bn > 64 * 32 and writer.m * writer.n // (bm * bn) < chip.cores:
+        bm, bn = (bm // 2, bn) if bm >= bn else (bm, bn // 2)
+    block_k = 64 if writer.item <= 2 else 32
+    warps = 8 if bm * bn >= 128 * 128 else 4
+    chosen = replace(start, block_m=bm, block_n=bn, block_k=block_k, warps=warps, stages=3)
+    return replace(chosen, stages=3, operands=exactness(chip)[0])
+
+
+def _attention(start: Choices, chip: Chip) -> Choices:
+    return replace(start, block_m=128, block_n=64, warps=4, stages=2, operands=exactness(chip)[0])
 
 
 def _work(writer: Writer) -> int:
+    if isinstance(writer, ProductWriter):
+        return 2 * writer.m * writer.n * writer.k * size_of(writer.what.batch)
+    if isinstance(writer, AttentionWriter):
+        return writer.what.work
     return writer.rows * writer.columns * size_of(writer.scalars)
 
 
@@ -88,6 +131,13 @@ def space(region: Region, guess: Choices, chip: Chip) -> Space:
     found: Space = {"warps": powers(1, most // lanes)}
     writers = [w for w in write_region(region, guess).writers if isinstance(w, RowWriter)]
     room = most * 4 * HELD
+    if any(not isinstance(w, RowWriter) for w in write_region(region, guess).writers):
+        found |= {"warps": tuple(w for w in (2, 4, 8) if w <= most // lanes)}
+        found |= {"stages": (1, 2, 3, 4, 5), "block_m": powers(16, 256), "block_n": powers(16, 256)}
+        found |= {"operands": exactness(chip)} if len(exactness(chip)) > 1 else {}
+        if any(isinstance(w, ProductWriter) for w in write_region(region, guess).writers):
+            found |= {"block_k": powers(16, 128), "group": (1, 4, 8, 16)}
+        return found
     if any(w.flat for w in writers):
         found["block_m"] = powers(128, 8192)
     upright = [w for w in writers if not w.flat]
@@ -101,10 +151,15 @@ def space(region: Region, guess: Choices, chip: Chip) -> Space:
 
 
 def allowed(region: Region, choices: Choices, chip: Chip) -> bool:
-    """Whether a lane could hold its share of the largest tile in its registers."""
+    """Whether a lane could hold its share of the largest tile in its registers, and a block its
+    operands in local memory."""
     lanes = choices.warps * known(chip, "warp_lanes", 32)
     most = known(chip, "lane_registers", 255)
+    local = known(chip, "block_local_bytes", 1 << 16)
     writers = write_region(region, choices).writers
+    whole = [w for w in writers if not isinstance(w, RowWriter)]
+    if any(w.local_bytes > local for w in whole):
+        return False
     return all(w.bm * w.bn <= lanes * most // 2 for w in writers)
 
 
