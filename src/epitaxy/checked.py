@@ -60,7 +60,8 @@ class CheckingJudge(Judge):
     def _verdict(
         self, candidate: Candidate, chosen: Plan, facts: dict[str, Any], status: str, reason: str
     ) -> Verdict:
-        basis = {"basis": "compiled" if status == "unchecked" else "checked"}
+        ran = "checked" if getattr(self.machine, "compiles", True) else "simulated"
+        basis = {"basis": "compiled" if status == "unchecked" else ran}
         return super()._verdict(candidate, chosen, {**facts, **basis}, status, reason)
 
     def _checked(

@@ -47,6 +47,8 @@ class StandIn(Record):
     packages: tuple[str, ...] = ()
     preload: tuple[str, ...] = ()
     environment: FrozenDict[str] = FrozenDict()
+    compiled: bool = True
+    """Whether the chip's own compiler built what it runs; else that is simulated alone."""
 
 
 class Toolchain(Protocol):

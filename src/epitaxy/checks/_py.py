@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+KERNEL_LANGUAGES = ("triton.language", "nki.language", "nki.isa")
+"""Modules whose operations exist in kernels alone."""
+
 
 def tree_of(text: str) -> ast.Module | None:
     """The syntax tree; None where the text is not Python (the check `sources` says so)."""
@@ -37,8 +40,8 @@ def root_of(node: ast.expr) -> str:
 
 
 def languages(tree: ast.AST) -> frozenset[str]:
-    """Names that mean `triton.language` wherever they stand: imported as that, bound to nothing
-    else."""
+    """Names that mean a module of KERNEL_LANGUAGES wherever they stand: imported as that, bound
+    to nothing else."""
     made: set[str] = set()
     other: set[str] = set()
     for node in ast.walk(tree):
@@ -46,7 +49,7 @@ def languages(tree: ast.AST) -> frozenset[str]:
             source = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
             for alias in node.names:
                 name = alias.asname or alias.name.split(".")[0]
-                kernel = f"{source}{alias.name}" == "triton.language" and alias.asname
+                kernel = f"{source}{alias.name}" in KERNEL_LANGUAGES and alias.asname
                 (made if kernel else other).add(name)
         elif isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
             other.add(node.id)
@@ -55,3 +58,22 @@ def languages(tree: ast.AST) -> frozenset[str]:
         elif isinstance(node, ast.FunctionDef | ast.ClassDef):
             other.add(node.name)
     return frozenset(made - other)
+
+
+def pallas_kernels(tree: ast.AST) -> frozenset[ast.AST]:
+    """All nodes of the functions that are given to `pallas_call`, and of those that they call."""
+    functions = {n.name: n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
+    waiting = [
+        node.args[0].id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and path_of(node.func)[-1:] == ["pallas_call"]
+        if node.args and isinstance(node.args[0], ast.Name)
+    ]
+    found: set[ast.AST] = set()
+    while waiting:
+        kernel = functions.pop(waiting.pop(), None)
+        for node in ast.walk(kernel) if kernel is not None else ():
+            found.add(node)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                waiting.append(node.func.id)
+    return frozenset(found)

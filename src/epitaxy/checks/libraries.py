@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from epitaxy.candidate import Candidate
 from epitaxy.checks._cpp import includes, words
-from epitaxy.checks._py import languages, path_of, root_of, tree_of
+from epitaxy.checks._py import languages, pallas_kernels, path_of, root_of, tree_of
 from epitaxy.checks._words import listed, table
 from epitaxy.problem import Problem
 from epitaxy.verdict import Finding
@@ -46,23 +46,33 @@ def _python(text: str) -> Iterator[tuple[str, str]]:
     tree = tree_of(text)
     if tree is None:
         return  # `sources` refuses it
-    names = {
-        alias.asname or alias.name.split(".")[0]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for alias in node.names
-        if (getattr(node, "module", None) or alias.name).split(".")[0] == "torch"
-    }
-    kernels = languages(tree) | {"triton"}
+    names, arrays = _imported(tree, "torch"), _imported(tree, "jax")
+    kernels, own = languages(tree) | {"triton"}, pallas_kernels(tree)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and root_of(node.func) in kernels:
+        if node in own or (isinstance(node, ast.Call) and root_of(node.func) in kernels):
             continue  # a kernel's own operations
+        if isinstance(node, ast.Call) and root_of(node.func) in arrays:
+            path = path_of(node.func)
+            if path[-1] not in listed("python", "jax_calls"):
+                yield "jax", ".".join(path)
+            continue
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
             yield "torch", "@"
         elif isinstance(node, ast.ClassDef) and node.name == "ModelNew" and not _computes(node):
             yield "torch", "the forward that ModelNew inherits"
         elif isinstance(node, ast.Call):
             yield from _called(node, names)
+
+
+def _imported(tree: ast.AST, package: str) -> set[str]:
+    """The names that imports of a package bind."""
+    return {
+        alias.asname or alias.name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+        if (getattr(node, "module", None) or alias.name).split(".")[0] == package
+    }
 
 
 def _called(node: ast.Call, imported: set[str]) -> Iterator[tuple[str, str]]:

@@ -66,6 +66,8 @@ def _python_node(node: ast.AST, kernels: frozenset[str]) -> Iterator[str]:
         root = path[0] if path else ""
         own = root == "self" or (root in kernels and len(path) == 2)
         door = node.attr in listed("python", "doors") and not own
+        if root == "jax" and path[1] not in listed("python", "jax"):
+            yield f"reaches for jax.{path[1]}"
         if root == "triton" and path[1] not in listed("python", "triton"):
             yield f"reaches for triton.{path[1]}"
         if root in kernels and path[1] in listed("python", "triton_language_opaque"):
@@ -81,8 +83,8 @@ def _imported(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
     bad = listed("python", "doors") | listed("python", "insides") | {"*"}
     for parts in imported(node):
         known = parts[0] in IMPORTS or parts[0] in listed("python", "clocks")
-        if parts[0] == "triton":
-            known = parts in (["triton"], ["triton", "language"])
+        if parts[0] in ("triton", "jax", "nki"):
+            known = ".".join(parts) in listed("python", "kernel_modules")
         if not known or bad & set(parts):
             yield f"imports {'.'.join(parts)}"
 

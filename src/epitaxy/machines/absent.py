@@ -74,6 +74,11 @@ class AbsentMachine(LocalMachine):
         raise BadEnvironment(f"{fitting[0].name}: {missing[0].detail}", missing[0].mend)
 
     @property
+    def compiles(self) -> bool:
+        """Whether the chip's own compiler builds what is run here."""
+        return self._stand_in.compiled
+
+    @property
     def spare_cores(self) -> int:
         """All of them: nothing is timed."""
         return len(os.sched_getaffinity(0))

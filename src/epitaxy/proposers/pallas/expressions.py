@@ -1,0 +1,189 @@
+"""jax.numpy expressions for values of the algebra, in a kernel whose blocks all have one rank."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from epitaxy.proposers._frames import Array
+from epitaxy.proposers.grower.algebra import (
+    Axis,
+    Const,
+    Index,
+    Load,
+    Map,
+    Reduce,
+    Scan,
+    Value,
+    operands,
+    walk,
+)
+from epitaxy.proposers.grower.emit_expr import Unsupported
+
+FLOATS = ("float32", "bfloat16")
+STORED = {"float32": 4, "bfloat16": 2, "int32": 4, "int16": 2, "int8": 1, "uint8": 1}
+"""What blocks may hold, and its bytes: the vector unit has no 64-bit numbers and no float16."""
+INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
+COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+PLAIN = {
+    "exp": "jnp.exp", "exp2": "jnp.exp2", "log": "jnp.log", "sin": "jnp.sin", "cos": "jnp.cos",
+    "sqrt": "jnp.sqrt", "rsqrt": "lax.rsqrt", "floor": "jnp.floor", "ceil": "jnp.ceil",
+    "abs": "jnp.abs", "erf": "lax.erf", "sigmoid": "jax.nn.sigmoid", "tanh": "jnp.tanh",
+    "sign": "jnp.sign", "isnan": "jnp.isnan", "isinf": "jnp.isinf", "round": "jnp.round",
+}  # fmt: skip
+HELPED = ("log1p", "expm1")
+HELPERS = Path(__file__).parent / "helpers.py.txt"
+INLINE = 44
+"""Characters of an expression that is written where it is used, if it is used once."""
+
+
+class Expressions:
+    """Writes statements for values; `where` gives each axis its dimension."""
+
+    def __init__(self, arrays: Mapping[Load, Array], where: Mapping[Axis, int]) -> None:
+        self.arrays, self.where = arrays, where
+        self.lines: list[str] = []
+        self.memo: dict[Value, str] = {}
+        self.helpers: set[str] = set()
+        self.uses: Counter[Value] = Counter()
+        self._count: Counter[str] = Counter()
+
+    def count_uses(self, roots: Sequence[Value]) -> None:
+        """How often each value is used, for deciding what to name."""
+        for value in walk(tuple(roots)):
+            self.uses.update(operands(value))
+
+    def use(self, value: Value) -> str:
+        """An expression for `value`; what is long or used again gets a name first."""
+        if value in self.memo:
+            return self.memo[value]
+        if isinstance(value, Const):
+            return constant(value)
+        made = self.expression(value)
+        if isinstance(value, Load) or self.uses[value] > 1 or len(made) > INLINE:
+            name = self._fresh(self._stem(value))
+            self.lines.append(f"{name} = {made}")
+            made = name
+        self.memo[value] = made
+        return made
+
+    def expression(self, value: Value) -> str:
+        """The right-hand side for a value. Raises Unsupported."""
+        if isinstance(value, Load):
+            return f"{self.arrays[value].name}_ref[...]"
+        if isinstance(value, Map):
+            return self._map(value)
+        if isinstance(value, Reduce):
+            return self._reduce(value)
+        if isinstance(value, Index):
+            raise Unsupported("positions along an axis")
+        raise Unsupported(f"a running {value.kind}" if isinstance(value, Scan) else f"{value}")
+
+    def _reduce(self, value: Reduce) -> str:
+        if not set(value.over) <= value.arg.axes:
+            raise Unsupported(f"a {value.kind} of what does not vary")
+        dims = sorted(self.where[a] for a in value.over if a.size > 1)
+        arg = self.use(value.arg)
+        if value.kind not in ("sum", "max", "min"):
+            raise Unsupported(f"a reduction by {value.kind}")
+        if value.arg.dtype not in (*FLOATS, "int32"):
+            raise Unsupported(f"a {value.kind} of {value.arg.dtype}")
+        axis = str(dims[0]) if len(dims) == 1 else str(tuple(dims))
+        return f"jnp.{value.kind}({arg}, axis={axis}, keepdims=True)" if dims else arg
+
+    def _map(self, value: Map) -> str:
+        fn, floats = value.fn, value.args[0].dtype in FLOATS
+        args = [self.use(a) for a in value.args]
+        sides = [bracketed(a) for a in args]
+        if fn in INFIX and (floats or fn != "div") and value.args[0].dtype != "bool":
+            return f"{sides[0]} {INFIX[fn]} {sides[1]}"
+        if fn in COMPARE:
+            return f"{sides[0]} {COMPARE[fn]} {sides[1]}"
+        if fn == "neg":
+            return f"-{sides[0]}"
+        if fn in ("and", "or") and value.args[0].dtype == "bool":
+            return f"{sides[0]} {'&' if fn == 'and' else '|'} {sides[1]}"
+        if fn == "not" and value.args[0].dtype == "bool":
+            return f"~{sides[0]}"
+        if fn == "where":
+            return f"jnp.where({', '.join(args)})"
+        if fn in ("maximum", "minimum"):
+            return f"jnp.{fn}({', '.join(args)})"
+        if fn == "fma":
+            return f"{sides[0]} * {sides[1]} + {sides[2]}"
+        if fn == "cast":
+            return self._cast(value, sides[0])
+        if fn == "reciprocal" and floats:
+            return f"1.0 / {sides[0]}"
+        if fn == "pow" and isinstance(value.args[1], Const) and value.args[1].value in (2, 3, 4):
+            return " * ".join([bracketed(self.named(value.args[0]))] * int(value.args[1].value))
+        if floats and fn in PLAIN:
+            return f"{PLAIN[fn]}({', '.join(args)})"
+        if floats and fn in HELPED:
+            self.helpers.add(fn)
+            return f"_{fn}({', '.join(args)})"
+        raise Unsupported(f"{fn} of {value.args[0].dtype}")
+
+    def named(self, value: Value) -> str:
+        """`value` under a name."""
+        made = self.use(value)
+        if not made.isidentifier():
+            name = self._fresh("v")
+            self.lines.append(f"{name} = {made}")
+            made = self.memo[value] = name
+        return made
+
+    @staticmethod
+    def _cast(value: Map, side: str) -> str:
+        old, new = value.args[0].dtype, value.dtype
+        if old == new or {old, new} == {"int64", "int32"}:
+            return side
+        if new == "bool":
+            return f"{side} != 0"
+        if new not in STORED:
+            raise Unsupported(f"{new} on a TPU")
+        return f"{side}.astype(jnp.{new})"
+
+    def _fresh(self, stem: str) -> str:
+        self._count[stem] += 1
+        number = self._count[stem]
+        return stem if number == 1 else f"{stem}_{number}"
+
+    def _stem(self, value: Value) -> str:
+        if isinstance(value, Load):
+            return self.arrays[value].name
+        if isinstance(value, Map):
+            return {"exp": "e", "rsqrt": "inverse", "where": "chosen"}.get(value.fn, "v")
+        return {"sum": "total", "max": "most", "min": "least"}.get(getattr(value, "kind", ""), "v")
+
+
+def constant(value: Const) -> str:
+    """A constant as Python text."""
+    if value.dtype == "bool":
+        return "True" if value.value else "False"
+    if value.dtype.startswith(("float", "bfloat")):
+        number = float(value.value)
+        if math.isnan(number):
+            return "jnp.nan"
+        if math.isinf(number):
+            return "jnp.inf" if number > 0 else "-jnp.inf"
+        return repr(number)
+    return str(int(value.value))
+
+
+def needed_helpers(names: set[str]) -> str:
+    """The text of the helper functions of these names, in the order of the file."""
+    parts = re.split(r"(?m)^(?=def )", HELPERS.read_text(encoding="utf-8"))
+    return "\n\n".join(
+        p.strip() + "\n" for p in parts if (m := re.match(r"def _(\w+)\(", p)) and m[1] in names
+    )
+
+
+def bracketed(text: str) -> str:
+    """`text` so that it may stand beside an operator."""
+    if re.fullmatch(r"[\w.]+", text) or re.fullmatch(r"[\w.]+\([^()]*\)", text):
+        return text
+    return f"({text})"

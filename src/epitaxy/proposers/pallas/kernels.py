@@ -1,0 +1,322 @@
+"""From a region's loop nests to Pallas kernels: blocks of whole rows, element-wise or folded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from epitaxy.chip import Chip
+from epitaxy.proposers._frames import Array, Frame, frame_of, loads
+from epitaxy.proposers._genomes import Choices, Genome, of, text
+from epitaxy.proposers.grower.algebra import Load, Region
+from epitaxy.proposers.grower.emit_expr import Unsupported
+from epitaxy.proposers.grower.genome import Choices as Scalars
+from epitaxy.proposers.grower.schedule import Kernel, plan
+from epitaxy.proposers.pallas.expressions import STORED, Expressions, needed_helpers
+
+HEADER = '''"""Pallas TPU kernels of {names}, grown by epitaxy: {genome}"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+'''
+BUFFERS = 2
+"""Pallas has each block twice: one is computed on while the other is copied."""
+LIVE = 2
+"""Blocks of float32 that a kernel's intermediate values take beside."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a TPU's file says: bytes of VMEM, lanes and sublanes of a register."""
+
+    vmem_bytes: int
+    lanes: int
+    sublanes: int
+
+
+def limits(chip: Chip) -> Limits:
+    """The chip's limits. Raises Unsupported where its file does not know them."""
+    found = {}
+    for name in ("vmem_mib", "lanes", "sublanes"):
+        fact = chip.facts.get(name)
+        if fact is None:
+            raise Unsupported(f"a chip whose file does not know {name}")
+        found[name] = int(fact.value)
+    return Limits(found["vmem_mib"] << 20, found["lanes"], found["sublanes"])
+
+
+class Blocks:
+    """The blocks of one loop nest. `large` is the same nest at larger sizes."""
+
+    def __init__(
+        self, kernel: Kernel, choices: Choices, its: Limits, large: Blocks | None = None
+    ) -> None:
+        self.kernel, self.frame, self.its = kernel, frame_of(kernel), its
+        self.pad = max(0, 2 - len(self.frame.axes))
+        self.sizes = [1] * self.pad + [a.size for a in self.frame.axes]
+        folded = set(kernel.inner)
+        self.folded = [False] * self.pad + [a in folded for a in self.frame.axes]
+        self.where = {a: d + self.pad for d, a in enumerate(self.frame.axes)}
+        self.blocks = self._cut(choices) if large is None else self._like(large)
+        self.grid = [d for d in range(len(self.sizes)) if self._stepped(d, large)]
+
+    def _cut(self, choices: Choices) -> list[int]:
+        """The block along each dimension: whole, or a legal piece of it."""
+        last = len(self.sizes) - 1
+        lead = max((d for d in range(last - 1) if not self.folded[d]), default=-1)
+        made = []
+        for d, size in enumerate(self.sizes):
+            block = 1
+            if self.folded[d]:
+                block = size
+            elif d == last:
+                block = _legal(choices["columns"], size, self.its.lanes)
+            elif d == last - 1:
+                block = _legal(choices["rows"], size, self.its.sublanes)
+            elif d == lead:
+                block = min(size, choices["lead"])
+            made.append(block)
+        return made
+
+    def _like(self, large: Blocks) -> list[int]:
+        if large.folded != self.folded:
+            raise Unsupported("other loops at other sizes")
+        pairs = zip(large.blocks, large.sizes, self.sizes, strict=True)
+        return [now if block == size else max(1, block * now // size) for block, size, now in pairs]
+
+    def _stepped(self, d: int, large: Blocks | None) -> bool:
+        if large is not None:
+            return d in large.grid
+        return self.blocks[d] < self.sizes[d]
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The grid."""
+        return tuple(-(-self.sizes[d] // self.blocks[d]) for d in self.grid) or (1,)
+
+    def shape(self, array: Array) -> tuple[int, ...]:
+        """A buffer's shape in the frame."""
+        return (*([1] * self.pad), *array.shape)
+
+    def block(self, array: Array) -> tuple[int, ...]:
+        """The block of a buffer."""
+        return tuple(
+            1 if n == 1 else b for n, b in zip(self.shape(array), self.blocks, strict=True)
+        )
+
+    def bytes(self, array: Array) -> int:
+        """Bytes of the block in VMEM, whose registers are filled up."""
+        *outer, rows, columns = self.block(array)
+        item = STORED[array.dtype]
+        tall = self.its.sublanes * max(1, 4 // item)
+        total = -(-rows // tall) * tall * -(-columns // self.its.lanes) * self.its.lanes * item
+        for n in outer:
+            total *= n
+        return total
+
+    def spec(self, array: Array) -> str:
+        """The text of a BlockSpec."""
+        names = [f"i{n}" for n in range(len(self.steps))]
+        at = dict(zip(self.grid, names, strict=False))
+        shape = self.shape(array)
+        index = [at[d] if d in at and shape[d] > 1 else "0" for d in range(len(shape))]
+        return f"pl.BlockSpec({self.block(array)}, lambda {', '.join(names)}: ({', '.join(index)}))"
+
+
+def _legal(wanted: int, size: int, unit: int) -> int:
+    """A block of whole units, or all of it."""
+    block = max(unit, wanted // unit * unit)
+    return size if block >= size else block
+
+
+@dataclass(frozen=True)
+class Written:
+    """One kernel's text, its call, its results' names, and its helper functions."""
+
+    text: str
+    call: tuple[str, ...]
+    results: tuple[str, ...]
+    helpers: frozenset[str]
+    blocks: Blocks
+
+
+Known = dict[int, tuple[str, str, int]]
+"""Buffer number -> name, dtype, elements."""
+
+
+def write_kernel(
+    name: str, kernel: Kernel, known: Known, choices: Choices, its: Limits, large: Blocks | None
+) -> Written:
+    """A kernel of maps and reductions with the call that runs it. Raises Unsupported."""
+    if kernel.whole:
+        raise Unsupported("attention" if kernel.attention is not None else "a product")
+    made = Blocks(kernel, choices, its, large)
+    arrays: dict[Load, Array] = {}
+    for load in loads(tuple(t.value for t in kernel.targets)):
+        arrays[load] = _read(load, known, made.frame)
+    inputs = _distinct(list(arrays.values()))
+    renamed = {a: replace(a, name=n) for n, a in inputs.items()}
+    arrays = {x: renamed[a] for x, a in arrays.items()}
+    outputs = [
+        made.frame.array(-1, t.buffer, _storable(t.dtype), t.index, t.numel) for t in kernel.targets
+    ]
+    writer = Expressions(arrays, made.where)
+    writer.count_uses([t.value for t in kernel.targets])
+    for target, array in zip(kernel.targets, outputs, strict=True):
+        value = writer.use(target.value)
+        whole = made.block(array)
+        if target.value.axes != frozenset(target.axes):
+            value = f"jnp.broadcast_to({value}, {whole})"
+        if target.dtype != target.value.dtype:
+            value = f"({value}).astype(jnp.{target.dtype})"
+        writer.lines.append(f"{array.name}_ref[...] = {value}")
+    refs = [f"{x}_ref" for x in (*inputs, *(o.name for o in outputs))]
+    body = [f"# {_loops(kernel)}", *writer.lines]
+    source = "\n".join([f"def {name}({', '.join(refs)}):", *(f"    {x}" for x in body), ""])
+    call = _call(name, made, list(inputs.items()), outputs)
+    if large is None:
+        _fits(made, [*inputs.values(), *outputs])
+    results = tuple(o.name for o in outputs)
+    return Written(source, call, results, frozenset(writer.helpers), made)
+
+
+def _read(load: Load, known: Known, frame: Frame) -> Array:
+    if load.indirect:
+        raise Unsupported("a gather")
+    if load.guards:
+        raise Unsupported("reading beyond a tensor")
+    name, dtype, numel = known[load.buffer]
+    return frame.array(load.buffer, name, _storable(dtype), load.index, numel)
+
+
+def _storable(dtype: str) -> str:
+    if dtype not in STORED:
+        raise Unsupported(f"{dtype} on a TPU")
+    return dtype
+
+
+def _distinct(arrays: list[Array]) -> dict[str, Array]:
+    """Each array once, under a name of its own: a tensor that is read in two orders has two."""
+    found: dict[str, Array] = {}
+    for array in arrays:
+        if array in found.values():
+            continue
+        name, number = array.name, 1
+        while name in found:
+            number += 1
+            name = f"{array.name}_as{number}"
+        found[name] = array
+    return found
+
+
+def _fits(made: Blocks, arrays: Sequence[Array]) -> None:
+    held = sum(BUFFERS * made.bytes(a) for a in arrays)
+    widest = max(made.bytes(replace(a, dtype="float32")) for a in arrays)
+    if held + LIVE * widest > made.its.vmem_bytes:
+        raise Unsupported("blocks larger than VMEM")
+
+
+def _loops(kernel: Kernel) -> str:
+    def over(axes: Sequence[object]) -> str:
+        return " x ".join(f"{a.name}:{a.size}" for a in axes) or "1"  # type: ignore[attr-defined]
+
+    folding = f", folding {over(kernel.inner)}" if kernel.inner else ""
+    return f"{', '.join(t.buffer for t in kernel.targets)} over {over(kernel.outer)}{folding}"
+
+
+def _call(
+    name: str, made: Blocks, inputs: list[tuple[str, Array]], outputs: list[Array]
+) -> tuple[str, ...]:
+    results = ", ".join(o.name for o in outputs)
+    semantics = ", ".join(['"parallel"'] * len(made.steps))
+    shapes = [f"jax.ShapeDtypeStruct({made.shape(o)}, jnp.{o.dtype})" for o in outputs]
+    lines = [
+        f"{results}{',' if len(outputs) == 1 else ''} = pl.pallas_call(",
+        f"    {name},",
+        f'    name="{name.lstrip("_")}",',
+        f"    grid={made.steps},",
+        "    in_specs=[",
+        *(f"        {made.spec(a)}," for _, a in inputs),
+        "    ],",
+        "    out_specs=[",
+        *(f"        {made.spec(o)}," for o in outputs),
+        "    ],",
+        "    out_shape=[",
+        *(f"        {s}," for s in shapes),
+        "    ],",
+        "    compiler_params=pltpu.CompilerParams(",
+        f"        dimension_semantics=({semantics},), vmem_limit_bytes={made.its.vmem_bytes}",
+        "    ),",
+        "    interpret=_epitaxy_interpret,",
+        ")(",
+        *(f"    {_given(made, a)}," for _, a in inputs),
+        ")",
+    ]
+    return tuple(lines)
+
+
+def _given(made: Blocks, array: Array) -> str:
+    """A buffer as the kernel's argument: reshaped, and transposed where its order differs."""
+    if not array.permutation:
+        return f"{array.name}.reshape({made.shape(array)})"
+    sizes = tuple(a.size for a in array.memory)
+    moved = f"{array.name}.reshape({sizes}).transpose({array.permutation})"
+    return f"{moved}.reshape({made.shape(array)})"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A region's kernels with the function that runs them."""
+
+    text: str
+    helpers: frozenset[str]
+    kernels: tuple[Written, ...]
+
+
+def write_region(region: Region, choices: Choices, chip: Chip, large: Text | None = None) -> Text:
+    """The kernels of a region; `large` is the same at larger sizes. Raises Unsupported."""
+    if region.recurrence is not None or region.loop is not None or region.refuses:
+        raise Unsupported("a loop over steps" if not region.refuses else "indices from data")
+    its = limits(chip)
+    made = plan(region, Scalars(width=1, split=0, online=0, attend=1))
+    known: Known = {i: (f"x{i}", s.dtype, s.numel) for i, s in enumerate(region.inputs)}
+    for name, (dtype, numel) in made.temporaries.items():
+        known[len(known)] = (name, dtype, numel)
+    kernels = made.kernels[made.first :]
+    if large is not None and len(large.kernels) != len(kernels):
+        raise Unsupported("other kernels at other sizes")
+    bigger = [w.blocks for w in large.kernels] if large else [None] * len(kernels)
+    written = [
+        write_kernel(f"_{region.name}_kernel{n}", k, known, choices, its, big)
+        for n, (k, big) in enumerate(zip(kernels, bigger, strict=True))
+    ]
+    parts = [w.text for w in written] + [_launcher(region, written)]
+    helpers = frozenset().union(*(w.helpers for w in written))
+    return Text("\n\n".join(parts), helpers, tuple(written))
+
+
+def _launcher(region: Region, written: Sequence[Written]) -> str:
+    inputs = [f"x{i}" for i in range(len(region.inputs))]
+    lines = [f'"""{region.name} replaces {", ".join(region.source) or "a region"}."""']
+    lines += [x for w in written for x in w.call]
+    given = [f"y{i}.reshape({s.shape})" for i, s in enumerate(region.outputs)]
+    lines.append(f"return [{', '.join(given)}]")
+    head = ["@_epitaxy_arrays", f"def _{region.name}({', '.join(inputs)}):"]
+    return "\n".join([*head, *[f"    {x}" for x in lines], ""])
+
+
+def write_source(
+    regions: Sequence[Region], genome: Genome, chip: Chip, large: Sequence[Region] | None = None
+) -> str:
+    """`kernels.py` with all regions of a genome. Raises Unsupported."""
+    parts = []
+    for number, region in enumerate(regions):
+        chosen = of(genome, region.name)
+        big = write_region(large[number], chosen, chip) if large else None
+        parts.append(write_region(region, chosen, chip, big))
+    header = HEADER.format(names=", ".join(r.name for r in regions), genome=text(genome))
+    helpers = needed_helpers(set().union(*(p.helpers for p in parts)))
+    return "\n\n".join(part for part in (header, helpers, *(p.text for p in parts)) if part)

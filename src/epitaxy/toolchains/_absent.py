@@ -1,0 +1,212 @@
+"""What toolchains of Python kernels share whose chip is not here, and which a build only looks at.
+
+A candidate holds `kernels.py` and `forward.py` (ModelNew); files under `small/` are the same
+kernels for smaller sizes, for the stand-in. A build runs one module, confined, which calls ModelNew
+once at the problem's own sizes and leaves `metrics.json`; what it refuses it says in one line that
+begins with `error:`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from epitaxy.candidate import Candidate
+from epitaxy.chip import Chip
+from epitaxy.errors import BadCandidate, BadEnvironment
+from epitaxy.problem import Problem
+from epitaxy.product import compose
+from epitaxy.record import FrozenDict, canonical, digest_text, printable
+from epitaxy.toolchain import Availability, Build
+from epitaxy.toolchains import _confined
+from epitaxy.toolchains._files import written
+from epitaxy.toolchains._triton import KERNELS, SMALL, _read, _settle, same_but_numbers
+
+GUARDS = Path(__file__).parent / "triton_prelude.py.txt"
+"""The guards are those of every bundle of Python kernels."""
+LOG_BYTES, FOLDER_BYTES, FILE_BYTES = 1 << 16, 1 << 30, 128 << 20
+MEMORY_BYTES = 48 << 30
+"""Address space of one build: compilers map far more than they use."""
+
+
+class AbsentToolchain:
+    """A language for chips that are not here; see `epitaxy.toolchain.Crossing`."""
+
+    name: str
+    runs = "torch"
+    language: str
+    builder: str
+    """The module that a build runs."""
+    prelude: Path
+    """Text of the bundle that turns PyTorch's tensors into the language's."""
+    needs: str
+
+    def __init__(self, timeout_s: float = 180.0) -> None:
+        self.timeout_s = timeout_s
+        self._chip: Chip | None = None
+
+    # -- what each language gives --------------------------------------------------------------
+
+    def available(self) -> Availability:
+        """Whether it works here."""
+        raise NotImplementedError
+
+    def default_chip(self) -> Chip:
+        """The chip that is built for where nobody says which."""
+        raise NotImplementedError
+
+    def job(self, chip: Chip) -> dict[str, Any]:
+        """What the builder is told of the chip. Raises BadInput where its facts do not suffice."""
+        raise NotImplementedError
+
+    def packages(self) -> tuple[str, ...]:
+        """Installed packages that the builder reads; their versions name the build."""
+        raise NotImplementedError
+
+    def environment(self, made: Path) -> Mapping[str, str]:
+        """Variables of the builder beside the usual ones."""
+        return {}
+
+    # -- the contract --------------------------------------------------------------------------
+
+    def aim(self, chip: Chip) -> None:
+        """Build for `chip` from now on. Raises BadInput when its facts do not suffice."""
+        self.job(chip)
+        self._chip = chip
+
+    def build(self, candidate: Candidate, problem: Problem, cache: Path) -> Build:
+        """Build into `cache/<digest>`; what was built or refused before is read back.
+
+        Raises BadEnvironment when the language is not installed or the cache cannot be written.
+        """
+        state = self.available()
+        if not state.ok:
+            raise BadEnvironment(f"{self.name}: {state.detail}", state.mend)
+        chip = self._chip or self.default_chip()
+        try:
+            text = self.bundle(candidate, problem)
+        except BadCandidate as error:
+            return Build(ok=False, folder="", log=f"error: {error}")
+        facts = {"toolchain": self.name, "chip": chip.id, "chip's facts": chip.digest[:12]}
+        facts |= {p: importlib.metadata.version(p) for p in self.packages()}
+        digest = digest_text(canonical({"bundle": text, "candidate": candidate.digest, **facts}))
+        folder = Path(cache, digest)
+        known = _read(folder)
+        if known is not None:
+            return known
+        try:
+            Path(cache).mkdir(parents=True, exist_ok=True)
+            made = Path(tempfile.mkdtemp(prefix=f"{digest[:12]}-", dir=cache))
+            try:
+                build = self._build_in(made, folder, text, problem, facts)
+                return _settle(made, folder, build)
+            finally:
+                shutil.rmtree(made, ignore_errors=True)
+        except OSError as error:
+            raise BadEnvironment(
+                f"cannot write the build cache {cache}: {error.strerror or error}",
+                "free space there or set EPITAXY_HOME to a writable folder",
+            ) from None
+
+    def reduced(self, candidate: Candidate, problem: Problem, cache: Path) -> Build | None:
+        """The candidate's own smaller form, for `problem`; None without one.
+
+        Raises BadCandidate where the two differ in more than numbers.
+        """
+        small = {
+            n.removeprefix(SMALL): t for n, t in candidate.files.items() if n.startswith(SMALL)
+        }
+        if not small:
+            return None
+        for name, own in small.items():
+            if not same_but_numbers(candidate.files.get(name, ""), own):
+                raise BadCandidate(
+                    f"{SMALL}{name} differs from {name} in more than numbers",
+                    "write both by the same rules",
+                )
+        form = candidate.replace(problem=problem.digest, files=small, parents=())
+        text = self.bundle(form, problem)
+        digest = digest_text(canonical({"reduced": text, "toolchain": self.name}))
+        folder = written(form.replace(files={**small, "model_new.py": text}), Path(cache, digest))
+        return Build(ok=True, folder=str(folder))
+
+    def inspect(self, build: Build) -> FrozenDict[float]:
+        """Static metrics of all kernels together; empty when it was not built."""
+        path = Path(build.folder, "metrics.json")
+        if not build.ok or not path.is_file():
+            return FrozenDict()
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return FrozenDict({k: float(v) for k, v in found.items()})
+
+    def bundle(self, candidate: Candidate, problem: Problem) -> str:
+        """The text of `model_new.py`. Raises BadCandidate or BadProblem."""
+        if KERNELS not in candidate.files:
+            raise BadCandidate(f"the candidate has no {KERNELS}", "put its kernels there")
+        matters = f"_epitaxy_training_matters = {compose.training_matters(problem)!r}\n"
+        texts = [p.read_text(encoding="utf-8") for p in (GUARDS, self.prelude)]
+        loader = [*texts, matters]
+        return compose.assemble(candidate, problem, self.needs, loader, candidate.files[KERNELS])
+
+    def _build_in(
+        self, made: Path, folder: Path, text: str, problem: Problem, facts: Mapping[str, str]
+    ) -> Build:
+        (made / "model_new.py").write_text(text, encoding="utf-8", newline="")
+        job = self.job(self._chip or self.default_chip())
+        job["inputs"] = [s and (s.shape, s.dtype) for s in problem.inputs]
+        (made / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        start = time.monotonic()
+        log, ok = self._compile(made)
+        return Build(
+            ok=ok, folder=str(folder), log=log, fingerprint=FrozenDict[str](facts),
+            seconds=time.monotonic() - start,
+        )  # fmt: skip
+
+    def _compile(self, made: Path) -> tuple[str, bool]:
+        """(what matters of the output, whether it was built)."""
+        command = [sys.executable, "-m", self.builder, "job.json"]
+        limits = {
+            "cpu_s": int(self.timeout_s) + 1, "memory_bytes": MEMORY_BYTES,
+            "file_bytes": FILE_BYTES,
+        }  # fmt: skip
+        reads, paths = _python_paths(("torch", "numpy", *self.packages()))
+        environment = {
+            "PYTHONPATH": ":".join(paths), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "1", **self.environment(made),
+        }  # fmt: skip
+        bounds = _confined.Bounds(
+            self.timeout_s, FOLDER_BYTES, reads=reads, environment=environment
+        )
+        with tempfile.TemporaryFile(dir=made) as output:
+            ended = _confined.run(command, made, output, limits, bounds)
+            output.seek(0)
+            said = printable(output.read(LOG_BYTES).decode(errors="replace")).strip()
+        if ended.late:
+            return f"error: building takes more than {self.timeout_s:g} s", False
+        if ended.big:
+            return f"error: building takes more than {FOLDER_BYTES >> 20} MiB of disk", False
+        lines = [x for x in said.splitlines() if x.startswith("error:")]
+        if ended.status == 0 and (made / "metrics.json").is_file():
+            return "", True
+        said = "\n".join(lines or said.splitlines()[-1:])
+        return said or f"error: the builder ended with status {ended.status}", False
+
+
+def _python_paths(packages: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(Where Python, this package and others lie, those that Python does not find by itself)."""
+    own = str(Path(__file__).parents[2])
+    reads, paths = {sys.prefix, sys.base_prefix, own}, [own]
+    for package in packages:
+        spec = importlib.util.find_spec(package)
+        for place in (spec and spec.submodule_search_locations) or ():
+            reads.add(str(Path(place).parent))
+            if not Path(place).is_relative_to(sys.prefix):
+                paths.append(str(Path(place).parent))
+    return tuple(sorted(reads)), tuple(dict.fromkeys(paths))

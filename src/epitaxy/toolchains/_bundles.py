@@ -1,0 +1,52 @@
+"""What libtpu's dump says of one kernel: bundles, slots used, spills, matrix instructions."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+_BUNDLE = re.compile(r"\s*(?:0x)?[0-9a-f]+\s+(?:[A-Z]{2})?\s*:\s*((?:> ?)*)\{")
+
+
+def kernel(dump: Path, name: str, steps: float) -> dict[str, float]:
+    """Metrics of the kernel called `name` with a grid of `steps`; empty where nothing was dumped.
+
+    `bundles_run` is the number of bundles in loops times the steps of the grid, whose loop is the
+    outermost: a static count, of loops within loops no bound.
+    """
+    text = _last(dump, name, "final_bundles.txt")
+    if not text:
+        return {}
+    marks = [m[1].count(">") for m in map(_BUNDLE.match, text.splitlines()) if m]
+    inside = sum(1 for depth in marks if depth)
+    found = {
+        "bundles": float(len(marks)),
+        "bundles_run": float(inside * steps),
+        "matrix_instructions": float(len(re.findall(r"\bvmatmul", text))),
+    }
+    return found | slots(_last(dump, name, "final_hlo-static-per-bundle-utilization.txt"))
+
+
+def _last(dump: Path, name: str, kind: str) -> str:
+    """The last file of that kind; "" when there is none."""
+    files = [p for p in dump.glob(f"*-{name}.*-{kind}") if "schedule-analysis" not in p.name]
+    return max(files).read_text(encoding="utf-8", errors="replace") if files else ""
+
+
+def slots(text: str) -> dict[str, float]:
+    """Slots used of each unit, and spills, from the table of units by bundle."""
+    lines = text.splitlines()
+    start = next((n for n, x in enumerate(lines) if "UTILIZATION" in x), 0)
+    if not start or len(lines) < 3:
+        return {}
+    names = [x.strip() for x in lines[1].split(",")]
+    rows = [list(map(int, x.split())) for x in lines[start + 1 :] if x.strip()]
+    used = {n: float(sum(r[k] for r in rows)) for k, n in enumerate(names)}
+    found = {f"slots_{_plain(n)}": v for n, v in used.items() if v}
+    return found | {
+        "spills": used.get("VSTORE:SPILL", 0.0), "fills": used.get("VLOAD:FILL", 0.0),
+    }  # fmt: skip
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\W+", "_", name.lower()).strip("_")
