@@ -261,6 +261,12 @@ GROWN: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "embedding": (nn.Sequential(nn.Embedding(11, 6), nn.LayerNorm(6)), (_ints(11, 3, 5),)),
     "index": (lambda x, i: x[:, i].exp() + x[:, -i], (X, _ints(7, 4))),
     "index_select": (lambda x, i: x.index_select(2, i) * 2, (X, _ints(33, 4))),
+    "scatter": (
+        lambda x, i: (x * 2).scatter(1, i, x[:, :2].exp()) + x.scatter(1, i, 3.0),
+        (X, _ints(7, 5, 2, 33)),
+    ),
+    "scatter_add": (lambda x, i: x.scatter_add(1, i, x[:, :3] * 2), (X, _ints(7, 5, 3, 33))),
+    "topk": (lambda x: x.softmax(-1).topk(3)[0].exp(), (X,)),
     "unfold": (lambda x: x.unfold(2, 5, 3).mean(-1), (X,)),
     "split": (lambda x: (lambda a, b, c: a * b + c)(*x.split([11, 11, 11], 2)), (X,)),
     "chunk_gate": (lambda x: (lambda a, b: a * b.sigmoid())(*x.chunk(2, 0)), (_t(4, 7),)),
@@ -312,6 +318,6 @@ MIXED: dict[str, tuple[Any, tuple[Any, ...], tuple[str, ...]]] = {
         ("aten.sigmoid",),  # of a few numbers; rows and weights are grown
     ),
     "sort": (lambda x: x.sort(-1)[0] * 2, (X,), ("sort",)),
-    "topk": (lambda x: x.topk(3)[0].exp(), (X,), ("topk",)),
+    "topk_columns": (lambda x: x.topk(3, dim=1)[0].exp(), (X,), ("topk",)),
     "uneven_pool": (nn.AdaptiveAvgPool2d(4), (IMG,), ("adaptive_avg_pool2d",)),
 }

@@ -307,6 +307,17 @@ class Routed:
 
 
 @dataclass(frozen=True)
+class Picks:
+    """The `k` largest (or smallest) of each of `rows` rows of `size`, and where they are."""
+
+    rows: int
+    size: int
+    k: int
+    largest: bool
+    in_order: bool
+
+
+@dataclass(frozen=True)
 class Region:
     """A piece of a module as algebra: contiguous inputs, contiguous outputs, what each holds."""
 
@@ -325,6 +336,8 @@ class Region:
     """What is computed instead of stores, where a module runs a loop of its own."""
     routed: Routed | None = None
     """What is computed instead of stores, where rows go to experts."""
+    picks: Picks | None = None
+    """What is computed instead of stores, where values are picked by their size."""
     algebra: tuple[str, ...] = ()
     """The rules by which this form is equal to the one that was captured."""
 

@@ -14,7 +14,7 @@ from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from torch.fx import Node
 
 from epitaxy.errors import BadProblem
-from epitaxy.proposers.grower import recurrent, wholes
+from epitaxy.proposers.grower import picks, recurrent, wholes
 from epitaxy.proposers.grower.algebra import Region
 from epitaxy.proposers.grower.axes import Inexpressible
 from epitaxy.proposers.grower.decompose import decompositions
@@ -114,7 +114,7 @@ class _Capture:
                 self.steps.append(regions[k])
             elif unit.nodes[0] in self.wholes:
                 self.steps.append(self.wholes[unit.nodes[0]])
-            elif (layer := recurrent.step(unit.nodes[0], self.accept)) is not None:
+            elif (layer := self._own_region(unit.nodes[0])) is not None:
                 self.steps.append(layer)
             else:
                 self._framework(unit.nodes[0])
@@ -225,6 +225,10 @@ class _Capture:
         args = tuple(n.name for n in lowering.inputs)
         call = RegionCall(region, args, tuple(r.name for r in roots))
         return self._leavable(call, unit, partition)
+
+    def _own_region(self, node: Node) -> RegionCall | None:
+        """A call that is a region by itself."""
+        return recurrent.step(node, self.accept) or picks.step(node, self.accept)
 
     # -- framework ---------------------------------------------------------------------------
 

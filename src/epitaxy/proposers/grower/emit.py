@@ -17,6 +17,7 @@ from epitaxy.proposers.grower.emit_conv import ConvWriter
 from epitaxy.proposers.grower.emit_expr import STORAGE, Unsupported, indent
 from epitaxy.proposers.grower.emit_gemm import GemmWriter
 from epitaxy.proposers.grower.emit_loop import write_loop
+from epitaxy.proposers.grower.emit_picks import write_picks
 from epitaxy.proposers.grower.emit_recurrent import write_recurrence
 from epitaxy.proposers.grower.emit_routed import write_routed
 from epitaxy.proposers.grower.emit_thin import TILES, ThinWriter, form_of
@@ -38,6 +39,7 @@ _PARTS = {
     "attention.h": ("epx::attend",),
     "recurrent.h": ("epx::recur",),
     "routed.h": ("epx::Routing",),
+    "picks.h": ("epx::pick_",),
 }
 
 
@@ -67,6 +69,8 @@ def emit_region(region: Region, choices: Choices) -> str:
         return write_loop(region, choices)
     if region.routed is not None:
         return write_routed(region, choices)
+    if region.picks is not None:
+        return write_picks(region, choices)
     region = coalesce(region)
     require_lanes(walk(region.roots))
     schedule = plan(region, choices)

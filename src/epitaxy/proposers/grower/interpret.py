@@ -77,6 +77,10 @@ def evaluate(
         return _recurrence(region, inputs, wide)
     if region.loop is not None:
         return _loop(region, region.loop, flat, wide)
+    if region.picks is not None:
+        pick = region.picks
+        values, places = torch.topk(inputs[0], pick.k, largest=pick.largest, sorted=pick.in_order)
+        return [values.double() if wide else values, places]
     if region.routed is not None:
         what = region.routed
 
