@@ -40,6 +40,12 @@ CASES = {
         lambda x, w: F.conv2d(x, w, None, 2, 3, (1, 3)),
         [T(2, 12, 20, 30), T(20, 12, 3, 3)],
     ),
+    "not_padded": (lambda x, w: F.conv2d(x, w), [T(2, 12, 13, 15), T(20, 12, 3, 3)]),
+    "not_padded_strided": (
+        lambda x, w: F.conv2d(x, w, None, 2),
+        [T(2, 12, 13, 29), T(20, 12, 3, 3)],
+    ),
+    "not_padded_volume": (lambda x, w: F.conv3d(x, w), [T(2, 3, 7, 9, 11), T(12, 3, 3, 2, 3)]),
     "uneven": (
         lambda x, w: F.conv2d(x, w, None, (2, 1), (0, 2), (1, 2)),
         [T(2, 4, 17, 19), T(9, 4, 3, 3)],
@@ -104,6 +110,15 @@ def test_strided_pixels_lie_side_by_side_in_the_copy(name):
     function, inputs = CASES[name]
     (step,) = capture(function, inputs, accept=writable).steps
     assert "lay_phases<" in emit_region(step.region, Choices(pack_b=0)).split("extern", 1)[1]
+
+
+@pytest.mark.parametrize("name", ["not_padded", "not_padded_strided", "not_padded_volume"])
+def test_an_image_of_odd_rows_is_read_from_a_copy(name):
+    function, inputs = CASES[name]
+    (step,) = capture(function, inputs, accept=writable).steps
+    written = emit_region(step.region, Choices(pack_b=0)).split("extern", 1)[1]
+    assert "convolve_direct" in written
+    assert " image(" in written
 
 
 SQUARES = {

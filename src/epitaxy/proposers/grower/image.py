@@ -8,6 +8,7 @@ of each phase, u % phases, side by side: vectors of pixels are whole again.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from epitaxy.proposers.grower.algebra import Affine, Axis, Load
@@ -16,6 +17,10 @@ from epitaxy.proposers.grower.contract import Contraction, size_of
 LINE = 16
 """Elements of a cache line. Planes are an odd number of lines apart: the same pixel of all channels
 would share few sets of the first cache otherwise."""
+
+
+FAR = 4
+"""Elements that neighbouring pixels, or elements of a window, are apart at most."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +62,11 @@ def image_of(what: Contraction, lanes: int) -> Image | None:
         return None
     phases = load.index.coefficient(across)
     if not load.guards:
-        whole = across.size % lanes == 0 and phases == 1
-        return Image(load, (), (), load.index, 0, 0, 0, 0) if whole else None
-    sides = [_side(load, guard.index, guard.size) for guard in load.guards]
+        if across.size % lanes == 0 and phases == 1:
+            return Image(load, (), (), load.index, 0, 0, 0, 0)
+        sides = _unguarded(what, load)
+    else:
+        sides = [_side(load, guard.index, guard.size) for guard in load.guards]
     last = next((s for s in sides if s is not None and across in dict(s.terms)), None)
     if last is None or None in sides or last.stride != 1:
         return None
@@ -102,6 +109,24 @@ def _side(load: Load, index: Affine, size: int) -> Side | None:
         return None
     length = 1 + sum(c * (a.size - 1) for a, c in index.terms)
     return Side(index.terms, index.offset, size, length, strides.pop())
+
+
+def _unguarded(what: Contraction, load: Load) -> list[Side | None]:
+    """The dimensions along which windows overlap, where nothing says how large they are: a window
+    belongs to the pixels that step over a few of its elements. Whatever is paired, the copy holds
+    only what lies between elements that are read."""
+    sides: list[Side | None] = []
+    for window in what.inner:
+        gap = load.index.coefficient(window)
+        steps = [(load.index.coefficient(p), p) for p in what.columns]
+        near = [(c, p) for c, p in steps if max(c, gap) <= FAR * math.gcd(c, gap) > 0 < min(c, gap)]
+        if near:
+            step, pixel = min(near, key=lambda found: found[0])
+            stride = math.gcd(step, gap)
+            terms = ((pixel, step // stride), (window, gap // stride))
+            length = 1 + sum(c * (a.size - 1) for a, c in terms)
+            sides.append(Side(terms, 0, length, length, stride))
+    return sides
 
 
 def copy_lines(image: Image, source: str) -> list[str]:
