@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from test_grower import build, run
 
+from epitaxy.chip import Chip, Level
+from epitaxy.proposers.grower import space
 from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.emit import emit_region
 from epitaxy.proposers.grower.genome import Choices
@@ -17,6 +19,16 @@ from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import plan
 
 T = torch.randn
+CHIP = Chip(
+    id="four", name="four cores", vendor="v", kind="cpu", measured=True, cores=4, vector_bytes=32,
+    vector_registers=16, peak_flops_per_s={"float32": 3.8e11},
+    levels=(
+        Level(name="L1", bytes=128 << 10, bytes_core=32 << 10, read_bytes_per_s=5e11),
+        Level(name="L2", bytes=2 << 20, bytes_core=512 << 10, read_bytes_per_s=3e11),
+        Level(name="L3", bytes=32 << 20, bytes_core=4 << 20, read_bytes_per_s=1e11),
+        Level(name="DRAM", bytes=24 << 30, read_bytes_per_s=4e10),
+    ),
+)  # fmt: skip
 
 
 def small(*shape):
@@ -122,7 +134,7 @@ CASES = {
     ),
 }
 GENOMES = [
-    Choices(unroll=1),
+    Choices(unroll=1, across=1, ahead=1),
     Choices(tile_m=4, tile_n=3, kc=24, mc=8, nc=48, pack_a=1, pack_b=0, split_k=3, dynamic=1),
     Choices(width=4, tile_m=12, tile_n=1, kc=64, mc=24, nc=32, pack_a=1, prefetch=64, stream=0),
     Choices(tile_m=3, tile_n=4, kc=40, split_k=2, pack_b=0, unroll=2, threads=1),
@@ -173,6 +185,39 @@ def test_products_of_small_integers_are_pairs_and_scales_stay_outside(tmp_path):
     (step,) = capture(function, inputs).steps
     kernels = plan(coalesce(step.region), Choices()).kernels
     assert len(kernels) == 1, "the weights are not converted beforehand"
+
+
+def test_a_dozen_rows_go_over_the_right_operand_row_by_row(tmp_path):
+    choices = Choices(form=2, nc=64, prefetch=64)
+    inputs = [T(12, 63), T(63, 130)]
+    (got,) = compute(torch.mm, inputs, choices, tmp_path)
+    torch.testing.assert_close(got, torch.mm(*inputs), rtol=1e-5, atol=1e-5)
+    (step,) = capture(torch.mm, inputs).steps
+    assert "contract_rows<Shape>" in emit_region(step.region, choices)
+
+
+def test_small_products_of_a_batch_are_one_piece_each_and_fetch_the_next(tmp_path):
+    inputs = [T(40, 13, 35), T(40, 35, 21)]
+    (step,) = capture(torch.bmm, inputs).steps
+    guess = space.first_guess(step.region, CHIP)
+    assert (guess.ahead, guess.mc >= 13, guess.nc >= 21) == (1, True, True)
+    (got,) = compute(torch.bmm, inputs, guess, tmp_path)
+    torch.testing.assert_close(got, torch.bmm(*inputs), rtol=1e-5, atol=1e-5)
+
+
+def test_a_first_guess_suits_the_shape():
+    def guess(m, k, n):
+        (step,) = capture(torch.mm, [T(m, k), T(k, n)]).steps
+        return space.first_guess(step.region, CHIP)
+
+    outer = guess(4096, 32, 4096)
+    assert (outer.across, outer.stream) == (1, 0), "large results go through the caches, row by row"
+    assert guess(8, 1024, 1024).form == 2, "a few rows: the right operand is read as it lies"
+    long = guess(64, 32768, 64)
+    assert (long.split_k > 1, long.pack_a) == (True, 0), "the threads share a long sum"
+    odd = guess(509, 1021, 747)
+    blocks = -(-509 // odd.mc) * -(-747 // odd.nc)
+    assert blocks >= 4 * CHIP.cores, "pieces enough to end together"
 
 
 def test_a_product_of_int8_matrices_by_its_own_operator(tmp_path):

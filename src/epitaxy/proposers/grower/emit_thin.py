@@ -8,7 +8,7 @@ from epitaxy.proposers.grower.emit_gemm import GemmWriter, even
 
 TILES, LINES, ROWS = range(3)
 """Forms of a contraction: register tiles, lanes along k, and rows of the right operand."""
-MOST_ROWS = 8
+MOST_ROWS = 16
 
 
 def form_of(wanted: int, what: Contraction) -> int:

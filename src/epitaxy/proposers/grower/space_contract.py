@@ -11,7 +11,7 @@ from epitaxy.chip import Chip
 from epitaxy.proposers.grower.algebra import Affine
 from epitaxy.proposers.grower.contract import Contraction, load_of, size_of, step
 from epitaxy.proposers.grower.emit_gemm import even, pieces
-from epitaxy.proposers.grower.emit_thin import LINES, MOST_ROWS, ROWS, TILES, form_of
+from epitaxy.proposers.grower.emit_thin import LINES, ROWS, TILES, form_of
 from epitaxy.proposers.grower.emit_winograd import windows_of
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.image import image_of, worth
@@ -34,6 +34,8 @@ LATE = 0.1
 """How much of a block the cores wait for each other at the end, on average: none runs evenly."""
 MANY_BLOCKS = 256
 """So many blocks end together, however they are shared."""
+FEW_ROWS = 8
+"""Thin products: one row of registers for each row, or nearly."""
 FEW_COLUMNS = 256
 """With fewer the left operand is read too seldom to be copied, if only because its rows collide."""
 LEAST_CHANNELS = 16
@@ -91,13 +93,14 @@ def guess(what: Contraction, base: Choices, chip: Chip) -> Choices:
     if split > 1:
         kc = min(kc, -(-k // split))
     a, b = load_of(what.left).index, load_of(what.right).index
-    form = _form(what, m)
+    form = _form(what, m, second)
     if form == ROWS and cores > 1 and n < 64 * cores:
         form = TILES  # too narrow to share: the threads share k
     if form == LINES:
         tile_m, nc = min(4, max(1, m)), max(64, min(4096, n // (4 * cores)))
-    elif form == ROWS:
-        nc = max(64, min(4096 if m <= 2 else 512, n // cores))
+    elif form == ROWS:  # the sums wait in half of the first cache; one or two rows fit anyway
+        held = first // 2 // (m * FLOAT_BYTES) // 64 * 64
+        nc = max(64, min(4096 if m <= 2 else 512, n // cores, held))
     far = form == ROWS and m > 1 and n * k * FLOAT_BYTES > _cache(chip, 2, 4 << 20)
     return replace(
         base,
@@ -115,11 +118,13 @@ def guess(what: Contraction, base: Choices, chip: Chip) -> Choices:
     )  # fmt: skip
 
 
-def _form(what: Contraction, rows: int) -> int:
-    """Thin products read the right operand as it lies: copying it would take as long."""
-    if rows <= MOST_ROWS and form_of(LINES, what) == LINES:
+def _form(what: Contraction, rows: int, second: int) -> int:
+    """Thin products read the right operand as it lies: copying it would take as long. With some
+    more rows that still holds for one several times as large as the `second` cache (bytes)."""
+    if rows <= FEW_ROWS and form_of(LINES, what) == LINES:
         return LINES
-    return form_of(ROWS, what)
+    far = size_of(what.columns) * size_of(what.inner) * FLOAT_BYTES > 4 * second
+    return form_of(ROWS, what) if rows <= FEW_ROWS or far else TILES
 
 
 def _scattered(index: Affine, what: Contraction, columns: int) -> bool:
