@@ -36,6 +36,8 @@ MANY_BLOCKS = 256
 """So many blocks end together, however they are shared."""
 FEW_ROWS = 8
 """Thin products: one row of registers for each row, or nearly."""
+WAYS = 8
+"""Lines of one set of a first cache, at least."""
 FEW_COLUMNS = 256
 """With fewer the left operand is read too seldom to be copied, if only because its rows collide."""
 LEAST_CHANNELS = 16
@@ -108,12 +110,12 @@ def guess(what: Contraction, base: Choices, chip: Chip) -> Choices:
         unroll=4,
         prefetch=64 if far else 0,
         stream=0,  # the caches write while the next tile is worked on
-        across=int(base.stream and min(n, nc) * k * FLOAT_BYTES <= second // 2),
+        across=int((base.stream or long) and min(n, nc) * min(k, kc) * FLOAT_BYTES <= second // 2),
         ahead=int(size_of(what.batch) == blocks > 1),  # each piece a product of its own
         dynamic=1,
         form=form, tile_m=tile_m, tile_n=tile_n, kc=kc, mc=mc, nc=nc,
         split_k=max(1, split),
-        pack_a=int(n > 2 * tile_n * lanes and _scattered(a, what, n)),
+        pack_a=int(n > 2 * tile_n * lanes and _scattered(a, what, n, tile_m)),
         pack_b=int(m > 2 * tile_m or step(b, what.columns) != 1),
     )  # fmt: skip
 
@@ -127,11 +129,13 @@ def _form(what: Contraction, rows: int, second: int) -> int:
     return form_of(ROWS, what) if rows <= FEW_ROWS or far else TILES
 
 
-def _scattered(index: Affine, what: Contraction, columns: int) -> bool:
+def _scattered(index: Affine, what: Contraction, columns: int, tile_m: int) -> bool:
     """Whether the left operand is better read from a copy: it does not lie along the contracted
-    axis, or its rows share sets of the caches and are read often."""
+    axis, or its rows share sets of the caches and are read often, or more together than fit."""
     along, down = step(index, what.inner), step(index, what.rows) or 0
-    return along != 1 or (columns >= FEW_COLUMNS and (down * FLOAT_BYTES) % 8192 == 0)
+    if along != 1 or tile_m > WAYS:
+        return along != 1 or (down * FLOAT_BYTES) % 4096 == 0
+    return columns >= FEW_COLUMNS and (down * FLOAT_BYTES) % 8192 == 0
 
 
 def _guess_fetched(what: Contraction, base: Choices, chip: Chip) -> Choices:
