@@ -13,8 +13,10 @@ from typing import Any
 from epitaxy import timing
 from epitaxy.cases import BLEND, OTHER_BLEND, Cases
 from epitaxy.errors import UnknownName
+from epitaxy.plugin import plugins
 from epitaxy.record import FrozenDict
 from epitaxy.roofline import below_physics
+from epitaxy.toolchain import Crossing
 from epitaxy.verdict import Finding, Floor
 
 GUARDS: Mapping[str, str] = FrozenDict(
@@ -93,6 +95,17 @@ def refusal(check: str, message: str, mend: str) -> Refused:
     """A refusal by the guard or check of that name."""
     finding = Finding(check=check, severity="refusal", message=message, mend=mend)
     return Refused("refused", f"{check}: {message}", finding)
+
+
+def at_home(toolchain: str, machine: Any) -> None:
+    """Refuse what is built for a chip that this machine neither is nor stands in for: it would run
+    as the reference that it falls back to."""
+    own = getattr(machine, "toolchains", None)
+    crosses = isinstance(plugins("toolchains").get(toolchain), Crossing)
+    if crosses and toolchain not in (own or ()):
+        raise refusal(
+            "toolchain", f"{toolchain} builds for a chip that is not here", "name it with --chip"
+        )
 
 
 def switched_off(names: Iterable[str], checks: Sequence[str]) -> frozenset[str]:

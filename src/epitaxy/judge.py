@@ -20,7 +20,7 @@ from epitaxy.ahead import prepare
 from epitaxy.candidate import Candidate
 from epitaxy.cases import Cases, Repeats
 from epitaxy.errors import BadInput, BadProblem, MachineFault, PluginError
-from epitaxy.guards import Manners, Refused, Rounds, Watch, possible, refusal, switched_off
+from epitaxy.guards import Manners, Refused, Rounds, Watch, at_home, possible, refusal, switched_off
 from epitaxy.lint import lint
 from epitaxy.machine import Job, Trusted, WorkerFailure
 from epitaxy.measure import AGAIN, OURS, Measurement
@@ -241,6 +241,7 @@ class Judge:
                 facts["findings"].append(finding)
 
     def _built(self, candidate: Candidate, facts: dict[str, Any]) -> Build:
+        at_home(candidate.toolchain, self.machine)
         build = self.build(candidate)
         facts["build_log"] = build.log[:20_000]
         if not build.ok:

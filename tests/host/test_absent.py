@@ -14,7 +14,8 @@ import pytest
 from epitaxy.candidate import Candidate
 from epitaxy.checked import CheckingJudge
 from epitaxy.chip import find_chip
-from epitaxy.errors import BadInput
+from epitaxy.errors import BadEnvironment, BadInput
+from epitaxy.judge import Judge
 from epitaxy.plugin import plugins
 from epitaxy.problem import load
 from epitaxy.proposers.triton import TritonGrower
@@ -211,9 +212,24 @@ def test_optimize_for_a_chip_that_is_not_here(tmp_path):
     assert (tmp_path / "out" / "candidate" / "kernels.py").is_file()
 
 
-def test_chips_that_nothing_builds_for_are_said(machine):
+def test_the_judge_of_this_machine_refuses_what_is_for_another_chip(problem, machine_of):
+    """It would be judged as the reference that it falls back to."""
+    with machine_of() as local:
+        verdict = Judge(problem, local).judge(grown(problem))
+    assert verdict.status == "refused"
+    assert "not here" in verdict.reason
+
+
+def test_chips_that_nothing_builds_for_are_said():
     with pytest.raises(BadInput, match="no toolchain builds"):
-        machine.of(find_chip("trainium2"))
+        plugins("machines").get("absent").of(find_chip("trainium2"))
+
+
+@pytest.mark.skipif(HERE, reason="Triton is installed")
+def test_a_missing_triton_is_said_with_its_mend():
+    with pytest.raises(BadEnvironment) as missing:
+        plugins("machines").get("absent").of(find_chip("h100_sxm"))
+    assert "epitaxy[triton]" in missing.value.mend
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from epitaxy.errors import BadInput, EpitaxyError
 from epitaxy.problem import Problem, load
 from epitaxy.progress import milliseconds
 from epitaxy.report import Run, diff
+from epitaxy.verdict import BASES
 
 STOPPED = "read from the ledger"
 
@@ -92,7 +93,9 @@ def _facts(candidate: Candidate, verdict: Any) -> list[tuple[str, str]]:
     rows += [("grown", ", ".join(candidate.regions)), ("left", ", ".join(candidate.left))]
     rows.append(("status", verdict.status if verdict else "not judged"))
     if verdict is not None and verdict.accepted:
-        rows.append(("time", milliseconds(verdict.time_s)))
+        rows.append(("basis", f"{verdict.basis}: {BASES[verdict.basis]}"))
+        if verdict.time_s is not None:
+            rows.append(("time", milliseconds(verdict.time_s)))
         rows += [(c.baseline, f"{c.speedup:.2f}x ({c.outcome})") for c in verdict.comparisons]
     elif verdict is not None:
         rows.append(("reason", verdict.reason))

@@ -66,7 +66,7 @@ def _fitted(region: Region, start: Choices, chip: Chip) -> Choices:
     if isinstance(main, ProductWriter):
         return _product(main, start, chip)
     if isinstance(main, AttentionWriter):
-        return _attention(start, chip)
+        return _attention(main, start, chip)
     guess = _rows(main, start, chip)
     try:
         write_region(region, guess)
@@ -97,8 +97,11 @@ def _product(writer: ProductWriter, start: Choices, chip: Chip) -> Choices:
     return replace(chosen, stages=3, operands=exactness(chip)[0])
 
 
-def _attention(start: Choices, chip: Chip) -> Choices:
-    return replace(start, block_m=128, block_n=64, warps=4, stages=2, operands=exactness(chip)[0])
+def _attention(writer: AttentionWriter, start: Choices, chip: Chip) -> Choices:
+    """Queries, keys, values and sums of a block share the registers: float32 takes half as many."""
+    block_m, block_n = (64, 32) if writer.key.dtype == "float32" else (128, 64)
+    chosen = replace(start, block_m=block_m, block_n=block_n, warps=4, stages=2)
+    return replace(chosen, operands=exactness(chip)[0])
 
 
 def _work(writer: Writer) -> int:
