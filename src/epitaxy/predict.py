@@ -25,13 +25,19 @@ LATENCY_S = 8e-7
 LOADS_AHEAD = 4
 """Loads that one warp has in flight before it waits."""
 LAUNCH_S = 4e-6
+STEP_S = 3.5e-7
+"""From one step of a TPU's grid to the next (JAX documentation, "Pallas: pipelining")."""
 SPILLED = 1 / 256
 """Cost of one spilled byte per lane, as a share of the kernel."""
 
 
 def predicted_cost(metrics: Mapping[str, float], work: Work, chip: Chip, limit: Floor) -> float:
     """Predicted time / floor (no unit); 0.0 where the metrics say too little."""
-    if not metrics.get("occupancy") or limit.time_s <= 0:
+    if limit.time_s <= 0:
+        return 0.0
+    if metrics.get("bytes_moved"):
+        return _tiled(metrics, work, limit)
+    if not metrics.get("occupancy"):
         return 0.0
     cost = _latency(metrics, chip) if limit.memory_s >= limit.compute_s else 1.0
     cost *= _tail(metrics, chip)
@@ -39,6 +45,15 @@ def predicted_cost(metrics: Mapping[str, float], work: Work, chip: Chip, limit: 
     if work.flops > 0 and not metrics.get("matrix_instructions"):
         cost *= max(1.0, _slower(work, chip) * limit.compute_s / limit.time_s)
     return cost + LAUNCH_S * (metrics.get("launches", 1.0) - 1.0) / limit.time_s
+
+
+def _tiled(metrics: Mapping[str, float], work: Work, limit: Floor) -> float:
+    """Chips whose programs move every block themselves: the bytes that they move over the least,
+    what no step hides of the first and the last block, and what starting a step costs."""
+    steps = max(1.0, metrics.get("grid_steps") or metrics.get("dma", 1.0))
+    memory_s = limit.memory_s * metrics["bytes_moved"] / max(1.0, work.bytes)
+    busy_s = max(memory_s, limit.compute_s) * (1.0 + 1.0 / steps)
+    return (busy_s + STEP_S * metrics.get("grid_steps", 0.0)) / limit.time_s
 
 
 def _known(chip: Chip, name: str) -> float:

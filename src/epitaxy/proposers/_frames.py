@@ -7,10 +7,19 @@ transposed before the kernel.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from epitaxy.proposers.grower.algebra import Affine, Axis, Load, Value, walk
+from epitaxy.proposers.grower.algebra import (
+    Affine,
+    Axis,
+    Load,
+    Region,
+    Store,
+    Value,
+    walk,
+)
 from epitaxy.proposers.grower.emit_expr import Unsupported
+from epitaxy.proposers.grower.rewrite import map_axes
 from epitaxy.proposers.grower.schedule import Kernel
 
 
@@ -84,3 +93,62 @@ def frame_of(kernel: Kernel) -> Frame:
     if not orders:
         raise Unsupported("loops that no tensor has all axes of")
     return Frame(orders[0])
+
+
+def refined(kernel: Kernel, region: Region) -> Kernel:
+    """The kernel with loops over tensors' own dimensions, where one loop runs over several.
+
+    Memory tiled in two dimensions has no cheap reshape, and rows across partitions want a
+    dimension of their own.
+    """
+    cuts: dict[Axis, tuple[Axis, ...]] = {}
+    read = loads(tuple(t.value for t in kernel.targets))
+    seen = [(region.inputs[v.buffer], v.index) for v in read if v.buffer < len(region.inputs)]
+    made = {f"y{i}": spec for i, spec in enumerate(region.outputs)}
+    seen += [(made[t.buffer], t.index) for t in kernel.targets if t.buffer in made]
+    for spec, index in sorted(seen, key=lambda p: -p[0].numel):
+        for axis, sizes in _dimensions(spec.shape, ordered(index)):
+            parts = tuple(Axis(f"{axis.name}_{n}", size) for n, size in enumerate(sizes))
+            cuts.setdefault(axis, parts)
+    cuts = {a: parts for a, parts in cuts.items() if len(parts) > 1}
+
+    def affine(index: Affine) -> Affine:
+        terms: list[tuple[Axis, int]] = []
+        for axis, c in index.terms:
+            for part in reversed(cuts.get(axis, (axis,))):
+                terms.append((part, c))
+                c *= part.size
+        return Affine(index.offset, tuple(terms))
+
+    def axes(given: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        return tuple(part for a in given for part in cuts.get(a, (a,)))
+
+    if not cuts:
+        return kernel
+    stores = tuple(Store(0, t.index, t.axes, t.value) for t in kernel.targets)
+    moved = map_axes(Region("", (), (), stores), affine, axes).stores
+    pairs = zip(kernel.targets, moved, strict=True)
+    targets = tuple(replace(t, index=s.index, axes=s.axes, value=s.value) for t, s in pairs)
+    return replace(kernel, targets=targets, outer=axes(kernel.outer), inner=axes(kernel.inner))
+
+
+def _dimensions(
+    shape: tuple[int, ...], memory: tuple[Axis, ...]
+) -> list[tuple[Axis, tuple[int, ...]]]:
+    """Which dimensions of a tensor each axis runs over; () where they do not fit together."""
+    found, sizes = [], [n for n in shape if n > 1]
+    for axis in memory:
+        own: list[int] = []
+        while sizes and _product(own) < axis.size:
+            own.append(sizes.pop(0))
+        if _product(own) != axis.size:
+            return []
+        found.append((axis, tuple(own)))
+    return found
+
+
+def _product(sizes: list[int]) -> int:
+    made = 1
+    for n in sizes:
+        made *= n
+    return made

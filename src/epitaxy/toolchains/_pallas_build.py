@@ -184,6 +184,9 @@ def _moved(call: Any) -> float:
 
     mapping = call.params["grid_mapping"]
     grid = mapping.grid
+    if not grid:
+        aval = [one.array_aval for one in mapping.block_mappings]
+        return float(sum(a.size * a.dtype.itemsize for a in aval))
     steps = np.indices(grid).reshape(len(grid), -1).astype(np.int32)
     total = 0.0
     for one in mapping.block_mappings:

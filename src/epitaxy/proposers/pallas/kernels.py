@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from epitaxy.chip import Chip
-from epitaxy.proposers._frames import Array, Frame, frame_of, loads
+from epitaxy.proposers._frames import Array, Frame, frame_of, loads, refined
 from epitaxy.proposers._genomes import Choices, Genome, of, text
 from epitaxy.proposers.grower.algebra import Load, Region
 from epitaxy.proposers.grower.emit_expr import Unsupported
@@ -285,7 +285,7 @@ def write_region(region: Region, choices: Choices, chip: Chip, large: Text | Non
     known: Known = {i: (f"x{i}", s.dtype, s.numel) for i, s in enumerate(region.inputs)}
     for name, (dtype, numel) in made.temporaries.items():
         known[len(known)] = (name, dtype, numel)
-    kernels = made.kernels[made.first :]
+    kernels = [k if k.whole else refined(k, region) for k in made.kernels[made.first :]]
     if large is not None and len(large.kernels) != len(kernels):
         raise Unsupported("other kernels at other sizes")
     bigger = [w.blocks for w in large.kernels] if large else [None] * len(kernels)

@@ -1,0 +1,243 @@
+"""From a region's loop nests to NKI kernels: tiles of 128 partitions, rows along the free axes.
+
+A dimension of the loops lies across the partitions, 128 at a time; those before it are loops of
+their own, those after it and the folded ones are the free axes of a tile. Folding wants the folded
+axes last, and takes the tile through a permuted view: on the chip, strides along the free axes
+cost nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from epitaxy.chip import Chip
+from epitaxy.proposers._frames import Array, Frame, frame_of, loads, refined
+from epitaxy.proposers._genomes import Choices, Genome, of, text
+from epitaxy.proposers.grower.algebra import Axis, Load, Region
+from epitaxy.proposers.grower.emit_expr import Unsupported
+from epitaxy.proposers.grower.genome import Choices as Scalars
+from epitaxy.proposers.grower.schedule import Kernel, plan
+from epitaxy.proposers.nki.instructions import STORED, Instructions
+
+HEADER = '''"""NKI kernels of {names}, grown by epitaxy: {genome}"""
+
+import nki.isa as nisa
+import nki.language as nl
+'''
+Known = dict[int, tuple[str, str, int]]
+"""Buffer number -> name, dtype, elements."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the chip's file says: partitions, and bytes of one partition of SBUF."""
+
+    partitions: int
+    sbuf_bytes: int
+
+
+def limits(chip: Chip) -> Limits:
+    """The chip's limits. Raises Unsupported where its file does not know them."""
+    for name in ("partitions", "sbuf_partition_bytes"):
+        if name not in chip.facts:
+            raise Unsupported(f"a chip whose file does not know {name}")
+    facts = chip.facts
+    return Limits(int(facts["partitions"].value), int(facts["sbuf_partition_bytes"].value))
+
+
+class Tiles:
+    """How one loop nest is cut: `loops`, the partition's axis and its piece, the free axes."""
+
+    def __init__(self, kernel: Kernel, choices: Choices, its: Limits, large: Tiles | None) -> None:
+        self.kernel, self.frame = kernel, frame_of(kernel)
+        axes, folded = list(self.frame.axes), set(kernel.inner)
+        kept = [a for a in axes if a not in folded]
+        if not kept:
+            raise Unsupported("a result without an axis for the partitions")
+        self.across = (
+            self._partition(axes, kept, choices, its) if large is None else _same(large, axes)
+        )
+        place = axes.index(self.across)
+        self.loops = [a for a in axes[:place] if a not in folded]
+        self.free = [a for a in axes if a != self.across and a not in self.loops]
+        self.folded = [a for a in self.free if a in folded]
+        self.last = self.free[-1] if self.free and self.free[-1] not in folded else None
+        """A free axis that is not folded is taken piece by piece."""
+        self.pieces = self._pieces(choices, its, large)
+        self.its = its
+
+    @staticmethod
+    def _partition(
+        axes: Sequence[Axis], kept: Sequence[Axis], choices: Choices, its: Limits
+    ) -> Axis:
+        """The axis across the partitions: the last that is kept, unless neighbours in memory
+        would come to lie in different partitions and another could."""
+        best = [a for a in kept if a != axes[-1]] or list(kept)
+        return max(best, key=lambda a: (min(a.size, its.partitions), axes.index(a)))
+
+    def _pieces(self, choices: Choices, its: Limits, large: Tiles | None) -> tuple[int, int]:
+        """Elements of a tile along the partitions, and along the last free axis."""
+        rows = min(self.across.size, its.partitions)
+        columns = self.last.size if self.last else 1
+        if large is not None:
+            if (large.last is None) != (self.last is None) or len(large.loops) != len(self.loops):
+                raise Unsupported("other loops at other sizes")
+            if large.last and self.last and large.pieces[1] < large.last.size:
+                columns = max(1, large.pieces[1] * self.last.size // large.last.size)
+            if large.pieces[0] < large.across.size:
+                rows = max(1, min(rows, self.across.size // 2))
+            return rows, columns
+        return rows, min(columns, choices["columns"])
+
+    @property
+    def stepped(self) -> bool:
+        """Whether the last free axis is taken piece by piece."""
+        return self.last is not None and self.pieces[1] < self.last.size
+
+    def extent(self, axis: Axis) -> int:
+        """Elements of a whole tile along a free axis."""
+        return self.pieces[1] if axis == self.last else axis.size
+
+    @property
+    def row_elements(self) -> int:
+        """Elements of one partition of a tile with every free axis."""
+        return math.prod(self.extent(a) for a in self.free)
+
+
+def _same(large: Tiles, axes: Sequence[Axis]) -> Axis:
+    place = large.frame.axes.index(large.across)
+    if len(axes) != len(large.frame.axes):
+        raise Unsupported("other loops at other sizes")
+    return axes[place]
+
+
+@dataclass(frozen=True)
+class Written:
+    """One kernel's lines, indented once, and how it was cut."""
+
+    lines: tuple[str, ...]
+    tiles: Tiles
+
+
+def write_kernel(
+    kernel: Kernel, known: Known, choices: Choices, its: Limits, large: Tiles | None
+) -> Written:
+    """The loops over one nest. Raises Unsupported."""
+    if kernel.whole:
+        raise Unsupported("attention" if kernel.attention is not None else "a product")
+    tiles = Tiles(kernel, choices, its, large)
+    arrays: dict[Load, Array] = {}
+    for load in loads(tuple(t.value for t in kernel.targets)):
+        arrays[load] = _read(load, known, tiles.frame)
+    rows, columns = _bounds(tiles)
+    writer = Instructions(arrays, tiles, rows, columns)
+    lines, depth = [f"# {_loops(kernel)}"], 0
+    for axis in tiles.loops:
+        lines.append("    " * depth + f"for {axis.name} in nl.affine_range({axis.size}):")
+        depth += 1
+    for axis, piece, name in _stepping(tiles):
+        count = -(-axis.size // piece)
+        lines.append("    " * depth + f"for {name} in nl.affine_range({count}):")
+        depth += 1
+    for target in kernel.targets:
+        dtype = _storable(target.dtype)
+        array = tiles.frame.array(-1, target.buffer, dtype, target.index, target.numel)
+        writer.store(target.value, array)
+    lines += ["    " * depth + x for x in writer.lines]
+    if large is None and writer.peak_bytes > its.sbuf_bytes:
+        raise Unsupported(f"{writer.peak_bytes} bytes of a partition of SBUF")
+    return Written(tuple(lines), tiles)
+
+
+def _stepping(tiles: Tiles) -> list[tuple[Axis, int, str]]:
+    found = [(tiles.across, tiles.pieces[0], "block")]
+    if tiles.last is not None and tiles.stepped:
+        found.append((tiles.last, tiles.pieces[1], "piece"))
+    return found
+
+
+def _bounds(tiles: Tiles) -> tuple[str, str]:
+    """The slices of a tile along the partitions and along the last free axis."""
+    rows, columns = tiles.pieces
+    if tiles.across.size % rows or (tiles.last is not None and tiles.last.size % columns):
+        raise Unsupported("sizes that tiles do not divide")
+    across = f"block * {rows} : (block + 1) * {rows}"
+    return across, f"piece * {columns} : (piece + 1) * {columns}" if tiles.stepped else ":"
+
+
+def _read(load: Load, known: Known, frame: Frame) -> Array:
+    if load.indirect:
+        raise Unsupported("a gather")
+    if load.guards:
+        raise Unsupported("reading beyond a tensor")
+    name, dtype, numel = known[load.buffer]
+    return frame.array(load.buffer, name, _storable(dtype), load.index, numel)
+
+
+def _storable(dtype: str) -> str:
+    if dtype not in STORED:
+        raise Unsupported(f"{dtype} on a NeuronCore")
+    return dtype
+
+
+def _loops(kernel: Kernel) -> str:
+    def over(axes: Sequence[Axis]) -> str:
+        return " x ".join(f"{a.name}:{a.size}" for a in axes) or "1"
+
+    folding = f", folding {over(kernel.inner)}" if kernel.inner else ""
+    return f"{', '.join(t.buffer for t in kernel.targets)} over {over(kernel.outer)}{folding}"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A region as one NKI kernel, and how each of its nests was cut."""
+
+    text: str
+    nests: tuple[Written, ...]
+
+
+def write_region(region: Region, choices: Choices, chip: Chip, large: Text | None = None) -> Text:
+    """One kernel for a region; `large` is the same at larger sizes. Raises Unsupported."""
+    if region.recurrence is not None or region.loop is not None or region.refuses:
+        raise Unsupported("a loop over steps" if not region.refuses else "indices from data")
+    its = limits(chip)
+    made = plan(region, Scalars(width=1, split=0, online=0, attend=1))
+    known: Known = {i: (f"x{i}", s.dtype, s.numel) for i, s in enumerate(region.inputs)}
+    for name, (dtype, numel) in made.temporaries.items():
+        known[len(known)] = (name, dtype, numel)
+    kernels = [k if k.whole else refined(k, region) for k in made.kernels[made.first :]]
+    if large is not None and len(large.nests) != len(kernels):
+        raise Unsupported("other kernels at other sizes")
+    bigger = [w.tiles for w in large.nests] if large else [None] * len(kernels)
+    nests = [
+        write_kernel(k, known, choices, its, big) for k, big in zip(kernels, bigger, strict=True)
+    ]
+    inputs = [f"x{i}" for i in range(len(region.inputs))]
+    lines = [f'"""{region.name} replaces {", ".join(region.source) or "a region"}."""']
+    for i, spec in enumerate(region.outputs):
+        lines.append(_tensor(f"y{i}", spec.shape, _storable(spec.dtype)))
+    for name, (dtype, numel) in made.temporaries.items():
+        lines.append(_tensor(name, (numel,), _storable(dtype)))
+    lines += [x for w in nests for x in w.lines]
+    lines.append(f"return {', '.join(f'y{i}' for i in range(len(region.outputs)))}")
+    head = ["@_epitaxy_arrays", f"def _{region.name}({', '.join(inputs)}):"]
+    return Text("\n".join([*head, *[f"    {x}" for x in lines], ""]), tuple(nests))
+
+
+def _tensor(name: str, shape: tuple[int, ...], dtype: str) -> str:
+    return f"{name} = nl.ndarray({shape or (1,)}, dtype=nl.{dtype}, buffer=nl.shared_hbm)"
+
+
+def write_source(
+    regions: Sequence[Region], genome: Genome, chip: Chip, large: Sequence[Region] | None = None
+) -> str:
+    """`kernels.py` with all regions of a genome. Raises Unsupported."""
+    parts = []
+    for number, region in enumerate(regions):
+        chosen = of(genome, region.name)
+        big = write_region(large[number], chosen, chip) if large else None
+        parts.append(write_region(region, chosen, chip, big).text)
+    header = HEADER.format(names=", ".join(r.name for r in regions), genome=text(genome))
+    return "\n\n".join([header, *parts])

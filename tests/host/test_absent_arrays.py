@@ -1,0 +1,111 @@
+"""Pallas and NKI under the suites for plugins, and what the grower writes in them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from epitaxy.plugin import plugins
+from epitaxy.problem import load
+from epitaxy.record import FrozenDict
+from epitaxy.testing import SampleView, ToolchainConformance
+
+FORWARD = """import torch
+
+
+class ModelNew(Model):
+    @_epitaxy_guarded(Model, inputs=(("float32", (8, 16)),))
+    def forward(x):
+        return _relu(x)[0]
+"""
+PALLAS = """import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+
+
+def _kernel(x_ref, y_ref):
+    y_ref[...] = jnp.maximum(x_ref[...], 0.0)
+
+
+@_epitaxy_arrays
+def _relu(x):
+    shape = jax.ShapeDtypeStruct((8, 16), jnp.float32)
+    return [pl.pallas_call(_kernel, out_shape=shape, interpret=_epitaxy_interpret)(x)]
+"""
+NKI = """import nki.isa as nisa
+import nki.language as nl
+
+
+@_epitaxy_arrays
+def _relu(x):
+    y = nl.ndarray((8, 16), dtype=nl.float32, buffer=nl.shared_hbm)
+    tile = nl.ndarray((8, 16), dtype=nl.float32, buffer=nl.sbuf)
+    nisa.dma_copy(dst=tile, src=x)
+    nisa.tensor_scalar(dst=tile, data=tile, op0=nl.maximum, operand0=0.0)
+    nisa.dma_copy(dst=y, src=tile)
+    return y
+"""
+WIDE = NKI.replace("tile = nl.ndarray((8, 16)", "tile = nl.ndarray((8, 60000)")
+
+
+class TestPallas(ToolchainConformance):
+    plugin, entry = "pallas_tpu", "forward.py"
+    files = FrozenDict({"kernels.py": PALLAS, "forward.py": FORWARD})
+    broken, broken_entry = FrozenDict({**files, "kernels.py": "def broken( :"}), "forward.py"
+
+
+class TestNki(ToolchainConformance):
+    plugin, entry = "nki_trainium", "forward.py"
+    files = FrozenDict({"kernels.py": NKI, "forward.py": FORWARD})
+    broken, broken_entry = FrozenDict({**files, "kernels.py": "def broken( :"}), "forward.py"
+
+    def test_a_kernel_over_a_limit_is_refused_by_its_name(self, tmp_path):
+        it = self.make()
+        wide = self.candidate({**self.files, "kernels.py": WIDE}, self.entry, it.name)
+        build = it.build(wide, self.problem, tmp_path)
+        assert not build.ok
+        assert "240000; the chip has 229376 (sbuf_partition_bytes)" in build.log
+
+
+SOFTMAX = """import torch
+
+class Model(torch.nn.Module):
+    def forward(self, x):
+        return torch.softmax(x * 0.5, dim=-1)
+
+def get_inputs():
+    return [torch.randn(256, 512)]
+
+def get_init_inputs():
+    return []
+"""
+
+
+@pytest.mark.parametrize(
+    ("language", "toolchain", "chip"),
+    [("pallas", "pallas_tpu", "tpu_v6e"), ("nki", "nki_trainium", "trainium2")],
+)
+def test_softmax_is_written_and_judged(tmp_path, language, toolchain, chip):
+    from epitaxy.checked import judge_for
+    from epitaxy.chip import find_chip
+
+    found = plugins("toolchains").get(toolchain).available()
+    if not found.ok:
+        pytest.skip(f"{toolchain}: {found.detail}")
+    path = tmp_path / "softmax.py"
+    path.write_text(SOFTMAX)
+    problem, facts = load(path), find_chip(chip)
+    view = SampleView(problem=problem, chip=facts, toolchains=(toolchain,))
+    candidate = plugins("proposers").get(language).propose(view, 1)[0]
+    machine = plugins("machines").get("absent").of(facts)
+    judge = judge_for(machine)(problem, machine)
+    try:
+        verdict = judge.judge(candidate)
+    finally:
+        judge.close()
+        machine.close()
+    assert verdict.accepted, json.dumps(verdict.to_dict())[:2000]
+    assert verdict.basis == ("checked" if machine.compiles else "simulated")
+    assert verdict.metrics["bytes_moved"] >= problem.work.bytes
+    assert verdict.metrics["predicted_cost"] >= 1
