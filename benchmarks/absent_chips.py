@@ -3,8 +3,8 @@
     python benchmarks/absent_chips.py [FILE...] [--chips h100_sxm,mi300x] [--budget 1]
         [--out docs/results/absent-chips]
 
-Writes OUT.json and OUT.md after every problem; what the ledger already holds is not judged again,
-so that the same command resumes. No column is a time that a chip took.
+Writes OUT.json and OUT.md after every problem, keeping the lines of other problems and chips that
+are there; what the ledger already holds is not judged again. No column is a time that a chip took.
 """
 
 from __future__ import annotations
@@ -102,11 +102,15 @@ def main() -> None:
     parser.add_argument("--budget", default="1")
     parser.add_argument("--out", type=Path, default=Path("docs/results/absent-chips"))
     given = parser.parse_args()
-    rows: list[dict[str, Any]] = []
+    store = given.out.with_suffix(".json")
+    rows = json.loads(store.read_text()) if store.exists() else []
+    known = {(r["problem"], r["chip"]): r for r in rows}
     for file in given.files:
         for chip in given.chips.split(","):
-            rows.append(one(file, chip, Options(chip=chip, budget=given.budget)))
-            given.out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
+            made = one(file, chip, Options(chip=chip, budget=given.budget))
+            known[made["problem"], made["chip"]] = made
+            rows = list(known.values())
+            store.write_text(json.dumps(rows, indent=1) + "\n")
             given.out.with_suffix(".md").write_text(table(rows))
 
 

@@ -21,6 +21,7 @@ from epitaxy.problem import load
 from epitaxy.proposers.triton import TritonGrower
 from epitaxy.record import FrozenDict
 from epitaxy.testing import MachineConformance, SampleView, ToolchainConformance
+from epitaxy.toolchains._triton import same_but_numbers
 
 ROOT = Path(__file__).parents[2]
 HERE = importlib.util.find_spec("triton") is not None
@@ -111,6 +112,24 @@ def test_large_problems_bring_a_form_that_an_interpreter_can_bear():
     whole, small = (candidate.files[f"{p}kernels.py"] for p in ("", "small/"))
     assert "float32[16, 64, 128, 128]" in whole
     assert "float32[2, 64, 128, 128]" in small
+
+
+@pytest.mark.parametrize(
+    ("file", "chip", "holds"),
+    [
+        ("examples/linear_gelu.py", "h100_sxm", ("tl.dot(a, b", 'input_precision="tf32x3"')),
+        ("examples/linear_gelu.py", "mi300x", ("tl.dot(a, b", 'input_precision="ieee"')),
+        ("suites/level2/causal_attention.py", "h100_sxm", ("min(256, 1 + (first", "most = higher")),
+        ("examples/cumsum.py", "mi300x", ("tl.cumsum(",)),
+    ],
+)
+def test_each_kind_of_region_is_written_for_each_chip(file, chip, holds):
+    toolchain = {v: k for k, v in CHIPS.items()}[chip]
+    candidate = grown(load(ROOT / file), chip, toolchain)
+    whole, small = (candidate.files[f"{p}kernels.py"] for p in ("", "small/"))
+    assert all(text in whole for text in holds), whole
+    assert same_but_numbers(whole, small)
+    assert grown(load(ROOT / file), chip, toolchain).digest == candidate.digest
 
 
 @needs_triton
