@@ -351,7 +351,7 @@ void contract(const A& a, const B& b, float* pa, float* pb, float* parts, const 
   constexpr int64_t a_step = S::PACK_A ? G::a_tile : G::MR * S::AI, b_step = S::PACK_B ? G::KC * G::NR : G::NR;
   const Scratch<float> own(G::own_a_floats + G::own_b_floats + (split ? 0 : G::block_floats));
   float* const own_b = own.data + G::own_a_floats;
-  share<S::DYNAMIC && !next>(G::blocks * S::PARTS, [&](int64_t u) {
+  share<S::DYNAMIC && !next, split>(G::blocks * S::PARTS, [&](int64_t u) {
     const int64_t piece = u / G::blocks, c = u % G::columns, r = u / G::columns % G::rows;
     const int64_t t = u / (G::columns * G::rows) % S::BATCH;
     const int64_t d0 = piece * G::depths / S::PARTS, d1 = (piece + 1) * G::depths / S::PARTS;
@@ -386,7 +386,7 @@ void contract(const A& a, const B& b, float* pa, float* pb, float* parts, const 
     }
   });
   if constexpr (split)  // the implied barrier: every part is there
-    share<false>(G::blocks, [&](int64_t u) {
+    share<false, false>(G::blocks, [&](int64_t u) {
       const int64_t c = u % G::columns, r = u / G::columns % G::rows, t = u / (G::columns * G::rows);
       block<S>(r, c, parts + u * G::block_floats, [&](int64_t y, int64_t x, float* held) EPX_BODY {
         sized<S>(y * G::MR, x * G::NR, [&](auto rows, auto vectors, auto masked, int n) EPX_BODY {

@@ -26,14 +26,18 @@ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t least(int64_t a, int64_t b) { return b < a ? b : a; }
 inline bool within(int64_t i, int64_t size) { return uint64_t(i) < uint64_t(size); }
 
-// body(0) .. body(count - 1), shared among the threads of the team that calls it.
-template <bool DYNAMIC, class F> inline void share(int64_t count, const F& body) {
+// body(0) .. body(count - 1), shared among the threads of the team that calls it. Who is done waits
+// for the others unless it is told not to: the team's end is a barrier of its own.
+template <bool DYNAMIC, bool WAIT = true, class F> inline void share(int64_t count, const F& body) {
   if constexpr (DYNAMIC) {
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(dynamic) nowait
     for (int64_t u = 0; u < count; ++u) body(u);
   } else {
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
     for (int64_t u = 0; u < count; ++u) body(u);
+  }
+  if constexpr (WAIT) {
+#pragma omp barrier
   }
 }
 

@@ -53,7 +53,7 @@ template <class S, class A, class B, class F> void contract_lines(const A& a, co
     constexpr int64_t i = S::M - last_r;
     if constexpr (last_r != 0) dots<S, last_r, w>(ap + i * S::AI, bp, to + i * S::JC);
   };
-  share<S::DYNAMIC>(S::BATCH * columns, [&](int64_t u) {
+  share<S::DYNAMIC, false>(S::BATCH * columns, [&](int64_t u) {
     const int64_t t = u / columns, j0 = u % columns * S::JC, j1 = least(j0 + S::JC, S::J);
     int64_t j = j0;
     for (; j + W <= j1; j += W)
@@ -97,7 +97,7 @@ template <class S, class A, class B, class F> void contract_rows(const A& a, con
   constexpr int U = S::M > 2 ? 4 : int(8 / S::M);
   constexpr int64_t columns = ceil_div(S::J, S::JC);
   const Scratch<elem<sums_of<S>>> sums(S::M * S::JC);
-  share<S::DYNAMIC>(S::BATCH * columns, [&](int64_t u) {
+  share<S::DYNAMIC, false>(S::BATCH * columns, [&](int64_t u) {
     const int64_t t = u / columns, j = u % columns * S::JC, width = least(S::JC, S::J - j);
     for (int64_t v = 0; v < S::M * S::JC; v += S::N) store(sums.data + v, sums_of<S>{});
     const auto *ap = a(t);
