@@ -14,9 +14,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Union
+from typing import TYPE_CHECKING, Union
 
 from epitaxy.problem import TensorSpec
+
+if TYPE_CHECKING:
+    from epitaxy.proposers.grower.algebra_whole import Loop, Picks, Routed, Sums
 
 # Element-wise functions and their number of arguments; the meaning is PyTorch's on the same name.
 MAPS: dict[str, int] = {
@@ -239,85 +242,6 @@ class Recurrence:
 
 
 @dataclass(frozen=True)
-class State:
-    """What a step of a loop hands to the next: a tensor over `axes`, outermost first."""
-
-    axes: tuple[Axis, ...]
-    first: Value
-    next: Value
-
-
-@dataclass(frozen=True)
-class Loop:
-    """Steps along `time`, one after the other. State k is read by loads of buffer -1 - k, of which
-    `time` is an axis, with what it was before the step; `each` is stored in every step, `last`
-    after the last one, when such loads give the final state."""
-
-    time: Axis
-    states: tuple[State, ...]
-    each: tuple[Store, ...]
-    last: tuple[Store, ...]
-
-    @property
-    def roots(self) -> tuple[Value, ...]:
-        """All values that the loop needs."""
-        held = [v for s in self.states for v in (s.first, s.next)]
-        return (*held, *(s.value for s in (*self.each, *self.last)))
-
-
-@dataclass(frozen=True)
-class Product:
-    """Rows times a matrix of each expert: sum over `depth` of operand `operand` times `weight`."""
-
-    operand: int
-    weight: Load
-    depth: Axis
-    width: Axis
-
-
-@dataclass(frozen=True)
-class Routed:
-    """Sums over experts of what each makes of the rows that are routed to it.
-
-    A row is a place along `rows`; it goes to an expert where `route` is true, or where `strange`
-    operand 0 holds NaN or an infinity there. Product k is read by loads of buffer -1 - k along its
-    `width`. `operands` are what products multiply, each along an axis; the last one is what is
-    added, for each row and expert in order, to `first` at the row's place along `place`.
-    """
-
-    expert: Axis
-    rows: tuple[Axis, ...]
-    route: Value
-    strange: bool
-    products: tuple[Product, ...]
-    operands: tuple[tuple[Value, Axis], ...]
-    place: tuple[Axis, ...]
-    first: Value
-    store: Store
-    families: tuple[int, ...]
-    """Inputs from which on each expert has one of its own: input `families[k]` + expert."""
-    active: int | None
-    """Experts that a row goes to, where the module computes all of them."""
-
-    @property
-    def roots(self) -> tuple[Value, ...]:
-        """All values that the region needs."""
-        weights = tuple(p.weight for p in self.products)
-        return (self.route, self.first, *weights, *(v for v, _ in self.operands))
-
-
-@dataclass(frozen=True)
-class Picks:
-    """The `k` largest (or smallest) of each of `rows` rows of `size`, and where they are."""
-
-    rows: int
-    size: int
-    k: int
-    largest: bool
-    in_order: bool
-
-
-@dataclass(frozen=True)
 class Region:
     """A piece of a module as algebra: contiguous inputs, contiguous outputs, what each holds."""
 
@@ -338,6 +262,8 @@ class Region:
     """What is computed instead of stores, where rows go to experts."""
     picks: Picks | None = None
     """What is computed instead of stores, where values are picked by their size."""
+    sums: Sums | None = None
+    """What is computed instead of stores, where rows are added where data says."""
     algebra: tuple[str, ...] = ()
     """The rules by which this form is equal to the one that was captured."""
 

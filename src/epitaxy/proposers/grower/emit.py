@@ -20,6 +20,7 @@ from epitaxy.proposers.grower.emit_loop import write_loop
 from epitaxy.proposers.grower.emit_picks import write_picks
 from epitaxy.proposers.grower.emit_recurrent import write_recurrence
 from epitaxy.proposers.grower.emit_routed import write_routed
+from epitaxy.proposers.grower.emit_sums import write_sums
 from epitaxy.proposers.grower.emit_thin import TILES, ThinWriter, form_of
 from epitaxy.proposers.grower.emit_winograd import WinogradWriter, windows_of
 from epitaxy.proposers.grower.genome import Choices, Genome
@@ -71,6 +72,8 @@ def emit_region(region: Region, choices: Choices) -> str:
         return write_routed(region, choices)
     if region.picks is not None:
         return write_picks(region, choices)
+    if region.sums is not None:
+        return write_sums(region, choices)
     region = coalesce(region)
     require_lanes(walk(region.roots))
     schedule = plan(region, choices)

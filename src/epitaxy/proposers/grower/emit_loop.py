@@ -110,14 +110,14 @@ class LoopWriter(Expressions):
         step = Scope(self.task.axes | {self.loop.time})
         for nest in self.plan.nests:
             self._nest(step, nest)
-        step.lines += [f"std::swap(s{k}, s{k}n);" for k in sorted(self.plan.twice)]
+        step.lines += [f"std::swap(h{k}, h{k}n);" for k in sorted(self.plan.twice)]
         end = Scope(self.task.axes | {self.loop.time})
         for store in self.loop.last:
             move = Move(None, store, store.value, store.axes)
             self._nest(end, Nest(0, self._own(store.axes), moves=[move]))
         steps = axis_loops([self.loop.time], self.names, step.lines)
-        pointers = [f"float* s{k} = s{k}_.data;" for k in range(len(self.loop.states))]
-        pointers += [f"float* s{k}n = s{k}n_.data;" for k in sorted(self.plan.twice)]
+        pointers = [f"float* h{k} = h{k}_.data;" for k in range(len(self.loop.states))]
+        pointers += [f"float* h{k}n = h{k}n_.data;" for k in sorted(self.plan.twice)]
         return self._tasks([*pointers, *self.task.lines, *start.lines, *steps, *end.lines])
 
     def _own(self, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
@@ -161,9 +161,9 @@ class LoopWriter(Expressions):
         sizes: list[tuple[str, int]] = []
         for k, state in enumerate(self.loop.states):
             size = self._size(state.axes)
-            sizes.append((f"s{k}_", size))
+            sizes.append((f"h{k}_", size))
             if k in self.plan.twice:
-                sizes.append((f"s{k}n_", size))
+                sizes.append((f"h{k}n_", size))
         lines = [f"const epx::Scratch<float> {name}({size});" for name, size in sizes]
         for value, name in self.tables.items():
             lines += [
@@ -229,7 +229,7 @@ class LoopWriter(Expressions):
         home = self.scopes[-1] if held else around
         value = self.vector(move.value) if held else self.use(move.value)
         if move.state is not None:
-            name = f"s{move.state}" + ("n" if move.state in self.plan.twice and not first else "")
+            name = f"h{move.state}" + ("n" if move.state in self.plan.twice and not first else "")
             natural = strides(move.axes)
             place = self._private(move.state, [(a, natural[a]) for a in move.axes])
             home.lines.append(f"epx::store({name} + {place}, {value});")
@@ -286,7 +286,7 @@ class LoopWriter(Expressions):
         k = state_of(load)
         if k is None:
             return super()._load(load, vector)
-        text = f"s{k} + {self._private(k, list(load.index.terms))}"
+        text = f"h{k} + {self._private(k, list(load.index.terms))}"
         return f"epx::load<{'V' if vector else 'float'}>({text})"
 
     def _private(self, k: int, terms: list[tuple[Axis, int]]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from epitaxy.chip import Chip
-from epitaxy.proposers.grower.algebra import Picks, Region
+from epitaxy.proposers.grower.algebra import Region
+from epitaxy.proposers.grower.algebra_whole import Picks
 from epitaxy.proposers.grower.emit_expr import indent
 from epitaxy.proposers.grower.genome import Choices
 

@@ -223,7 +223,7 @@ class RoutedWriter(Expressions):
         lines, name = self._vector_of(value, axis, [])
         finish = [
             "const int64_t at = route.row.data[p];", "(void)r, (void)v, (void)n;", *self._row(),
-            *(f"const float* const s{k} = sums{k} + (r * {across} + v) * {self.N};" for k in needs),
+            *(f"const float* const sum{k} = sums{k} + (r * {across} + v) * {self.N};" for k in needs),
             *lines, f"epx::put(tail, a{m}.data + p * {axis.size} + j, {name}, n);",
         ]  # fmt: skip
         body = [
@@ -278,7 +278,7 @@ class RoutedWriter(Expressions):
             return super()._load(load, vector)
         if not vector:
             raise Unsupported("a product that is no vector")
-        return f"epx::load<V>(s{-1 - load.buffer})"
+        return f"epx::load<V>(sum{-1 - load.buffer})"
 
 
 def _along(size: int, lanes: int, body: list[str]) -> list[str]:

@@ -16,7 +16,6 @@ from epitaxy.proposers.grower.algebra import (
     Const,
     Index,
     Load,
-    Loop,
     Map,
     Reduce,
     Region,
@@ -24,7 +23,8 @@ from epitaxy.proposers.grower.algebra import (
     Value,
     walk,
 )
-from epitaxy.proposers.grower.interpret_routed import routed
+from epitaxy.proposers.grower.algebra_whole import Loop
+from epitaxy.proposers.grower.interpret_routed import routed, summed
 from epitaxy.proposers.grower.program import FrameworkCall, Program, Ref, RegionCall
 from epitaxy.proposers.grower.rewrite import AtStep
 
@@ -81,8 +81,7 @@ def evaluate(
         pick = region.picks
         values, places = torch.topk(inputs[0], pick.k, largest=pick.largest, sorted=pick.in_order)
         return [values.double() if wide else values, places]
-    if region.routed is not None:
-        what = region.routed
+    if region.routed is not None or region.sums is not None:
 
         def whole(value: Value, axes: Sequence[Axis], more: list[torch.Tensor]) -> torch.Tensor:
             done: dict[Value, Named] = {}
@@ -90,7 +89,10 @@ def evaluate(
                 done[v] = _evaluate(v, done, [*flat, *more], wide)
             return _aligned(done[value], axes).expand([a.size for a in axes])
 
-        return [routed(what, whole).reshape(region.outputs[0].shape)]
+        if region.routed is not None:
+            return [routed(region.routed, whole).reshape(region.outputs[0].shape)]
+        assert region.sums is not None
+        return [summed(region.sums, whole)]
     outputs = [torch.zeros(s.numel, dtype=_dtype(s.dtype, wide)) for s in region.outputs]
     written = [torch.zeros(s.numel, dtype=torch.int64) for s in region.outputs]
     done: dict[Value, Named] = {}

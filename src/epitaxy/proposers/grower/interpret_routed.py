@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from epitaxy.proposers.grower.algebra import Affine, Axis, Load, Routed, Value
+from epitaxy.proposers.grower.algebra import Affine, Axis, Load, Value
+from epitaxy.proposers.grower.algebra_whole import Routed, Sums
 from epitaxy.proposers.grower.rewrite import AtStep, rebuild
 
 Evaluate = Callable[[Value, Sequence[Axis], list[torch.Tensor]], torch.Tensor]
@@ -44,6 +45,27 @@ def routed(what: Routed, evaluate: Evaluate) -> torch.Tensor:
         keep = route.reshape(-1).nonzero()[:, 0]
         for p_ in keep.tolist():
             total[place[p_]] += made[p_]
+    return total
+
+
+def summed(what: Sums, evaluate: Evaluate) -> torch.Tensor:
+    """The result over place and column. Raises ValueError where a row has no place."""
+    for truth in what.outside:
+        if bool(evaluate(truth, (what.row,), []).any()):
+            raise ValueError("an index lies outside its tensor")
+    total = evaluate(what.first, (what.place, what.column), []).clone()
+    value = evaluate(what.value, (what.row, what.column), [])
+    if what.to is not None:
+        places = evaluate(what.to, (what.row,), []).tolist()
+    else:
+        assert what.starts is not None
+        starts = evaluate(what.starts, (what.place,), [])
+        places = (torch.bucketize(torch.arange(what.row.size), starts, right=True) - 1).tolist()
+    for row, place in enumerate(places):
+        total[place] += value[row]
+    if what.mean:
+        counts = torch.bincount(torch.tensor(places), minlength=what.place.size).clamp(min=1)
+        total = total / counts[:, None]
     return total
 
 

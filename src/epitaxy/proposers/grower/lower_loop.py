@@ -15,7 +15,8 @@ from typing import Any
 from torch.fx import Node
 
 from epitaxy.problem import TensorSpec
-from epitaxy.proposers.grower.algebra import Affine, Axis, Load, Loop, Region, State, Store, Value
+from epitaxy.proposers.grower.algebra import Affine, Axis, Load, Region, Store, Value
+from epitaxy.proposers.grower.algebra_whole import Loop, State
 from epitaxy.proposers.grower.axes import Dim, Inexpressible, Ix, NeedSplit, align, guards_of, total
 from epitaxy.proposers.grower.loops import Unrolled
 from epitaxy.proposers.grower.lower_core import (
@@ -325,19 +326,26 @@ def taken_in(loop: Unrolled, results: Sequence[Result]) -> set[Node]:
 def absorbed(loop: Unrolled, results: Sequence[Result], left: set[Node]) -> list[Node]:
     """What is worked out within the steps: views and constants, and element-wise work that only
     the loop reads. In graph order; nothing of `left`."""
-    inside = taken_in(loop, results)
+    return taken_with(taken_in(loop, results), [m.base for m in loop.moving.values()], left)
+
+
+def taken_with(
+    inside: set[Node], more: list[Node], left: set[Node], reads: bool = False
+) -> list[Node]:
+    """Views and constants that `inside` and `more` are made of, and element-wise work (with `reads`
+    also gathers) that nobody else reads. In graph order; nothing of `left`."""
     found: dict[Node, None] = {}
-    stack = [s for n in inside for s in n.all_input_nodes]
-    stack += [m.base for m in loop.moving.values()]
+    stack = [s for n in inside for s in n.all_input_nodes] + more
     while stack:
         node = stack.pop()
         if node in inside or node in found or node in left or node.op != "call_function":
             continue
         kind = getattr(op_of(node), "kind", "")
         alone = all(u in inside or u in found for u in node.users)
-        if kind in ("view", "make") or (kind == "point" and alone):
+        work = kind == "point" or (reads and kind == "gather" and not is_getitem(node))
+        if kind in ("view", "make") or (work and alone):
             if lowerable(node):
                 found[node] = None
                 stack += node.all_input_nodes
-    order = {n: k for k, n in enumerate(loop.template[0].graph.nodes)}
+    order = {n: k for k, n in enumerate(next(iter(inside)).graph.nodes)}
     return sorted(found, key=order.__getitem__)

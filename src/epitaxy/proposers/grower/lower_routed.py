@@ -20,14 +20,13 @@ from epitaxy.proposers.grower.algebra import (
     Const,
     Load,
     Map,
-    Product,
     Reduce,
     Region,
-    Routed,
     Store,
     Value,
     walk,
 )
+from epitaxy.proposers.grower.algebra_whole import Product, Routed
 from epitaxy.proposers.grower.axes import Inexpressible, Ix, NeedSplit, pure, total
 from epitaxy.proposers.grower.experts import chosen
 from epitaxy.proposers.grower.loops import Unrolled

@@ -10,7 +10,8 @@ from typing import Any
 from torch.fx import Node
 
 from epitaxy.problem import TensorSpec
-from epitaxy.proposers.grower.algebra import Picks, Region
+from epitaxy.proposers.grower.algebra import Region
+from epitaxy.proposers.grower.algebra_whole import Picks
 from epitaxy.proposers.grower.framework import framework_call
 from epitaxy.proposers.grower.lower_core import is_getitem, spec_of
 from epitaxy.proposers.grower.program import RegionCall

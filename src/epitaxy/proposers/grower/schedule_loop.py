@@ -10,18 +10,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from epitaxy.proposers.grower.algebra import (
-    Axis,
-    Load,
-    Loop,
-    Reduce,
-    Scan,
-    State,
-    Store,
-    Value,
-    operands,
-    walk,
-)
+from epitaxy.proposers.grower.algebra import Axis, Load, Reduce, Scan, Store, Value, operands, walk
+from epitaxy.proposers.grower.algebra_whole import Loop, State
 from epitaxy.proposers.grower.emit_expr import Unsupported, kind
 
 FEWEST_LANES = 4

@@ -10,6 +10,7 @@ from dataclasses import replace
 from epitaxy.chip import Chip
 from epitaxy.proposers.grower import (
     emit_picks,
+    emit_sums,
     recurrent,
     space_attention,
     space_contract,
@@ -40,6 +41,8 @@ def space(region: Region, chip: Chip) -> dict[str, tuple[int, ...]]:
         return space_routed.options(chip)
     if region.picks is not None:
         return emit_picks.options(chip)
+    if region.sums is not None:
+        return emit_sums.options(chip)
     lanes = max(4, chip.vector_bytes // 4)
     values = walk(tuple(s.value for s in region.stores))
     reduces = any(isinstance(v, Reduce) for v in values)
@@ -126,6 +129,8 @@ def first_guess(region: Region, chip: Chip) -> Choices:
         return space_routed.guess(region.routed, chip)
     if region.picks is not None:
         return emit_picks.guess(region.picks, chip)
+    if region.sums is not None:
+        return emit_sums.guess(region.sums, chip)
     lanes = max(4, chip.vector_bytes // 4)
     written = sum(s.bytes for s in region.outputs)
     moved = written + sum(s.bytes for s in region.inputs)

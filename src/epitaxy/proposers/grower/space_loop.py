@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from epitaxy.chip import Chip
-from epitaxy.proposers.grower.algebra import Loop, Map, Region, walk
+from epitaxy.proposers.grower.algebra import Map, Region, walk
+from epitaxy.proposers.grower.algebra_whole import Loop
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.schedule_loop import plan_loop
 

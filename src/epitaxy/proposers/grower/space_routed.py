@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from epitaxy.chip import Chip
-from epitaxy.proposers.grower.algebra import Routed
+from epitaxy.proposers.grower.algebra_whole import Routed
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.space_contract import registers
 

@@ -24,16 +24,18 @@ from epitaxy.proposers.grower.experts import (
 )
 from epitaxy.proposers.grower.framework import framework_call
 from epitaxy.proposers.grower.loops import Unrolled, unrolled
-from epitaxy.proposers.grower.lower_core import is_getitem
+from epitaxy.proposers.grower.lower_core import is_getitem, op_of
 from epitaxy.proposers.grower.lower_loop import (
     LoopLowering,
     Result,
     absorbed,
     results_of,
+    taken_with,
     with_tails,
 )
 from epitaxy.proposers.grower.lower_partition import lowerable
 from epitaxy.proposers.grower.lower_routed import RoutedLowering
+from epitaxy.proposers.grower.lower_sums import SumsLowering, result_of
 from epitaxy.proposers.grower.program import FrameworkCall, Ref, RegionCall, reads
 
 Accept = Callable[[Region], bool]
@@ -55,7 +57,39 @@ def take(graph: Graph, accept: Accept, scalars: dict[Node, float]) -> dict[Node,
         calls.update([made])
     while (made := _next_loop(graph, accept, scalars, f"loop{len(calls)}")) is not None:
         calls.update([made])
+    for node in list(graph.nodes):
+        if (made := _summed(graph, node, accept, scalars, f"sums{len(calls)}")) is not None:
+            calls.update([made])
     return calls
+
+
+def _summed(
+    graph: Graph, node: Node, accept: Accept, scalars: dict[Node, float], name: str
+) -> tuple[Node, RegionCall] | None:
+    """The region of a call that adds rows where data says, in place of it."""
+    root = result_of(node) if node.op == "call_function" and node.users else None
+    if root is None:
+        return None
+    inside = {node, root}
+    left: set[Node] = set()
+    for _ in range(_RETRIES):
+        taken = taken_with(inside, [], left, reads=True)
+        lowering = SumsLowering(node, taken, scalars)
+        try:
+            region = lowering.sums_region(name)
+        except Inexpressible as reason:
+            gathers = {n for n in taken if getattr(op_of(n), "kind", "") == "gather"}
+            odd = {reason.node} if reason.node in taken else gathers
+            if not odd:
+                return None
+            left.update(n for n in odd if isinstance(n, Node))
+            continue
+        if not accept(region):
+            return None
+        call = RegionCall(region, tuple(n.name for n in lowering.inputs), ())
+        alone = Unrolled([[node] if root is node else [node, root]])
+        return _replaced(graph, alone, (Result(root, root),), call, list(lowering.inputs), taken)
+    return None
 
 
 def _next_loop(

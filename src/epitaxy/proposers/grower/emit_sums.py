@@ -1,0 +1,156 @@
+"""Rows added where data says, as C++: which rows belong where first, then place by place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from epitaxy.chip import Chip
+from epitaxy.proposers.grower.algebra import Axis, Reduce, Region, Scan, Value, walk
+from epitaxy.proposers.grower.algebra_whole import Sums
+from epitaxy.proposers.grower.emit_expr import STORAGE, Expressions, Scope, Unsupported, indent
+from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.ranges import require_lanes
+
+SMALL = 1 << 15
+"""Elements added under which one thread is enough."""
+
+
+def write_sums(region: Region, choices: Choices) -> str:
+    """The region's function. Raises Unsupported."""
+    what = region.sums
+    assert what is not None
+    values = walk(what.roots)
+    require_lanes(values)
+    if any(isinstance(v, Reduce | Scan) for v in values):
+        raise Unsupported("sums of sums")
+    if not region.refuses or region.outputs[0].dtype != "float32":
+        raise Unsupported("places of another type than int64, or sums of other than float32")
+    buffers: dict[int, tuple[str, str]] = {}
+    lines: list[str] = []
+    for i, spec in enumerate(region.inputs):
+        if spec.dtype not in STORAGE:
+            raise Unsupported(f"{spec.dtype} tensors")
+        T = STORAGE[spec.dtype]
+        buffers[i] = (f"x{i}", spec.dtype)
+        lines.append(f"const {T}* const x{i} = static_cast<const {T}*>(in[{i}]);  // {spec}")
+        if spec.dtype == "int64":
+            lines.append(f"if (epx::beyond(x{i}, {spec.numel})) return 1;  // 32-bit lanes")
+    lines.append(f"float* const y0 = static_cast<float*>(out[0]);  // {region.outputs[0]}")
+    lines += [f"using V = epx::vf<{choices.width}>;", f"using VI = epx::vi<{choices.width}>;"]
+    lines += [*SumsWriter(what, choices, buffers).write(), "return 0;"]
+    head = f"// {region.name} replaces {', '.join(region.source)}\n// {choices}"
+    signature = f'extern "C" int {region.name}(const void* const* in, void* const* out) {{'
+    return "\n".join([head, signature, *indent(lines), "}", ""])
+
+
+class SumsWriter(Expressions):
+    """Routing by one thread, sums shared among all."""
+
+    def __init__(self, what: Sums, choices: Choices, buffers: dict[int, tuple[str, str]]) -> None:
+        names = {what.row: "row", what.place: "to", what.column: "j"}
+        super().__init__(buffers, None, names)
+        self.what, self.choices = what, choices
+
+    def write(self) -> list[str]:
+        """The body of the function."""
+        what = self.what
+        rows, places = what.row.size, what.place.size
+        body = self._adding()
+        share = "true" if self.choices.dynamic else "false"
+        pieces = max(1, places // 128) if self.choices.dynamic else 1
+        loop = [
+            f"epx::share<{share}>({-(-places // pieces)}, [&](int64_t u) {{",
+            f"  for (int64_t to = u * {pieces}; to < epx::least(u * {pieces} + {pieces}, {places}); ++to) {{",
+            *indent(indent(body)), "  }", "});",
+        ]  # fmt: skip
+        threads = f" num_threads({self.choices.threads})" if self.choices.threads else ""
+        team = [] if self.choices.threads == 1 else [f"#pragma omp parallel{threads}"]
+        return [
+            f"epx::Routing route(1, {rows}, {places});",
+            *(self._places() if what.to is not None else self._bags()),
+            *team, "{", *indent(loop), "}",
+        ]  # fmt: skip
+
+    def _scalar(self, value: Value, axes: Sequence[Axis], scope: Scope) -> str:
+        self.lane, self.scopes = None, [scope]
+        assert value.axes <= set(axes)
+        return self.use(value)
+
+    def _checks(self, scope: Scope) -> None:
+        for truth in self.what.outside:
+            bad = self._scalar(truth, [self.what.row], scope)
+            scope.lines.append(f"if ({bad}) return 1;  // the reference takes the call")
+
+    def _places(self) -> list[str]:
+        """Each row goes where its value says."""
+        assert self.what.to is not None
+        scope = Scope(frozenset({self.what.row}))
+        self._checks(scope)
+        to = self._scalar(self.what.to, [self.what.row], scope)
+        scope.lines.append(f"route.add(0, row, {to});")
+        head = f"for (int64_t row = 0; row < {self.what.row.size}; ++row) {{"
+        return [head, *indent(scope.lines), "}", "route.finish();"]
+
+    def _bags(self) -> list[str]:
+        """The rows of each place lie side by side."""
+        what = self.what
+        assert what.starts is not None
+        rows, places = what.row.size, what.place.size
+        scope = Scope(frozenset({what.row}))
+        self._checks(scope)
+        scope.lines.append("route.slot.data[row] = route.row.data[row] = int32_t(row);")
+        start = Scope(frozenset({what.place}))
+        begin = self._scalar(what.starts, [what.place], start)
+        start.lines += [
+            f"if ({begin} < before || {begin} > {rows} || (to == 0 && {begin} != 0)) return 1;",
+            f"route.first.data[to] = int32_t(before = {begin});",
+        ]
+        return [
+            f"for (int64_t row = 0; row < {rows}; ++row) {{", *indent(scope.lines), "}",
+            "int64_t before = 0;",
+            f"for (int64_t to = 0; to < {places}; ++to) {{", *indent(start.lines), "}",
+            f"route.first.data[{places}] = {rows};",
+        ]  # fmt: skip
+
+    def _adding(self) -> list[str]:
+        """One place: what was there, and its rows in order, a tile of columns at a time."""
+        what, N = self.what, self.choices.width
+        self.lane = what.column
+        outer = Scope(frozenset({what.place, what.column}))
+        self.scopes = [outer]
+        first = self.vector(what.first)
+        scope = Scope(frozenset({what.row, what.place, what.column}))
+        self.scopes = [scope]
+        value = self.vector(what.value)
+        count = "const int64_t count = last - start;"
+        mean = [count, "if (count > 0) total = total / epx::splat<V>(float(count));"]
+        inside = [
+            *outer.lines, f"V total = {first};",
+            "for (int64_t at = start; at < last; ++at) {",
+            "  const int64_t row = route.row.data[route.slot.data[at]];",
+            *indent([*scope.lines, f"total = total + {value};"]), "}",
+            *(mean if what.mean else []),
+            f"epx::put(tail, y0 + {self.address(what.store.index)}, total, n);",
+        ]  # fmt: skip
+        return [
+            "const int64_t start = route.first.data[to], last = route.first.data[to + 1];",
+            f"epx::along<{N}>({what.column.size}, [&](auto tail, int64_t j, int n) EPX_BODY {{",
+            "  (void)n;", *indent(inside), "});",
+        ]  # fmt: skip
+
+
+def options(chip: Chip) -> dict[str, tuple[int, ...]]:
+    """The values that each decision may take."""
+    lanes = max(4, chip.vector_bytes // 4)
+    return {
+        "width": tuple(w for w in (lanes // 2, lanes, 2 * lanes) if 4 <= w <= 16),
+        "threads": tuple(dict.fromkeys((0, 1, max(1, chip.cores // 2)))),
+        "dynamic": (0, 1),
+    }
+
+
+def guess(what: Sums, chip: Chip) -> Choices:
+    """Places have unequal numbers of rows, so that threads take them as they get free."""
+    lanes = max(4, chip.vector_bytes // 4)
+    small = what.row.size * what.column.size < SMALL
+    return Choices(width=lanes, threads=int(small), dynamic=1)
