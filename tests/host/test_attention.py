@@ -15,6 +15,7 @@ from epitaxy.proposers.grower.growth import writable
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import plan
 
+torch.manual_seed(3)  # rounding differs from run to run otherwise
 T = torch.randn
 
 

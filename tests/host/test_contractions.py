@@ -18,6 +18,7 @@ from epitaxy.proposers.grower.program import RegionCall
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import plan
 
+torch.manual_seed(3)  # rounding differs from run to run otherwise
 T = torch.randn
 torch.manual_seed(11)
 CHIP = Chip(

@@ -13,6 +13,7 @@ from epitaxy.proposers.grower.program import RegionCall
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import plan
 
+torch.manual_seed(3)  # rounding differs from run to run otherwise
 T = torch.randn
 GENOMES = [
     Choices(kc=40, nc=64, mc=12, pack_b=0),

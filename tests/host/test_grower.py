@@ -32,6 +32,7 @@ def exclusive(x):
     return torch.cumsum(torch.cat((first, x), 1)[:, :-1], 1)
 
 
+torch.manual_seed(3)  # rounding differs from run to run otherwise
 T = torch.randn
 CASES = {
     "chain": (lambda x, b: torch.tanh(x + b) * torch.sigmoid(x) - x.abs(), [T(5, 7, 33), T(33)]),

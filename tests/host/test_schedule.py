@@ -10,6 +10,7 @@ from test_chunks import captured
 from test_grower import build, run
 
 from epitaxy.proposers.grower import space
+from epitaxy.proposers.grower.emit import emit_region
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import plan
@@ -29,11 +30,19 @@ def normalised_over_channels(x, w):
     return F.layer_norm(x, (6,))
 
 
+def normalised_columns(x, w, variance, scale):
+    return F.gelu((x @ w) * torch.rsqrt(variance + 1e-5) * scale)
+
+
 CASES = {
     "softmax, then windows": (softmax_then_pool, (torch.randn(2, 5, 12, 14),)),
     "windows, then rows": (
         normalised_over_channels,
         (torch.randn(2, 6, 9, 11), torch.randn(6, 1, 3, 3)),
+    ),
+    "tables of columns": (
+        normalised_columns,
+        (torch.randn(64, 32), torch.randn(32, 48), torch.rand(48) + 0.5, torch.randn(48)),
     ),
     "tables of angles": (turned, (torch.randn(64, 33, 32), torch.randn(33, 16))),
 }
@@ -98,3 +107,13 @@ def test_a_convolution_summed_over_all_its_pixels_has_a_first_guess():
 
     region, _ = captured(pooled, [torch.randn(2, 8, 6, 6), torch.randn(8, 12, 3, 3)])
     assert space.first_guess(region, GENEROUS).winograd == 0
+
+
+def test_what_each_column_needs_is_computed_once():
+    region, _ = captured(*CASES["tables of columns"])
+    *tables, product = plan(coalesce(region), Choices(width=8)).kernels
+    assert product.contraction is not None
+    assert tables
+    assert all(k.numel <= 48 for k in tables)
+    written = emit_region(region, Choices(width=8))
+    assert "rsqrt" not in written.partition("finish = ")[2]

@@ -126,30 +126,12 @@ EPX_BODY inline void narrow(int64_t& low, int64_t& high, int64_t i0, int64_t i1,
   if (high < low) high = low;
 }
 
+// The product of queries and keys as one of lines, for `dots`.
+template <class S> struct KeyLines {
+  enum : int64_t { N = S::N, K = S::D, AI = S::QI, BJ = S::KJ, JC = Attend<S>::pitch, AHEAD = 0, DOT = FLOATS };
+};
+
 // Scores of keys [j, end), lanes along the depth: R queries and W keys at a time.
-template <class S, int R, int W> __attribute__((noinline)) void key_dots(const float* q, const float* k, float* to) {
-  using V = vf<S::N>;
-  V c[R][W] = {};
-  const auto step = [&](int64_t d, auto tail) EPX_BODY {
-    constexpr int n = int(S::D % S::N);
-    V qv[R];
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) qv[r] = get<V>(tail, q + r * S::QI + d, n);
-#pragma GCC unroll 16
-    for (int w = 0; w < W; ++w) {
-      const V kv = get<V>(tail, k + w * S::KJ + d, n);
-#pragma GCC unroll 16
-      for (int r = 0; r < R; ++r) c[r][w] = fma(qv[r], kv, c[r][w]);
-    }
-  };
-  int64_t d = 0;
-  for (; d + S::N <= S::D; d += S::N) step(d, whole{});
-  if constexpr (S::D % S::N != 0) step(d, part{});
-#pragma GCC unroll 16
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 16
-    for (int w = 0; w < W; ++w) to[r * Attend<S>::pitch + w] = hsum(c[r][w]);
-}
 template <class S, class F>
 void score_lines(const float* q, const float* k, float* s, int64_t t, int64_t i0, int64_t i1, int64_t j,
                  int64_t end, const F& score) {
@@ -159,9 +141,9 @@ void score_lines(const float* q, const float* k, float* s, int64_t t, int64_t i0
     constexpr int W = decltype(keys)::value;
     int64_t i = i0;
     for (; i + R <= i1; i += R)
-      key_dots<S, R, W>(q + i * S::QI, k + x * S::KJ, s + (i - i0) * Attend<S>::pitch + x - j);
+      dots<KeyLines<S>, R, W>(q + i * S::QI, k + x * S::KJ, s + (i - i0) * Attend<S>::pitch + x - j);
     if constexpr (last != 0)
-      if (i < i1) key_dots<S, last, W>(q + i * S::QI, k + x * S::KJ, s + (i - i0) * Attend<S>::pitch + x - j);
+      if (i < i1) dots<KeyLines<S>, last, W>(q + i * S::QI, k + x * S::KJ, s + (i - i0) * Attend<S>::pitch + x - j);
   };
   int64_t x = j;
   for (; x + 4 <= end; x += 4) down(x, std::integral_constant<int, 4>{});

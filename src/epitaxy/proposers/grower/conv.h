@@ -110,7 +110,7 @@ __attribute__((noinline)) void tile_at(const float* a, const float* const (&b)[W
   for (int r = 0; r < R; ++r)
     EPX_UNROLL for (int v = 0; v < W; ++v) c[r][v] = first ? V{} : load<V>(hold + (r * S::NV + v) * S::N);
   multiply_at<S, R, W>(c, a, b, offsets, depth);
-  if (last) return finish_tile<S, R, W, MASKED>(c, t, i, j, n, finish);
+  if (last) return hand_over<S, R, W, MASKED>(c, t, i, j, n, finish);
 #pragma GCC unroll 32
   for (int r = 0; r < R; ++r)
     EPX_UNROLL for (int v = 0; v < W; ++v) store(hold + (r * S::NV + v) * S::N, c[r][v]);

@@ -34,7 +34,7 @@ __all__ = ["Unsupported", "emit_region", "emit_source"]
 # Parts that only some kernels use, by what they call; each builds on those before it.
 _PARTS = {
     "gemm.h": ("epx::contract<", "epx::convolve", "epx::attend", "epx::recur", "epx::Routing"),
-    "thin.h": ("epx::contract_",),
+    "thin.h": ("epx::contract_", "epx::attend"),
     "conv.h": ("epx::convolve",),
     "winograd.h": ("epx::convolve_winograd",),
     "attention.h": ("epx::attend",),

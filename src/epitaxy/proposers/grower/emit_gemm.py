@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from epitaxy.proposers.grower.algebra import Affine, Axis, Const, Index, Map, Value
+from epitaxy.proposers.grower.algebra import (
+    TRANSCENDENTAL,
+    Affine,
+    Axis,
+    Const,
+    Index,
+    Map,
+    Value,
+    walk,
+)
 from epitaxy.proposers.grower.contract import (
     FLOATS,
     INTEGERS,
@@ -18,6 +27,7 @@ from epitaxy.proposers.grower.contract import (
 from epitaxy.proposers.grower.emit_expr import Scope, indent
 from epitaxy.proposers.grower.emit_kernel import KernelWriter
 from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.rewrite import rebuild
 from epitaxy.proposers.grower.schedule import Kernel
 
 Group = tuple[str, Sequence[Axis]]
@@ -93,8 +103,14 @@ class GemmWriter(KernelWriter):
             "PACK_A": int(chosen.pack_a or copied[0]),
             "PACK_B": int(chosen.pack_b or bj != 1 or copied[1]),
             "AHEAD": chosen.prefetch // 8, "STEPS": chosen.unroll, "DYNAMIC": chosen.dynamic,
-            "ACROSS": chosen.across, "NEXT": chosen.ahead,
+            "ACROSS": chosen.across, "NEXT": chosen.ahead, "APART": int(self._long_finish()),
         }  # fmt: skip
+
+    def _long_finish(self) -> bool:
+        """Whether what is done with the sums takes many instructions."""
+        (target,), zero = self.kernel.targets, Const(0.0, self.what.total.dtype)
+        after = rebuild(target.value, lambda v: zero if v == self.what.total else None, {})
+        return any(isinstance(v, Map) and v.fn in TRANSCENDENTAL for v in walk((after,)))
 
     def _converted(self) -> tuple[bool, bool]:
         """Whether each operand is not made of floats to be multiplied as they are."""

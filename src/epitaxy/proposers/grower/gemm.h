@@ -226,6 +226,31 @@ EPX_BODY inline void finish_tile(const typename Gemm<S>::V (&c)[R][W], int64_t t
       finish(whole{}, t, i + r, j + v * S::N, c[r][v], int(S::N));
     }
 }
+// The same where `finish` is long (S::APART): in a function of its own, from memory. Its many values
+// and constants would otherwise push the sums out of their registers in the loop before it.
+template <class S, class = void> constexpr bool apart = false;
+template <class S> constexpr bool apart<S, std::void_t<decltype(S::APART)>> = S::APART != 0;
+
+template <class S, int R, int W, bool MASKED, class V, class F>
+__attribute__((noinline)) void finish_apart(const V (&c)[R][W], int64_t t, int64_t i, int64_t j, int n, const F& finish) {
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < W; ++v) {
+      if (MASKED && v == W - 1) finish(part{}, t, i + r, j + v * S::N, c[r][v], n);
+      else finish(whole{}, t, i + r, j + v * S::N, c[r][v], int(S::N));
+    }
+}
+template <class S, int R, int W, bool MASKED, class V, class F>
+EPX_BODY inline void hand_over(const V (&c)[R][W], int64_t t, int64_t i, int64_t j, int n, const F& finish) {
+  if constexpr (apart<S>) {
+    V sums[R][W];
+#pragma GCC unroll 32
+    for (int r = 0; r < R; ++r)
+      EPX_UNROLL for (int v = 0; v < W; ++v) sums[r][v] = c[r][v];
+    finish_apart<S, R, W, MASKED>(sums, t, i, j, n, finish);
+  } else {
+    finish_tile<S, R, W, MASKED>(c, t, i, j, n, finish);
+  }
+}
 // One tile of C over one depth of k: add it to the sums in `hold`, or finish them. A function of its
 // own: compilers keep the sums in registers only when the loop is all that they see. What was held is
 // added after the loop, so that all ways to it agree on the registers.
@@ -242,7 +267,7 @@ __attribute__((noinline)) void tile(const float* a, const float* b, int64_t dept
     for (int r = 0; r < R; ++r)
       EPX_UNROLL for (int v = 0; v < W; ++v) c[r][v] = c[r][v] + raw_load<V>(hold + (r * S::NV + v) * G::N);
   }
-  if (G::depths == 1 || last) return finish_tile<S, R, W, MASKED>(c, t, i, j, n, done);
+  if (G::depths == 1 || last) return hand_over<S, R, W, MASKED>(c, t, i, j, n, done);
 #pragma GCC unroll 32
   for (int r = 0; r < R; ++r)
     EPX_UNROLL for (int v = 0; v < W; ++v) raw_store(hold + (r * S::NV + v) * G::N, c[r][v]);

@@ -28,10 +28,13 @@ from epitaxy.proposers.grower.contract import (
     plain,
     reaches,
     recognise,
+    size_of,
     windowed,
 )
 from epitaxy.proposers.grower.rewrite import coalesce, rebuild
 
+SHARED = 8
+"""Rows of the result that make it worth while to compute a column's part of it once."""
 COSTLY = ("div", "sqrt", "rsqrt", "reciprocal", "pow", "exp", "log", "tanh", "sigmoid", "erf")
 
 
@@ -139,10 +142,15 @@ def contracted(
         return value
     dtype = main.total.dtype
     total = Reduce("sum", main.inner, Map("mul", (left, right), dtype), dtype)
-    columns = frozenset(main.columns)
+    columns, rows = frozenset(main.columns), frozenset((*main.batch, *main.rows))
+    many = size_of(main.result)
+
+    def shared(v: Value) -> bool:
+        few = not v.axes & rows and size_of(v.axes) * SHARED <= many
+        return bool(v.axes) and (few or not v.axes & columns) and _costly(v)
 
     def foreign(v: Value) -> Value | None:
-        if isinstance(v, Reduce | Scan) or (v.axes and not v.axes & columns and _costly(v)):
+        if isinstance(v, Reduce | Scan) or shared(v):
             return scheduler.store(v)
         return scheduler.stored.get(v)
 
@@ -158,7 +166,7 @@ def contracted(
 
 
 def _costly(value: Value) -> bool:
-    """Whether `value` is worth computing once for each row instead of for each vector."""
+    """Whether `value` is worth computing once for each row or column instead of for each vector."""
     return any(isinstance(v, Map) and v.fn in COSTLY for v in walk((value,)))
 
 
