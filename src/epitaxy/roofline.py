@@ -32,7 +32,9 @@ there from call to call. 0.4 leaves a fifth below the worst of these; work that 
 altogether falls far beneath it, and work that was halved is for the correctness checks to find.
 """
 
-_WIDENS = {"float16": "float32", "bfloat16": "float32"}
+_WIDENS = {"float16": "float32", "bfloat16": "float32", "float32": "bfloat16"}
+"""Whose peak stands for one that is not known. A chip that multiplies bfloat16 alone makes a
+product of float32 of several of these: its peak is a rate that float32 cannot exceed."""
 _KINDS = ("read", "write", "stream", "copy", "copy_stream")
 
 
@@ -41,7 +43,7 @@ def floor(problem_work: Work, chip: Chip, working_set_bytes: int) -> Floor:
 
     `working_set_bytes` is everything that is touched between two uses of the same byte (inputs,
     parameters and outputs of one call, or of all rotating calls). A dtype without a peak of its
-    own that is computed in float32 says so in `limit`. Raises BadInput when the chip has no
+    own for which another stands says so in `limit`. Raises BadInput when the chip has no
     usable peak or bandwidth.
     """
     compute_s, compute = _compute(problem_work, chip)

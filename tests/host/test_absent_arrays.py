@@ -68,6 +68,22 @@ class TestNki(ToolchainConformance):
         assert "240000; the chip has 229376 (sbuf_partition_bytes)" in build.log
 
 
+LINEAR = """import torch
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(256, 384)
+
+    def forward(self, x):
+        return torch.nn.functional.gelu(self.linear(x))
+
+def get_inputs():
+    return [torch.randn(128, 256)]
+
+def get_init_inputs():
+    return []
+"""
 SOFTMAX = """import torch
 
 class Model(torch.nn.Module):
@@ -83,18 +99,21 @@ def get_init_inputs():
 
 
 @pytest.mark.parametrize(
-    ("language", "toolchain", "chip"),
-    [("pallas", "pallas_tpu", "tpu_v6e"), ("nki", "nki_trainium", "trainium2")],
+    ("source", "language", "toolchain", "chip"),
+    [
+        (LINEAR, "pallas", "pallas_tpu", "tpu_v6e"),
+        (SOFTMAX, "nki", "nki_trainium", "trainium2"),
+    ],
 )
-def test_softmax_is_written_and_judged(tmp_path, language, toolchain, chip):
+def test_it_is_written_and_judged(tmp_path, source, language, toolchain, chip):
     from epitaxy.checked import judge_for
     from epitaxy.chip import find_chip
 
     found = plugins("toolchains").get(toolchain).available()
     if not found.ok:
         pytest.skip(f"{toolchain}: {found.detail}")
-    path = tmp_path / "softmax.py"
-    path.write_text(SOFTMAX)
+    path = tmp_path / "given.py"
+    path.write_text(source)
     problem, facts = load(path), find_chip(chip)
     view = SampleView(problem=problem, chip=facts, toolchains=(toolchain,))
     candidate = plugins("proposers").get(language).propose(view, 1)[0]

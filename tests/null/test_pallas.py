@@ -76,6 +76,15 @@ def test_a_chip_whose_file_does_not_know_a_limit_is_refused():
         plugin().aim(tpu.replace(facts=less))
 
 
+@pytest.mark.parametrize(
+    ("wanted", "size", "block"), [(512, 768, 384), (512, 100, 100), (128, 256, 128)]
+)
+def test_steps_along_a_contracted_axis_divide_it(wanted, size, block):
+    from epitaxy.proposers.pallas.products import _divisor
+
+    assert _divisor(wanted, size, 128) == block
+
+
 def test_slots_are_read_from_libtpus_table():
     table = "x\nVALU, VSTORE:SPILL\n4 1\nUTILIZATION\n2 0\n4 1\n"
     assert slots(table) == {"slots_valu": 6.0, "slots_vstore_spill": 1.0, "spills": 1.0, "fills": 0}

@@ -12,9 +12,11 @@ from epitaxy.proposers._genomes import Choices, Genome, Space, powers
 DECISIONS = {
     "rows": "second-last dimension of a block: sublanes of a register, or more",
     "columns": "last dimension of a block: lanes of a register, or more",
+    "depth": "steps along a contracted axis between two tiles of a product's operands",
     "lead": "blocks of the next dimension that one step takes at once",
 }
 MOST_COLUMNS = 2048
+DEPTH = 512
 SHARE = 64
 """A first block is this share of VMEM: what is read, written and kept takes many."""
 
@@ -53,6 +55,7 @@ class Pallas:
         return {
             "rows": powers(its.sublanes, 2048),
             "columns": powers(its.lanes, 8192),
+            "depth": powers(its.lanes, 4096),
             "lead": powers(1, 16),
         }
 
@@ -80,7 +83,7 @@ def fitting(region: Any, chip: Chip) -> Choices:
             continue
         if all(_floats(w.blocks) * 4 * SHARE <= its.vmem_bytes for w in made.kernels):
             return choices
-    smallest = Choices(rows=its.sublanes, columns=its.lanes, lead=1)
+    smallest = Choices(rows=its.sublanes, columns=its.lanes, depth=DEPTH, lead=1)
     if last is not None:
         raise last
     return smallest
@@ -97,5 +100,5 @@ def _shrinking(its: Any) -> Iterator[Choices]:
     columns = MOST_COLUMNS
     while columns >= its.lanes:
         for rows in reversed(powers(its.sublanes, 1024)):
-            yield Choices(rows=rows, columns=columns, lead=1)
+            yield Choices(rows=rows, columns=columns, depth=DEPTH, lead=1)
         columns //= 2

@@ -13,6 +13,7 @@ from epitaxy.proposers.grower.emit_expr import Unsupported
 from epitaxy.proposers.grower.genome import Choices as Scalars
 from epitaxy.proposers.grower.schedule import Kernel, plan
 from epitaxy.proposers.pallas.expressions import STORED, Expressions, needed_helpers
+from epitaxy.proposers.pallas.products import Product, write_product
 
 HEADER = '''"""Pallas TPU kernels of {names}, grown by epitaxy: {genome}"""
 
@@ -140,7 +141,7 @@ class Written:
     call: tuple[str, ...]
     results: tuple[str, ...]
     helpers: frozenset[str]
-    blocks: Blocks
+    blocks: Blocks | Product
 
 
 Known = dict[int, tuple[str, str, int]]
@@ -148,11 +149,16 @@ Known = dict[int, tuple[str, str, int]]
 
 
 def write_kernel(
-    name: str, kernel: Kernel, known: Known, choices: Choices, its: Limits, large: Blocks | None
-) -> Written:
+    name: str, kernel: Kernel, known: Known, choices: Choices, its: Limits,
+    large: Blocks | Product | None,
+) -> Written:  # fmt: skip
     """A kernel of maps and reductions with the call that runs it. Raises Unsupported."""
-    if kernel.whole:
-        raise Unsupported("attention" if kernel.attention is not None else "a product")
+    if kernel.attention is not None:
+        raise Unsupported("attention")
+    if kernel.contraction is not None:
+        return _product(name, kernel, known, choices, its, large)
+    if isinstance(large, Product):
+        raise Unsupported("other kernels at other sizes")
     made = Blocks(kernel, choices, its, large)
     arrays: dict[Load, Array] = {}
     for load in loads(tuple(t.value for t in kernel.targets)):
@@ -181,6 +187,18 @@ def write_kernel(
         _fits(made, [*inputs.values(), *outputs])
     results = tuple(o.name for o in outputs)
     return Written(source, call, results, frozenset(writer.helpers), made)
+
+
+def _product(
+    name: str, kernel: Kernel, known: Known, choices: Choices, its: Limits,
+    large: Blocks | Product | None,
+) -> Written:  # fmt: skip
+    assert kernel.contraction is not None
+    if isinstance(large, Blocks):
+        raise Unsupported("other kernels at other sizes")
+    made = Product(kernel.contraction, choices, its.lanes, its.sublanes, large)
+    source, call, helpers = write_product(name, kernel, known, made, its.vmem_bytes)
+    return Written(source, call, (kernel.targets[0].buffer,), helpers, made)
 
 
 def _read(load: Load, known: Known, frame: Frame) -> Array:
