@@ -10,10 +10,14 @@ from torch import nn
 
 from epitaxy.problem import Work
 from epitaxy.proposers.grower.capture import capture
+from epitaxy.proposers.grower.emit_expr import Unsupported
 from epitaxy.proposers.grower.genome import Choices, Genome
 from epitaxy.proposers.grower.growth import own_work, writable
 from epitaxy.proposers.grower.interpret import run_program
 from epitaxy.proposers.grower.program import RegionCall, without
+from epitaxy.proposers.nki.kernels import write_region as nki_region
+from epitaxy.proposers.pallas.kernels import write_region as pallas_region
+from epitaxy.proposers.triton.emit import scheduled as triton_scheduled
 
 WIDTH, HIDDEN, EXPERTS = 19, 21, 5
 
@@ -190,3 +194,14 @@ def test_rows_that_are_left_out_count_as_algebra(grown):
     assert any("gate" in rule for rule in rules)
     _, step, _ = grown[0]["gathered"]
     assert own_work(Work(flops=dense), [step.region], [step.region])[0] is None
+
+
+def test_other_targets_leave_experts_alone(grown):
+    """What they cannot write is refused, never written without its results."""
+    _, step, _ = grown[0]["masked"]
+    choices = Choices()
+    with pytest.raises(Unsupported):
+        triton_scheduled(step.region, choices)
+    for write in (pallas_region, nki_region):
+        with pytest.raises(Unsupported):
+            write(step.region, choices, None)

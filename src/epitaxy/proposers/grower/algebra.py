@@ -268,6 +268,12 @@ class Region:
     """The rules by which this form is equal to the one that was captured."""
 
     @property
+    def whole(self) -> bool:
+        """Whether something else than stores is computed: a loop, experts, a recurrent layer."""
+        kinds = (self.recurrence, self.loop, self.routed, self.picks, self.sums)
+        return any(k is not None for k in kinds)
+
+    @property
     def refuses(self) -> bool:
         """Whether some calls are refused at run time: bad indices, integers beyond 30 bits."""
         return bool(self.checks) or any(s.dtype == "int64" for s in self.inputs)

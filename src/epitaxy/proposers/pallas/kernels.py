@@ -296,8 +296,8 @@ class Text:
 
 def write_region(region: Region, choices: Choices, chip: Chip, large: Text | None = None) -> Text:
     """The kernels of a region; `large` is the same at larger sizes. Raises Unsupported."""
-    if region.recurrence is not None or region.loop is not None or region.refuses:
-        raise Unsupported("a loop over steps" if not region.refuses else "indices from data")
+    if region.whole or region.refuses:
+        raise Unsupported("indices from data" if region.refuses else "a loop, experts or top-k")
     its = limits(chip)
     made = plan(region, Scalars(width=1, split=0, online=0, attend=1))
     known: Known = {i: (f"x{i}", s.dtype, s.numel) for i, s in enumerate(region.inputs)}

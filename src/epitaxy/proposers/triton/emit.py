@@ -32,8 +32,8 @@ def scheduled(
 ) -> tuple[Region, list[Kernel], dict[str, tuple[str, int]]]:
     """The region, its kernels in order and its temporaries (name -> dtype, elements)."""
     region = coalesce(region)
-    if region.recurrence is not None:
-        raise Unsupported("a recurrent layer")
+    if region.whole:
+        raise Unsupported("steps that feed each other, or rows that go where data says")
     made = plan(region, Scalars(width=1, split=choices.split, attend=1))
     return region, made.kernels[made.first :], made.temporaries
 
