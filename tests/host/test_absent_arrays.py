@@ -103,6 +103,7 @@ def get_init_inputs():
     [
         (LINEAR, "pallas", "pallas_tpu", "tpu_v6e"),
         (SOFTMAX, "nki", "nki_trainium", "trainium2"),
+        (LINEAR, "nki", "nki_trainium", "trainium2"),
     ],
 )
 def test_it_is_written_and_judged(tmp_path, source, language, toolchain, chip):

@@ -46,6 +46,14 @@ def test_products_accumulate_in_psum():
     assert np.allclose(made, left.T @ right, rtol=1e-4, atol=1e-3)
 
 
+def test_a_nan_stays_in_the_sum():
+    left, right = np.zeros((256, 128), np.float32), np.ones((256, 512), np.float32)
+    left[0, 3] = np.nan
+    made = nki.simulate(tiled_matmul)(left, right)
+    assert np.isnan(made[3]).all()
+    assert np.isnan(made).sum() == 512
+
+
 def test_a_look_counts_without_computing():
     shapes = ((2048, 2048), (2048, 512))
     found, results = nki.looked_at(tiled_matmul, [np.zeros(s, np.float32) for s in shapes])

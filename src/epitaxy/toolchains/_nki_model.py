@@ -112,6 +112,8 @@ class _Tile(NkiTensor):
     def __init__(self, data: Any, buffer: str, held: int) -> None:
         super().__init__(data, buffer)
         self._held = held
+        self.begun = False
+        """Whether a product was summed into it."""
         _live[buffer] += held
         most = f"{buffer}_partition_bytes"
         COUNTS[most] = max(COUNTS.get(most, 0.0), _live[buffer])
@@ -266,7 +268,7 @@ def memset(dst: NkiTensor, value: float) -> None:
 def nc_matmul(dst: NkiTensor, stationary: NkiTensor, moving: NkiTensor) -> None:
     """dst += stationary.T @ moving, in float32; the first product into a tile of PSUM sets it."""
     depth, rows = stationary.shape
-    check(dst.buffer == "psum", "nc_matmul writes PSUM only")
+    check(isinstance(dst, _Tile) and dst.buffer == "psum", "nc_matmul writes whole PSUM tiles only")
     check(stationary.buffer == moving.buffer == "sbuf", "operands of nc_matmul lie in SBUF")
     check(moving.shape[0] == depth, f"contraction of {depth} with {moving.shape[0]}")
     check(dst.shape == (rows, moving.shape[1]), "shape of the result")
@@ -275,9 +277,12 @@ def nc_matmul(dst: NkiTensor, stationary: NkiTensor, moving: NkiTensor) -> None:
     count("matrix_instructions")
     count("macs", depth * rows * moving.shape[1])
 
+    first = not getattr(dst, "begun", False)
+    dst.begun = True  # type: ignore[attr-defined]
+
     def made() -> Any:
         product = _wide(stationary).T @ _wide(moving)
-        return np.where(np.isnan(dst.data), 0, dst.data) + product
+        return product if first else dst.data + product
 
     _put(dst, made)
 

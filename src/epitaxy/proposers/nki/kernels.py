@@ -20,12 +20,14 @@ from epitaxy.proposers.grower.emit_expr import Unsupported
 from epitaxy.proposers.grower.genome import Choices as Scalars
 from epitaxy.proposers.grower.schedule import Kernel, plan
 from epitaxy.proposers.nki.instructions import STORED, Instructions
+from epitaxy.proposers.nki.products import Product, write_product
 
 HEADER = '''"""NKI kernels of {names}, grown by epitaxy: {genome}"""
 
 import nki.isa as nisa
 import nki.language as nl
 '''
+PRODUCT = ("partitions", "stationary_columns", "moving_columns")
 Known = dict[int, tuple[str, str, int]]
 """Buffer number -> name, dtype, elements."""
 
@@ -36,6 +38,8 @@ class Limits:
 
     partitions: int
     sbuf_bytes: int
+    products: dict[str, int]
+    """Limits of a product's operands, where they are known."""
 
 
 def limits(chip: Chip) -> Limits:
@@ -44,7 +48,8 @@ def limits(chip: Chip) -> Limits:
         if name not in chip.facts:
             raise Unsupported(f"a chip whose file does not know {name}")
     facts = chip.facts
-    return Limits(int(facts["partitions"].value), int(facts["sbuf_partition_bytes"].value))
+    products = {n: int(facts[n].value) for n in PRODUCT if n in facts}
+    return Limits(products["partitions"], int(facts["sbuf_partition_bytes"].value), products)
 
 
 class Tiles:
@@ -118,15 +123,23 @@ class Written:
     """One kernel's lines, indented once, and how it was cut."""
 
     lines: tuple[str, ...]
-    tiles: Tiles
+    tiles: Tiles | Product
 
 
 def write_kernel(
-    kernel: Kernel, known: Known, choices: Choices, its: Limits, large: Tiles | None
-) -> Written:
+    kernel: Kernel, known: Known, choices: Choices, its: Limits,
+    large: Tiles | Product | None,
+) -> Written:  # fmt: skip
     """The loops over one nest. Raises Unsupported."""
-    if kernel.whole:
-        raise Unsupported("attention" if kernel.attention is not None else "a product")
+    if kernel.attention is not None:
+        raise Unsupported("attention")
+    if kernel.contraction is not None:
+        if isinstance(large, Tiles):
+            raise Unsupported("other kernels at other sizes")
+        product = Product(kernel.contraction, its.products, large)
+        return Written(tuple(write_product(kernel, known, product)), product)
+    if isinstance(large, Product):
+        raise Unsupported("other kernels at other sizes")
     tiles = Tiles(kernel, choices, its, large)
     arrays: dict[Load, Array] = {}
     for load in loads(tuple(t.value for t in kernel.targets)):
