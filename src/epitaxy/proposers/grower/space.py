@@ -97,8 +97,7 @@ def spaces(
         found[region.name] = space(region, chip)
         if forms and region.name in forms:
             found[region.name] |= space(forms[region.name], chip) | {"algebra": (0, 1)}
-        product = bool(contractions(region.roots)) or region.recurrence is not None
-        product = product or region.routed is not None
+        product = bool(contractions(region.roots)) or region.whole
         if region.name in leavable and product:
             found[region.name]["leave"] = (0, 1)
     return found
