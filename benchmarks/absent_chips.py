@@ -1,7 +1,7 @@
 """Problems x chips that are not here: grown, built by the real compiler, checked on the CPU.
 
     python benchmarks/absent_chips.py [FILE...] [--chips h100_sxm,mi300x] [--budget 1]
-        [--out docs/results/absent-chips]
+        [--out docs/results/2026-11-21-absent-chips]
 
 Writes OUT.json and OUT.md after every problem, keeping the lines of other problems and chips that
 are there; what the ledger already holds is not judged again. No column is a time that a chip took.
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("files", nargs="*", default=list(PROBLEMS))
     parser.add_argument("--chips", default="h100_sxm,mi300x")
     parser.add_argument("--budget", default="1")
-    parser.add_argument("--out", type=Path, default=Path("docs/results/absent-chips"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results/2026-11-21-absent-chips"))
     given = parser.parse_args()
     store = given.out.with_suffix(".json")
     rows = json.loads(store.read_text()) if store.exists() else []
