@@ -171,7 +171,7 @@ class AttentionWriter(Expressions):
     def _range(self) -> tuple[str, str]:
         """The keys that no position masks away for every row of the block."""
         low, high = "0", str(self.n)
-        for found in conditions(self.what):
+        for found in conditions(self.what) if self.choices.skip else ():
             bound = self._bound(found)
             if bound is None:
                 continue

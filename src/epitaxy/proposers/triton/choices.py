@@ -15,6 +15,8 @@ DECISIONS: dict[str, str] = {
     "stages": "loads of a product's operands in flight at once",
     "group": "row blocks of a product whose programs run after one another, for the L2 cache",
     "split": "pieces that a long reduction is cut into for programs of their own, 0: none",
+    "skip": "1: keys that positions mask away are left out (a NaN among their values is lost), "
+    "0: they weigh nothing",
     "operands": "of float32 products, 0: as they are, 1: three products of their tf32 halves, "
     "2: rounded to tf32",
 }
@@ -32,6 +34,7 @@ class Choices:
     group: int = 8
     split: int = 0
     operands: int = 1
+    skip: int = 0
 
     def __str__(self) -> str:
         return " ".join(f"{k}={v}" for k, v in asdict(self).items())
