@@ -135,9 +135,12 @@ class _Captured:
         elite = []
         for candidate, _ in ranked[:ELITE]:
             try:
-                elite.append((parse(candidate.genome, self.hand.decisions), candidate.id))
+                genome = parse(candidate.genome, self.hand.decisions)
             except BadInput:
                 continue
+            # One of an older version, with other decisions, is left alone.
+            if [(n, set(c)) for n, c in genome] == [(n, set(c)) for n, c in self.start]:
+                elite.append((genome, candidate.id))
         rng = random.Random(f"{view.seed} {len(judged)}")
         yield from moves(self.start, self.spaces, elite, rng)
 
