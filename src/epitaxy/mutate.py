@@ -165,7 +165,7 @@ OPERATORS = (
     Operator("wrong block", "the last block counts as whole",
              r"\bif \(j0 \+ \d+ > (\d+)\) tile", _plus(1, 1_000_000)),
     Operator("wrong block", "sums begin again in every block",
-             r"\bfirst \? ", _sub("true ? ")),
+             r"&& !first\)", _sub("&& false)")),
     Operator("wrong block", "sums are finished a block early",
              r"(\bd) \+ 1 == (d1)", _sub(r"\1 + 2 >= \2")),
     Operator("wrong block", "a maximum of other pieces is used",

@@ -78,13 +78,13 @@ def test_a_shared_variable_is_no_race_on_one_thread():
 BLOCKS = """
 const int64_t i = t % 16, depth = least(G::KC, G::K - d * G::KC);
 auto lanes = [&](int c) { return tail ? int(epx::least(N, 37 - j0 - c * N)) : N; };
-c[r][v] = first ? V{} : load<V>(hold);
+if (G::depths > 1 && !first) c[r][v] = c[r][v] + load<V>(hold);
 f(d == d0, d + 1 == d1, line + j + 2, epx::within(w0_ + -2, 19));
 const VI v3 = v4 < epx::splat_int<VI>(int64_t(37));
 if (j0 + 16 > 37) tile(part{}); else if (i >= 2 && i < 17) tile(whole{});
 """
 WRONG = (
-    "t % 17", "depth = G::KC;", "int(N) : N", "true ? V{}", "d + 2 >= d1", "line + j + 3",
+    "t % 17", "depth = G::KC;", "int(N) : N", "&& false) c[r][v]", "d + 2 >= d1", "line + j + 3",
     "within(w0_ + -2, 20)", "int64_t(38)", "int64_t(36)", "> 1000037)", ">= 1 && i", "i < 18)",
 )  # fmt: skip
 
