@@ -241,7 +241,7 @@ def test_the_judge_of_this_machine_refuses_what_is_for_another_chip(problem, mac
 
 def test_chips_that_nothing_builds_for_are_said():
     with pytest.raises(BadInput, match="no toolchain builds"):
-        plugins("machines").get("absent").of(find_chip("trainium2"))
+        plugins("machines").get("absent").of(find_chip("gaudi3"))
 
 
 @pytest.mark.skipif(HERE, reason="Triton is installed")
