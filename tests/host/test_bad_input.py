@@ -185,6 +185,8 @@ def test_an_interrupt_ends_with_130_and_says_what_is_kept(place):
         command("optimize", "model.py"), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
         text=True, cwd=place, env={**os.environ, "EPITAXY_HOME": str(place / "home")},
         start_new_session=True,
+        # Whoever runs the tests in the background has them ignore interrupts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     with started:
         assert started.stderr.readline().strip(), "it says what it does first"
