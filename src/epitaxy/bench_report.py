@@ -7,7 +7,8 @@ from typing import Any
 
 from epitaxy.bench_table import BEST, ERROR, FASTER, PHASES, Row, name_of, won_ratios
 from epitaxy.progress import duration, milliseconds
-from epitaxy.report_charts import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Chart, Scale
+from epitaxy.report_charts import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Chart, Scale, grid
+from epitaxy.report_page import filled
 
 Table = Mapping[str, Any]
 
@@ -143,12 +144,7 @@ def fast_p_chart(rows: Sequence[Row]) -> Chart | None:
     bottom, right = chart.height - BOTTOM, float(WIDTH - RIGHT)
     low, high = min(0.5, *found), max(2.0, *found) * 1.1
     x, y = Scale(low, high, LEFT, right, log=True), Scale(0.0, 1.0, bottom, TOP)
-    for tick in y.ticks():
-        chart.add("line", "grid", x1=LEFT, x2=right, y1=y(tick), y2=y(tick))
-        chart.text(LEFT - 8, y(tick) + 4, f"{tick:.0%}", "tick", "end")
-    for tick in x.ticks():
-        chart.add("line", "grid", x1=x(tick), x2=x(tick), y1=TOP, y2=bottom)
-        chart.text(x(tick), bottom + 16, f"{tick:g}", "tick", "middle")
+    grid(chart, x, y, ".0%")
     chart.text((LEFT + right) / 2, chart.height - 8, "p: times as fast", "name", "middle")
     for number, (party, style) in enumerate(parties.items()):
         chart.add("path", style, f"against {party}", points=_steps(ratios[party], len(rows), x, y))
@@ -169,16 +165,10 @@ def _steps(values: Sequence[float], total: int, x: Scale, y: Scale) -> str:
 
 def html(table: Table, facts: Mapping[str, str]) -> str:
     """One page that opens offline: inline style and SVG, no script. `facts`: what was run."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("epitaxy", "report_templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
     rows, names = table["rows"], baseline_names(table["rows"])
     header, means = means_rows(table)
-    return environment.get_template("bench.html.j2").render(
+    return filled(
+        "bench.html.j2",
         headline=headline(table),
         names=names,
         rows=[(r, name_of(r), cells(r, names)) for r in rows],

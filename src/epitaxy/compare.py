@@ -14,7 +14,8 @@ from typing import Any
 from epitaxy.chip import Chip, Fact
 from epitaxy.errors import BadInput
 from epitaxy.problem import Problem
-from epitaxy.report_charts import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Chart, log_scale
+from epitaxy.report_charts import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Chart, grid, log_scale
+from epitaxy.report_page import filled
 from epitaxy.roofline import floor
 from epitaxy.verdict import Floor, Verdict
 
@@ -151,12 +152,7 @@ def chart(standings: Sequence[Standing]) -> Chart | None:
     bottom, right = made.height - BOTTOM, float(WIDTH - RIGHT)
     x = log_scale([1 / time_s for _, _, time_s in known], LEFT, right)
     y = log_scale([1 / joule for _, joule, _ in known if joule], bottom, TOP)
-    for tick in y.ticks():
-        made.add("line", "grid", x1=LEFT, x2=right, y1=y(tick), y2=y(tick))
-        made.text(LEFT - 8, y(tick) + 4, f"{tick:g}", "tick", "end")
-    for tick in x.ticks():
-        made.add("line", "grid", x1=x(tick), x2=x(tick), y1=TOP, y2=bottom)
-        made.text(x(tick), bottom + 16, f"{tick:g}", "tick", "middle")
+    grid(made, x, y)
     for it, joule, time_s in known:
         at = {"x": x(1 / time_s), "y": y(1 / joule)}
         made.add("dot", "ours", f"{it.chip.name}: {_time(time_s)}", r=4, **at)
@@ -170,14 +166,8 @@ def chart(standings: Sequence[Standing]) -> Chart | None:
 
 def html(problem: Problem, standings: Sequence[Standing]) -> str:
     """One page that opens offline: inline style and SVG, no script."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("epitaxy", "report_templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("compare.html.j2").render(
+    return filled(
+        "compare.html.j2",
         name=problem.name, remark=remark(problem), header=HEADER, rows=rows(standings),
         chart=chart(standings), sources=_sources(standings),
     )  # fmt: skip

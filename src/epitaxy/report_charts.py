@@ -153,6 +153,16 @@ def _y_axis(chart: Chart, y: Scale, form: Any, name: str, right: int = WIDTH - R
     chart.text(14, TOP + 4, name, "name")
 
 
+def grid(chart: Chart, x: Scale, y: Scale, form: str = "g") -> None:
+    """Lines across a chart at round values of both scales, with those of `y` written by `form`."""
+    for value in y.ticks():
+        chart.add("line", "grid", x1=x.start, x2=x.end, y1=y(value), y2=y(value))
+        chart.text(x.start - 8, y(value) + 4, f"{value:{form}}", "tick", "end")
+    for value in x.ticks():
+        chart.add("line", "grid", x1=x(value), x2=x(value), y1=y.end, y2=y.start)
+        chart.text(x(value), y.start + 16, f"{value:g}", "tick", "middle")
+
+
 def limit_chart(run: Run) -> Chart | None:
     """The roofline if the problem counts flops, else achieved bandwidth; None if unknown."""
     if run.best is None or run.best[1].time_s is None:

@@ -22,6 +22,11 @@ REASONS = 8
 
 def render(run: Run) -> str:
     """The page as text."""
+    return filled("report.html.j2", run=run, **_frame(run), **_evidence(run))
+
+
+def filled(template: str, **values: Any) -> str:
+    """A page of `report_templates`: values are escaped, and one that is missing is an error."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -30,8 +35,7 @@ def render(run: Run) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"ms": milliseconds, "percent": report.percent}
-    page = environment.get_template("report.html.j2")
-    return page.render(run=run, **_frame(run), **_evidence(run))
+    return environment.get_template(template).render(**values)
 
 
 def _frame(run: Run) -> dict[str, Any]:
