@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from epitaxy.proposers.grower.algebra import (
+    TRANSCENDENTAL,
     Axis,
     Index,
     Load,
@@ -35,8 +36,7 @@ STASH_LIMIT_BYTES = 1 << 20
 SUM_BLOCK = 4096
 FEW_PIECES = 128
 """Pieces of a loop that threads take as they get free: enough to end together."""
-COSTLY = ("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "tanh",
-          "sigmoid", "erf", "atan", "sinh", "cosh", "pow", "div", "sqrt", "rsqrt", "reciprocal")  # fmt: skip
+COSTLY = TRANSCENDENTAL | {"div", "sqrt", "rsqrt", "reciprocal"}
 
 
 class Passes:

@@ -33,14 +33,17 @@ from epitaxy.proposers.grower.contract import Contraction, size_of
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.rewrite import coalesce, rebuild, split_axis
 from epitaxy.proposers.grower.schedule_attention import attended
-from epitaxy.proposers.grower.schedule_contract import contracted, store_shared, without_scales
+from epitaxy.proposers.grower.schedule_contract import (
+    SHARED,
+    contracted,
+    store_shared,
+    without_scales,
+)
 
 Node = Reduce | Scan
 NEUTRAL = {"sum": 0.0, "prod": 1.0, "max": -math.inf, "min": math.inf}
-SHARED = 8
-"""Uses of a point of a transcendental function that make a table of it worth while,"""
 LARGE = 1 << 16
-"""in loops of so many points."""
+"""Points of loops in which a transcendental function may be worth a table."""
 JOIN = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum"}
 
 

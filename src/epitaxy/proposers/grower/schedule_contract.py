@@ -34,7 +34,7 @@ from epitaxy.proposers.grower.contract import (
 from epitaxy.proposers.grower.rewrite import coalesce, rebuild
 
 SHARED = 8
-"""Rows of the result that make it worth while to compute a column's part of it once."""
+"""Uses of a value that make it worth while to compute it once, into a table."""
 COSTLY = ("div", "sqrt", "rsqrt", "reciprocal", "pow", "exp", "log", "tanh", "sigmoid", "erf")
 
 
