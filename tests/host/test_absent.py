@@ -18,7 +18,7 @@ from epitaxy.errors import BadEnvironment, BadInput
 from epitaxy.judge import Judge
 from epitaxy.plugin import plugins
 from epitaxy.problem import load
-from epitaxy.proposers.triton import TritonGrower
+from epitaxy.proposers.triton import plugin as triton_grower
 from epitaxy.record import FrozenDict
 from epitaxy.testing import MachineConformance, SampleView, ToolchainConformance
 from epitaxy.toolchains._triton import same_but_numbers
@@ -95,7 +95,7 @@ def problem(tmp_path_factory):
 
 def grown(problem, chip="h100_sxm", toolchain="triton_nvidia"):
     view = SampleView(problem=problem, chip=find_chip(chip), toolchains=(toolchain,))
-    return TritonGrower().propose(view, 1)[0]
+    return triton_grower().propose(view, 1)[0]
 
 
 def test_the_grower_writes_triton_with_the_problems_own_sizes(problem):

@@ -7,8 +7,9 @@ kernels at smaller ones under `small/`.
 
 from __future__ import annotations
 
+import functools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from epitaxy.candidate import Candidate
@@ -17,7 +18,8 @@ from epitaxy.errors import BadInput, BadProblem
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem, open_reference, smaller
 from epitaxy.proposer import View
-from epitaxy.proposers._genomes import Choices, Genome, Space, moves, of, parse, text
+from epitaxy.proposers._genomes import Choices, Genome, Space, moves, parse, text
+from epitaxy.proposers._unseen import EXHAUSTED, unseen
 from epitaxy.record import digest_text
 from epitaxy.verdict import Verdict
 
@@ -50,13 +52,98 @@ class Hand(Protocol):
         """
 
 
-class CrossGrower:
-    """The proposer of one language."""
+class Captured:
+    """One problem captured for one chip, at its own sizes and at an interpreter's.
 
-    def __init__(self, hand: Hand) -> None:
-        self.name = hand.language
-        self._hand = hand
-        self._captured: dict[tuple[str, str], _Captured] = {}
+    `accept` says whether a region can be written at all. Raises BadProblem when none can.
+    """
+
+    def __init__(
+        self, view: View, language: str, title: str, accept: Callable[[Any], bool]
+    ) -> None:
+        self.problem, self.chip = view.problem, view.chip
+        self.language, self.title, self._accept = language, title, accept
+        self.growth = self._grown(view.problem)
+        self.regions = self.growth.regions
+        if not self.regions:
+            left = ", ".join(self.growth.program.left) or "nothing"
+            raise BadProblem(
+                f"nothing in {view.problem.name} can be written in {title} yet{self.why()}",
+                f"it stays with PyTorch: {left}",
+            )
+        small = smaller(view.problem)
+        self.small = self._grown(small) if small is not None else None
+
+    def _grown(self, problem: Problem) -> Any:
+        from epitaxy.proposers.grower.growth import grow_program
+
+        return grow_program(open_reference(problem), self._accept, self.title)
+
+    def why(self) -> str:
+        """What is known of why regions were not accepted, in brackets."""
+        return ""
+
+    @property
+    def fits_small(self) -> bool:
+        """Whether the smaller form has the same regions."""
+        return self.small is not None and len(self.small.regions) == len(self.regions)
+
+    def read(self, printed: str) -> Any:
+        """A printed genome. Raises BadInput for one of other decisions."""
+        raise NotImplementedError
+
+    def around(self, elite: Sequence[tuple[Any, str]], rng: random.Random) -> Iterator[Any]:
+        """Genomes worth trying next, with intent and parents."""
+        raise NotImplementedError
+
+    def write(self, genome: Any) -> tuple[str, str, str] | None:
+        """The genome as text, `kernels.py` at both sizes ("" where there is no smaller one); None
+        when it cannot be written."""
+        raise NotImplementedError
+
+    def moves(self, view: View, judged: list[tuple[Candidate, Verdict]]) -> Iterator[Any]:
+        """Genomes worth trying next, with intent and parents."""
+        ranked = sorted((p for p in judged if p[1].accepted), key=lambda p: -p[1].merit)
+        elite = []
+        for candidate, _ in ranked[:ELITE]:
+            try:
+                elite.append((self.read(candidate.genome), candidate.id))
+            except BadInput:  # one of an older version, with other decisions, is left alone
+                continue
+        rng = random.Random(f"{view.seed} {len(judged)}")
+        yield from self.around(elite, rng)
+
+    def candidate(
+        self, toolchain: str, genome: Any, intent: str, parents: tuple[str, ...]
+    ) -> Candidate | None:
+        """The candidate of a genome; None when it cannot be written."""
+        written = self.write(genome)
+        if written is None:
+            return None
+        printed, kernels, cut = written
+        files = {"kernels.py": kernels, "forward.py": self.growth.forward}
+        if cut and self.small is not None:
+            files |= {"small/kernels.py": cut, "small/forward.py": self.small.forward}
+        return Candidate(
+            problem=self.problem.digest,
+            toolchain=toolchain,
+            files=files,  # type: ignore[arg-type]
+            entry="forward.py",
+            proposer=self.language,
+            intent=intent,
+            genome=printed,
+            parents=parents,
+            regions=tuple(f"{r.name}: {', '.join(r.source)}" for r in self.regions),
+            left=self.growth.program.left,
+        )
+
+
+class CrossGrower:
+    """The proposer of one language, called `language`; `capture` captures a view's problem."""
+
+    def __init__(self, language: str, title: str, capture: Callable[[View], Captured]) -> None:
+        self.name, self._title, self._capture = language, title, capture
+        self._captured: dict[tuple[str, str], Captured] = {}
         self._reason = ""
 
     def propose(self, view: View, count: int) -> Sequence[Candidate]:
@@ -64,25 +151,20 @@ class CrossGrower:
         of which nothing can be written."""
         toolchain = self._toolchain(view)
         if not toolchain:
-            title = self._hand.title
-            self._reason = f"no toolchain of this machine takes {title}: name a chip with --chip"
+            self._reason = (
+                f"no toolchain of this machine takes {self._title}: name a chip with --chip"
+            )
             return []
         key = (view.problem.digest, view.chip.id)
         if key not in self._captured:
-            self._captured[key] = _Captured(view, self._hand)
+            self._captured[key] = self._capture(view)
         captured = self._captured[key]
         judged = [(c, v) for c, v in view.judged() if c.toolchain == toolchain]
-        known = {_body(c) for c, _ in judged} | {_body(c) for c in view.pending()}
-        found: list[Candidate] = []
-        for genome, intent, parents in captured.moves(view, judged):
-            made = captured.candidate(genome, toolchain, intent, parents)
-            if made is None or _body(made) in known:
-                continue
-            known.add(_body(made))
-            found.append(made)
-            if len(found) == count:
-                return found
-        self._reason = "no move is left: every neighbour of the best has been judged"
+        seen = [*(c for c, _ in judged), *view.pending()]
+        make = functools.partial(captured.candidate, toolchain)
+        found = unseen(captured.moves(view, judged), make, _body, seen, count)
+        if len(found) < count:
+            self._reason = EXHAUSTED
         return found
 
     def learn(self, verdicts: Sequence[Verdict]) -> None:
@@ -98,83 +180,55 @@ class CrossGrower:
         return next((n for n, language in taken.items() if language == self.name), "")
 
 
-class _Captured:
-    """One problem captured for one chip, at its own sizes and at an interpreter's."""
+def grower(hand: Hand) -> CrossGrower:
+    """The proposer of a language that brings a `Hand`."""
+    return CrossGrower(hand.language, hand.title, lambda view: _ByHand(view, hand))
+
+
+class _ByHand(Captured):
+    """A problem captured for a hand."""
 
     def __init__(self, view: View, hand: Hand) -> None:
-        self.problem, self.chip, self.hand = view.problem, view.chip, hand
-        self.refused: dict[str, None] = {}
-        self.growth = self._grown(view.problem)
-        self.regions = self.growth.regions
-        if not self.regions:
-            left = ", ".join(self.growth.program.left) or "nothing"
-            why = f" ({'; '.join(self.refused)})" if self.refused else ""
-            raise BadProblem(
-                f"nothing in {view.problem.name} can be written in {hand.title} yet{why}",
-                f"it stays with PyTorch: {left}",
-            )
-        small = smaller(view.problem)
-        self.small = self._grown(small) if small is not None else None
+        self.hand, self._refused = hand, dict[str, None]()
+        super().__init__(view, hand.language, hand.title, self._writable)
         self.start = tuple((r.name, hand.guess(r, view.chip)) for r in self.regions)
         self.spaces = {r.name: hand.space(r, view.chip) for r in self.regions}
 
-    def _grown(self, problem: Problem) -> Any:
-        from epitaxy.proposers.grower.growth import grow_program
+    def _writable(self, region: Any) -> bool:
+        why = self.hand.refusal(region, self.chip)
+        if why:
+            self._refused[why] = None
+        return not why
 
-        def accept(region: Any) -> bool:
-            why = self.hand.refusal(region, self.chip)
-            if why:
-                self.refused[why] = None
-            return not why
+    def why(self) -> str:
+        """The hand's reasons."""
+        return f" ({'; '.join(self._refused)})" if self._refused else ""
 
-        return grow_program(open_reference(problem), accept, self.hand.title)
+    def read(self, printed: str) -> Genome:
+        """A printed genome of this version's decisions and regions."""
+        genome = parse(printed, self.hand.decisions)
+        if [(n, set(c)) for n, c in genome] != [(n, set(c)) for n, c in self.start]:
+            raise BadInput("the genome has other decisions", "replay it with its own version")
+        return genome
 
-    def moves(self, view: View, judged: list[tuple[Candidate, Verdict]]) -> Iterator[Any]:
-        """Genomes worth trying next, with intent and parents."""
-        ranked = sorted((p for p in judged if p[1].accepted), key=lambda p: -p[1].merit)
-        elite = []
-        for candidate, _ in ranked[:ELITE]:
-            try:
-                genome = parse(candidate.genome, self.hand.decisions)
-            except BadInput:
-                continue
-            # One of an older version, with other decisions, is left alone.
-            if [(n, set(c)) for n, c in genome] == [(n, set(c)) for n, c in self.start]:
-                elite.append((genome, candidate.id))
-        rng = random.Random(f"{view.seed} {len(judged)}")
-        yield from moves(self.start, self.spaces, elite, rng)
+    def around(self, elite: Sequence[tuple[Any, str]], rng: random.Random) -> Iterator[Any]:
+        """The guess, and the neighbours of the best."""
+        return moves(self.start, self.spaces, elite, rng)
 
-    def candidate(
-        self, genome: Genome, toolchain: str, intent: str, parents: tuple[str, ...]
-    ) -> Candidate | None:
-        """The candidate of a genome; None when it cannot be written."""
+    def write(self, genome: Any) -> tuple[str, str, str] | None:
+        """The texts of a genome; None when the hand cannot write it."""
         from epitaxy.proposers.grower.emit_expr import Unsupported
 
         try:
             kernels = self.hand.source(self.regions, genome, self.chip, None)
         except Unsupported:
             return None
-        files = {"kernels.py": kernels, "forward.py": self.growth.forward}
-        if self.small is not None and len(self.small.regions) == len(self.regions):
+        cut = ""
+        if self.fits_small and self.small is not None:
             cut = self.hand.source(self.small.regions, genome, self.chip, self.regions)
-            files |= {"small/kernels.py": cut, "small/forward.py": self.small.forward}
-        return Candidate(
-            problem=self.problem.digest,
-            toolchain=toolchain,
-            files=files,  # type: ignore[arg-type]
-            entry="forward.py",
-            proposer=self.hand.language,
-            intent=intent,
-            genome=text(genome),
-            parents=parents,
-            regions=tuple(f"{r.name}: {', '.join(r.source)}" for r in self.regions),
-            left=self.growth.program.left,
-        )
+        return text(genome), kernels, cut
 
 
 def _body(candidate: Candidate) -> str:
     """What is compiled: equal bodies need not be judged twice."""
     return digest_text(candidate.files.get("kernels.py", "").split('"""', 2)[-1])
-
-
-__all__ = ["Choices", "CrossGrower", "Genome", "Hand", "Space", "of"]

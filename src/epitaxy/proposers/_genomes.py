@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from epitaxy.errors import BadInput
 from epitaxy.record import FrozenDict
 
+C = TypeVar("C")
 Choices = FrozenDict[int]
 """One region's decisions by name."""
 Genome = tuple[tuple[str, Choices], ...]
@@ -24,7 +26,7 @@ def text(genome: Genome) -> str:
     return " ".join(f"{name}({body})" for name, body in bodies)
 
 
-def of(genome: Genome, region: str) -> Choices:
+def of(genome: tuple[tuple[str, C], ...], region: str) -> C:
     """The choices for one region. Raises BadInput for an unknown one."""
     for name, choices in genome:
         if name == region:
@@ -32,8 +34,13 @@ def of(genome: Genome, region: str) -> Choices:
     raise BadInput(f"the genome says nothing of {region!r}", "replay it with its own problem")
 
 
-def parse(printed: str, known: Sequence[str]) -> Genome:
-    """Read a printed genome of the decisions `known`. Raises BadInput."""
+def read(
+    printed: str, known: Sequence[str], make: Callable[[dict[str, int]], C], example: str
+) -> tuple[tuple[str, C], ...]:
+    """Regions and what `make` makes of the decisions `known` of each, from a printed genome.
+
+    Raises BadInput on unknown decisions or broken text; `example` is how a region looks.
+    """
     regions = []
     for name, body in re.findall(r"(\w+)\(([^()]*)\)", printed):
         pairs = [item.partition("=") for item in body.split()]
@@ -43,20 +50,36 @@ def parse(printed: str, known: Sequence[str]) -> Genome:
                 f"unknown decision {unknown[0]!r} in a genome", f"known: {', '.join(known)}"
             )
         try:
-            regions.append((name, Choices({k: int(v) for k, _, v in pairs})))
+            regions.append((name, make({k: int(v) for k, _, v in pairs})))
         except ValueError:
             raise BadInput(
                 f"a decision of {name} is not a number: {body}", "write name=integer"
             ) from None
     if not regions:
-        raise BadInput(f"no region in genome {printed[:40]!r}", "write region0(rows=64 ...)")
+        raise BadInput(f"no region in genome {printed[:40]!r}", f"write {example}")
     return tuple(regions)
 
 
-def neighbours(genome: Genome, spaces: Mapping[str, Space], rng: random.Random) -> list[Genome]:
-    """Every genome one step of one decision away, in random order; then every other value."""
-    near: list[Genome] = []
-    far: list[Genome] = []
+def parse(printed: str, known: Sequence[str]) -> Genome:
+    """Read a printed genome of the decisions `known`. Raises BadInput."""
+    return read(printed, known, Choices, "region0(rows=64 ...)")
+
+
+def changed(genome: Genome, region: str, decision: str, value: int) -> Genome:
+    """A copy with one decision of one region changed."""
+    return tuple((n, Choices({**c, decision: value}) if n == region else c) for n, c in genome)
+
+
+def neighbours(
+    genome: Any, spaces: Mapping[str, Space], rng: random.Random, change: Any = changed
+) -> list[Any]:
+    """Every genome one step of one decision away, in random order; then every other value.
+
+    `genome` holds for each region what gives a decision by its name; `change(genome, region,
+    decision, value)` gives the copy.
+    """
+    near: list[Any] = []
+    far: list[Any] = []
     for name, options in spaces.items():
         for decision, values in options.items():
             now = of(genome, name)[decision]
@@ -64,25 +87,23 @@ def neighbours(genome: Genome, spaces: Mapping[str, Space], rng: random.Random) 
                 if value == now:
                     continue
                 step = abs(math.log2(max(1, value)) - math.log2(max(1, now))) <= 1
-                other = tuple(
-                    (n, Choices({**c, decision: value}) if n == name else c) for n, c in genome
-                )
-                (near if step else far).append(other)
+                (near if step else far).append(change(genome, name, decision, value))
     rng.shuffle(near)
     rng.shuffle(far)
     return [*near, *far]
 
 
 def moves(
-    start: Genome, spaces: Mapping[str, Space], elite: Sequence[tuple[Genome, str]],
-    rng: random.Random,
-) -> Iterator[tuple[Genome, str, tuple[str, ...]]]:  # fmt: skip
-    """Genomes worth trying next with intent and parents: the guess, then neighbours of the best."""
+    start: Any, spaces: Mapping[str, Space], elite: Sequence[tuple[Any, str]],
+    rng: random.Random, change: Any = changed,
+) -> Iterator[tuple[Any, str, tuple[str, ...]]]:  # fmt: skip
+    """Genomes worth trying next with intent and parents: the guess, then the neighbours of those
+    that are predicted, or measured, to be the best, then the guess's; `change` as there."""
     yield start, "first guess", ()
     for best, parent in elite:
-        for other in neighbours(best, spaces, rng):
+        for other in neighbours(best, spaces, rng, change):
             yield other, "one decision away from the best", (parent,)
-    for other in neighbours(start, spaces, rng):
+    for other in neighbours(start, spaces, rng, change):
         yield other, "a variant of the first guess", ()
 
 

@@ -10,6 +10,7 @@ from epitaxy.candidate import Candidate
 from epitaxy.errors import BadInput, BadProblem
 from epitaxy.plugin import plugins
 from epitaxy.proposer import View
+from epitaxy.proposers._unseen import EXHAUSTED, unseen
 from epitaxy.record import digest_text
 from epitaxy.verdict import Verdict
 
@@ -42,17 +43,11 @@ class Grower:
             return written
         captured = self._capture(view)
         judged = [(c, v) for c, v in view.judged() if c.proposer == self.name]
-        known = {_body(c) for c, _ in judged} | {_body(c) for c in view.pending()}
-        found: list[Candidate] = []
-        for genome, intent, parents in captured.moves(view, judged):
-            candidate = captured.candidate(genome, intent, parents)
-            if candidate is None or _body(candidate) in known:
-                continue
-            known.add(_body(candidate))
-            found.append(candidate)
-            if len(found) == count:
-                return found
-        self._reason = "no move is left: every neighbour of the best has been judged"
+        seen = [*(c for c, _ in judged), *view.pending()]
+        moves = captured.moves(view, judged)
+        found = unseen(moves, captured.candidate, _body, seen, count)
+        if len(found) < count:
+            self._reason = EXHAUSTED
         return found
 
     def learn(self, verdicts: Sequence[Verdict]) -> None:

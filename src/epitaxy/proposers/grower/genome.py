@@ -6,10 +6,10 @@ meaning of each decision stands in DECISIONS; a genome prints completely and can
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass, fields, replace
 
 from epitaxy.errors import BadInput
+from epitaxy.proposers._genomes import read
 
 DECISIONS: dict[str, str] = {
     "algebra": "1: the cheapest form that the rules of algebra find, 0: the form it was written in",
@@ -113,26 +113,9 @@ class Genome:
         )
 
 
-_KNOWN = {f.name for f in fields(Choices)}
+_KNOWN = sorted(f.name for f in fields(Choices))
 
 
 def parse(text: str) -> Genome:
     """Read a printed genome. Raises BadInput on unknown decisions or broken text."""
-    regions = []
-    for name, body in re.findall(r"(\w+)\(([^()]*)\)", text):
-        pairs = [item.partition("=") for item in body.split()]
-        unknown = [k for k, _, _ in pairs if k not in _KNOWN]
-        if unknown:
-            raise BadInput(
-                f"unknown decision {unknown[0]!r} in a genome",
-                f"known: {', '.join(sorted(_KNOWN))}",
-            )
-        try:
-            regions.append((name, Choices(**{k: int(v) for k, _, v in pairs})))
-        except ValueError:
-            raise BadInput(
-                f"a decision of {name} is not a number: {body}", "write name=integer"
-            ) from None
-    if not regions:
-        raise BadInput(f"no region in genome {text[:40]!r}", "write region0(width=8 unroll=4 ...)")
-    return Genome(tuple(regions))
+    return Genome(read(text, _KNOWN, lambda d: Choices(**d), "region0(width=8 unroll=4 ...)"))

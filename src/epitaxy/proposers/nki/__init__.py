@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from epitaxy.chip import Chip
-from epitaxy.proposers._cross import CrossGrower
+from epitaxy.proposers._cross import CrossGrower, grower
 from epitaxy.proposers._genomes import Choices, Genome, Space, powers
 
 DECISIONS = {"columns": "elements of the last free axis in one tile, where it is not folded"}
@@ -15,7 +15,7 @@ LEAST_COLUMNS, MOST_COLUMNS = 64, 8192
 
 def plugin() -> CrossGrower:
     """A fresh proposer."""
-    return CrossGrower(Nki())
+    return grower(Nki())
 
 
 class Nki:

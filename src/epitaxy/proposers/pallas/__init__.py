@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from epitaxy.chip import Chip
-from epitaxy.proposers._cross import CrossGrower
+from epitaxy.proposers._cross import CrossGrower, grower
 from epitaxy.proposers._genomes import Choices, Genome, Space, powers
 
 DECISIONS = {
@@ -23,7 +23,7 @@ SHARE = 64
 
 def plugin() -> CrossGrower:
     """A fresh proposer."""
-    return CrossGrower(Pallas())
+    return grower(Pallas())
 
 
 class Pallas:

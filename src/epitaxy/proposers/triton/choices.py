@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 
-from epitaxy.errors import BadInput
+from epitaxy.proposers._genomes import of, read
+
+__all__ = ["DECISIONS", "Choices", "Genome", "changed", "of", "parse", "text"]
 
 DECISIONS: dict[str, str] = {
     "block_m": "rows of the result (or positions of an element-wise loop) that one program has",
@@ -36,13 +37,15 @@ class Choices:
     operands: int = 1
     skip: int = 0
 
+    def __getitem__(self, decision: str) -> int:
+        return int(getattr(self, decision))
+
     def __str__(self) -> str:
         return " ".join(f"{k}={v}" for k, v in asdict(self).items())
 
 
 Genome = tuple[tuple[str, Choices], ...]
 """Choices for every region of a program, by region name."""
-_KNOWN = {f.name for f in fields(Choices)}
 
 
 def text(genome: Genome) -> str:
@@ -50,35 +53,11 @@ def text(genome: Genome) -> str:
     return " ".join(f"{name}({choices})" for name, choices in genome)
 
 
-def of(genome: Genome, region: str) -> Choices:
-    """The choices for one region. Raises BadInput for an unknown one."""
-    for name, choices in genome:
-        if name == region:
-            return choices
-    raise BadInput(f"the genome says nothing of {region!r}", "replay it with its own problem")
-
-
-def changed(genome: Genome, region: str, **decisions: int) -> Genome:
-    """A copy with some decisions of one region changed."""
-    return tuple((n, replace(c, **decisions) if n == region else c) for n, c in genome)
+def changed(genome: Genome, region: str, decision: str, value: int) -> Genome:
+    """A copy with one decision of one region changed."""
+    return tuple((n, replace(c, **{decision: value}) if n == region else c) for n, c in genome)
 
 
 def parse(printed: str) -> Genome:
     """Read a printed genome. Raises BadInput on unknown decisions or broken text."""
-    regions = []
-    for name, body in re.findall(r"(\w+)\(([^()]*)\)", printed):
-        pairs = [item.partition("=") for item in body.split()]
-        unknown = [k for k, _, _ in pairs if k not in _KNOWN]
-        if unknown:
-            raise BadInput(
-                f"unknown decision {unknown[0]!r} in a genome", f"known: {', '.join(DECISIONS)}"
-            )
-        try:
-            regions.append((name, Choices(**{k: int(v) for k, _, v in pairs})))
-        except ValueError:
-            raise BadInput(
-                f"a decision of {name} is not a number: {body}", "write name=integer"
-            ) from None
-    if not regions:
-        raise BadInput(f"no region in genome {printed[:40]!r}", "write region0(block_m=64 ...)")
-    return tuple(regions)
+    return read(printed, list(DECISIONS), lambda d: Choices(**d), "region0(block_m=64 ...)")

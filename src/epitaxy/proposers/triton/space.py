@@ -5,9 +5,7 @@ Every limit is the chip's own: lanes of a block, registers of a lane, local memo
 
 from __future__ import annotations
 
-import math
-import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from epitaxy.chip import Chip
@@ -15,7 +13,7 @@ from epitaxy.proposers.grower.algebra import Region
 from epitaxy.proposers.grower.contract import size_of
 from epitaxy.proposers.grower.emit_expr import Unsupported
 from epitaxy.proposers.triton.attend import AttentionWriter
-from epitaxy.proposers.triton.choices import Choices, Genome, changed, of
+from epitaxy.proposers.triton.choices import Choices, Genome, of
 from epitaxy.proposers.triton.emit import Writer, largest, scheduled, write_region
 from epitaxy.proposers.triton.expressions import power
 from epitaxy.proposers.triton.products import PRECISION, ProductWriter
@@ -166,23 +164,6 @@ def allowed(region: Region, choices: Choices, chip: Chip) -> bool:
     return all(w.bm * w.bn <= lanes * most // 2 for w in writers)
 
 
-def neighbours(genome: Genome, spaces: Mapping[str, Space], rng: random.Random) -> list[Genome]:
-    """Every genome one step of one decision away, in random order; then every other value."""
-    near: list[Genome] = []
-    far: list[Genome] = []
-    for name, options in spaces.items():
-        for decision, values in options.items():
-            now = getattr(of(genome, name), decision)
-            for value in values:
-                if value == now:
-                    continue
-                step = abs(math.log2(max(1, value)) - math.log2(max(1, now))) <= 1
-                (near if step else far).append(changed(genome, name, **{decision: value}))
-    rng.shuffle(near)
-    rng.shuffle(far)
-    return [*near, *far]
-
-
 def start(regions: Sequence[Region], chip: Chip) -> Genome:
     """The first genome: every region's first guess."""
     return tuple((r.name, first_guess(r, chip)) for r in regions)
@@ -194,19 +175,5 @@ def spaces(regions: Sequence[Region], genome: Genome, chip: Chip) -> dict[str, S
     return {r.name: space(r, of(genome, r.name), chip) for r in ordered}
 
 
-def moves(
-    genome: Genome, options: Mapping[str, Space], elite: Sequence[tuple[Genome, str]],
-    rng: random.Random,
-) -> Iterator[tuple[Genome, str, tuple[str, ...]]]:  # fmt: skip
-    """Genomes worth trying next with intent and parents: the guess, its variants, then the
-    neighbours of those that are predicted, or measured, to be the best."""
-    yield genome, "first guess", ()
-    for best, parent in elite:
-        for other in neighbours(best, options, rng):
-            yield other, "one decision away from the best", (parent,)
-    for other in neighbours(genome, options, rng):
-        yield other, "a variant of the first guess", ()
-
-
-__all__ = ["Writer", "allowed", "first_guess", "known", "moves", "scheduled", "space", "spaces",
+__all__ = ["Writer", "allowed", "first_guess", "known", "scheduled", "space", "spaces",
            "start"]  # fmt: skip
