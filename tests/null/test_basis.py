@@ -10,8 +10,9 @@ from epitaxy.predict import predicted_cost
 from epitaxy.problem import Work
 from epitaxy.record import FrozenDict
 from epitaxy.roofline import floor
+from epitaxy.toolchains._absent import same_but_numbers
 from epitaxy.toolchains._occupancy import limiter, occupancy
-from epitaxy.toolchains._triton import over_limit, same_but_numbers
+from epitaxy.toolchains._triton import over_limit
 from epitaxy.verdict import BASES, Comparison, Verdict
 
 CHECKED = {

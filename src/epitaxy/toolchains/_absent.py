@@ -2,16 +2,16 @@
 
 A candidate holds `kernels.py` and `forward.py` (ModelNew); files under `small/` are the same
 kernels for smaller sizes, for the stand-in. A build runs one module, confined, which calls ModelNew
-once at the problem's own sizes and leaves `metrics.json`; what it refuses it says in one line that
-begins with `error:`.
+once at the problem's own sizes and leaves files that say what it made; what it refuses it says in
+one line that begins with `error:`.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import importlib.util
 import json
-import shutil
 import sys
 import tempfile
 import time
@@ -27,11 +27,10 @@ from epitaxy.product import compose
 from epitaxy.record import FrozenDict, canonical, digest_text, printable
 from epitaxy.toolchain import Availability, Build
 from epitaxy.toolchains import _confined
-from epitaxy.toolchains._files import written
-from epitaxy.toolchains._triton import KERNELS, SMALL, _read, _settle, same_but_numbers
+from epitaxy.toolchains._files import kept, written
 
-GUARDS = Path(__file__).parent / "triton_prelude.py.txt"
-"""The guards are those of every bundle of Python kernels."""
+KERNELS, SMALL, METRICS = "kernels.py", "small/", "metrics.json"
+GUARDS = Path(__file__).parent / "guards_prelude.py.txt"
 LOG_BYTES, FOLDER_BYTES, FILE_BYTES = 1 << 16, 1 << 30, 128 << 20
 MEMORY_BYTES = 48 << 30
 """Address space of one build: compilers map far more than they use."""
@@ -46,7 +45,7 @@ class AbsentToolchain:
     builder: str
     """The module that a build runs."""
     prelude: Path
-    """Text of the bundle that turns PyTorch's tensors into the language's."""
+    """Text of the bundle after its guards: where tensors lie, what the language takes them as."""
     needs: str
 
     def __init__(self, timeout_s: float = 180.0) -> None:
@@ -75,6 +74,13 @@ class AbsentToolchain:
         """Variables of the builder beside the usual ones."""
         return {}
 
+    def look(self, made: Path, chip: Chip) -> tuple[dict[str, float], str]:
+        """The metrics of what was built, and the limit of the chip that it breaks, if any."""
+        path = made / METRICS
+        if not path.is_file():
+            return {}, "error: the builder left no metrics"
+        return json.loads(path.read_text(encoding="utf-8")), ""
+
     # -- the contract --------------------------------------------------------------------------
 
     def aim(self, chip: Chip) -> None:
@@ -99,22 +105,11 @@ class AbsentToolchain:
         facts |= {p: importlib.metadata.version(p) for p in self.packages()}
         digest = digest_text(canonical({"bundle": text, "candidate": candidate.digest, **facts}))
         folder = Path(cache, digest)
-        known = _read(folder)
-        if known is not None:
-            return known
-        try:
-            Path(cache).mkdir(parents=True, exist_ok=True)
-            made = Path(tempfile.mkdtemp(prefix=f"{digest[:12]}-", dir=cache))
-            try:
-                build = self._build_in(made, folder, text, problem, facts)
-                return _settle(made, folder, build)
-            finally:
-                shutil.rmtree(made, ignore_errors=True)
-        except OSError as error:
-            raise BadEnvironment(
-                f"cannot write the build cache {cache}: {error.strerror or error}",
-                "free space there or set EPITAXY_HOME to a writable folder",
-            ) from None
+        return kept(
+            folder,
+            "model_new.py",
+            lambda made: self._build_in(made, folder, text, problem, facts),
+        )
 
     def reduced(self, candidate: Candidate, problem: Problem, cache: Path) -> Build | None:
         """The candidate's own smaller form, for `problem`; None without one.
@@ -140,7 +135,7 @@ class AbsentToolchain:
 
     def inspect(self, build: Build) -> FrozenDict[float]:
         """Static metrics of all kernels together; empty when it was not built."""
-        path = Path(build.folder, "metrics.json")
+        path = Path(build.folder, METRICS)
         if not build.ok or not path.is_file():
             return FrozenDict()
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -159,18 +154,22 @@ class AbsentToolchain:
         self, made: Path, folder: Path, text: str, problem: Problem, facts: Mapping[str, str]
     ) -> Build:
         (made / "model_new.py").write_text(text, encoding="utf-8", newline="")
-        job = self.job(self._chip or self.default_chip())
+        chip = self._chip or self.default_chip()
+        job = self.job(chip)
         job["inputs"] = [s and (s.shape, s.dtype) for s in problem.inputs]
         (made / "job.json").write_text(json.dumps(job), encoding="utf-8")
         start = time.monotonic()
-        log, ok = self._compile(made)
+        fault = self._compile(made)
+        if not fault:
+            metrics, fault = self.look(made, chip)
+            (made / METRICS).write_text(json.dumps(metrics), encoding="utf-8")
         return Build(
-            ok=ok, folder=str(folder), log=log, fingerprint=FrozenDict[str](facts),
+            ok=not fault, folder=str(folder), log=fault, fingerprint=FrozenDict[str](facts),
             seconds=time.monotonic() - start,
         )  # fmt: skip
 
-    def _compile(self, made: Path) -> tuple[str, bool]:
-        """(what matters of the output, whether it was built)."""
+    def _compile(self, made: Path) -> str:
+        """Why it was not built, in what matters of the output; "" when it was."""
         command = [sys.executable, "-m", self.builder, "job.json"]
         limits = {
             "cpu_s": int(self.timeout_s) + 1, "memory_bytes": MEMORY_BYTES,
@@ -189,14 +188,38 @@ class AbsentToolchain:
             output.seek(0)
             said = printable(output.read(LOG_BYTES).decode(errors="replace")).strip()
         if ended.late:
-            return f"error: building takes more than {self.timeout_s:g} s", False
+            return f"error: building takes more than {self.timeout_s:g} s"
         if ended.big:
-            return f"error: building takes more than {FOLDER_BYTES >> 20} MiB of disk", False
-        lines = [x for x in said.splitlines() if x.startswith("error:")]
-        if ended.status == 0 and (made / "metrics.json").is_file():
-            return "", True
-        said = "\n".join(lines or said.splitlines()[-1:])
-        return said or f"error: the builder ended with status {ended.status}", False
+            return f"error: building takes more than {FOLDER_BYTES >> 20} MiB of disk"
+        if ended.status == 0:
+            return ""
+        lines = [x for x in said.splitlines() if x.startswith("error:")] or said.splitlines()[-1:]
+        return "\n".join(lines) or f"error: the builder ended with status {ended.status}"
+
+
+def same_but_numbers(one: str, other: str) -> bool:
+    """Whether two Python texts are the same but for comments and the numbers in them."""
+    try:
+        trees = [ast.parse(x) for x in (one, other)]
+    except (SyntaxError, ValueError, RecursionError):
+        return False
+    shapes = []
+    for tree in trees:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+                node.value = 0
+        _undocumented(tree)
+        shapes.append(ast.dump(tree))
+    return shapes[0] == shapes[1]
+
+
+def _undocumented(tree: ast.Module) -> None:
+    """Without docstrings: they name the genome and the shapes."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            if isinstance(body[0].value, ast.Constant) and isinstance(body[0].value.value, str):
+                body[0].value.value = ""
 
 
 def _python_paths(packages: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 import tempfile
 import time
 from collections.abc import Mapping
@@ -13,12 +12,13 @@ from pathlib import Path
 
 from epitaxy.candidate import Candidate
 from epitaxy.compiler import Compiler, cpu_fingerprint, cpu_flags, find_compiler, harsh_flags
-from epitaxy.errors import BadCandidate, BadEnvironment, NoCompiler
+from epitaxy.errors import BadCandidate, NoCompiler
 from epitaxy.problem import Problem
 from epitaxy.product import compose
 from epitaxy.record import FrozenDict, canonical, digest_text, printable
 from epitaxy.toolchain import Availability, Build
 from epitaxy.toolchains import _confined
+from epitaxy.toolchains._files import kept, write_files
 from epitaxy.toolchains._inspect import inspect_library
 
 LOG_CHARACTERS = 4000
@@ -95,24 +95,13 @@ class Cpp:
             "cpu": cpu_fingerprint(),
         }
         digest = digest_text(canonical({"bundle": text, "candidate": candidate.digest, **facts}))
+        files = {**sources, "model_new.py": text}
         folder = Path(cache, digest)
-        known = _read(folder)
-        if known is not None:
-            return known
-        try:
-            Path(cache).mkdir(parents=True, exist_ok=True)
-            made = Path(tempfile.mkdtemp(prefix=f"{digest[:12]}-", dir=cache))
-            try:
-                return self._build_in(
-                    made, folder, command, {**sources, "model_new.py": text}, facts
-                )
-            finally:
-                shutil.rmtree(made, ignore_errors=True)
-        except OSError as error:
-            raise BadEnvironment(
-                f"cannot write the build cache {cache}: {error.strerror or error}",
-                "free space there or set EPITAXY_HOME to a writable folder",
-            ) from None
+        return kept(
+            folder,
+            "kernel-*.so",
+            lambda made: self._build_in(made, folder, command, files, facts),
+        )
 
     def _build_in(
         self,
@@ -122,10 +111,7 @@ class Cpp:
         files: Mapping[str, str],
         facts: Mapping[str, str],
     ) -> Build:
-        for name, text in files.items():
-            path = made / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8", newline="")
+        write_files(made, files)
         start = time.monotonic()
         code, log = _compile(command, made, self.timeout_s)
         seconds = time.monotonic() - start
@@ -144,10 +130,7 @@ class Cpp:
             )
         if ok:
             _write_card(library, facts["compiler"])
-        else:
-            _empty(made)
-        (made / "build.json").write_text(canonical(build), encoding="utf-8")
-        return _settle(made, folder, build)
+        return build
 
     def inspect(self, build: Build) -> FrozenDict[float]:
         """Code size and vector instructions of the library; empty without objdump."""
@@ -233,34 +216,3 @@ def _write_card(library: Path, compiler: str) -> None:
         "sha256": hashlib.sha256(library.read_bytes()).hexdigest(),
     }
     library.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
-
-
-def _empty(folder: Path) -> None:
-    """Of a refused build its log is kept alone: not what a compiler left half done."""
-    shutil.rmtree(folder)
-    folder.mkdir(mode=0o700)
-
-
-def _settle(made: Path, folder: Path, build: Build) -> Build:
-    """Give the finished folder its name; whoever was first with the same digest stays."""
-    made.chmod(0o755)
-    try:
-        made.rename(folder)
-    except OSError:
-        known = _read(folder)
-        if known is not None:
-            return known
-        shutil.rmtree(folder, ignore_errors=True)  # half a folder, from a crash of the system
-        made.rename(folder)
-    return build
-
-
-def _read(folder: Path) -> Build | None:
-    """The build kept in `folder`; None when there is none, or its library went missing."""
-    try:
-        build = Build.from_dict(json.loads((folder / "build.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return None
-    if build.ok and not any(folder.glob("kernel-*.so")):
-        return None
-    return build.replace(folder=str(folder))
