@@ -166,3 +166,22 @@ def test_only_bytes_that_are_read_count(reference, forward, inputs, init, read):
 def test_more_memory_than_there_is_is_refused_before_it_is_taken(reference, forward, init):
     with pytest.raises(BadProblem, match="needs more memory than there is"):
         reference(forward, "torch.randn(1, 1 << 20)", init)
+
+
+def test_unseen_inputs_keep_what_indices_need(reference):
+    """Offsets rise, permutations stay permutations, and both are new; free indices are mixed."""
+    given = (
+        "torch.randn(64), torch.randint(0, 99, (256,)).sort().values, torch.randperm(256),"
+        " torch.randint(0, 9, (256,)), torch.rand(256) < 0.5"
+    )
+    live = reference("return x", given, arguments="x, starts, order, kind, mask")
+    first, second = live.inputs(1), live.inputs(2)
+    for seed in range(20):
+        _, starts, order, kind, mask = live.unseen(first, second, seed)
+        assert bool((starts.diff() >= 0).all())
+        assert not torch.equal(starts, first[1])
+        assert torch.equal(order.sort().values, torch.arange(256))
+        assert not torch.equal(order, first[2])
+        changed = kind != first[3]
+        assert 0 < int(changed.sum()) <= 16
+        assert int((mask[1:] != mask[:-1]).sum()) > 1

@@ -72,7 +72,8 @@ def blend(first: Sequence[Any], second: Sequence[Any], seed: int) -> list[Any]:
 def unseen(first: Sequence[Any], second: Sequence[Any], seed: int) -> list[Any]:
     """`first` with 1 of PARTS of each tensor's elements from `second`, at any place.
 
-    Rows are cut, so that properties of rows (a sum of 1) are lost: for timing, not for judging.
+    Rows are cut, so that properties of rows of floats (a sum of 1) are lost: for timing, not for
+    judging. Integers keep what indices need: rows that rise, rows without duplicates.
     """
     place = torch.Generator().manual_seed(seed)
     return [_mixed(a, b, place) for a, b in zip(first, second, strict=True)]
@@ -85,7 +86,24 @@ def _mixed(a: Any, b: Any, generator: torch.Generator) -> Any:
     start = int(torch.randint(0, a.numel() - length + 1, (), generator=generator))
     mixed = a.clone(memory_format=torch.contiguous_format)
     mixed.view(-1)[start : start + length] = b.reshape(-1)[start : start + length]
-    return mixed
+    free = a.is_floating_point() or a.is_complex() or a.dtype == torch.bool or not a.dim()
+    return mixed if free else _as_lawful(mixed, a, generator)
+
+
+def _as_lawful(mixed: torch.Tensor, a: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """`mixed` where rows of `a` are bound by nothing; sorted where they rise (offsets); where they
+    have no duplicates, `a` with one stretch of every row turned round."""
+    steps = a.diff(dim=-1)
+    if bool((steps >= 0).all()):
+        return mixed.sort(-1).values
+    if not bool((a.sort(-1).values.diff(dim=-1) > 0).all()):
+        return mixed
+    width = a.shape[-1]
+    length = min(width, max(2, -(-width // PARTS)))
+    start = int(torch.randint(0, width - length + 1, (), generator=generator))
+    turned = a.clone(memory_format=torch.contiguous_format)
+    turned[..., start : start + length] = a[..., start : start + length].flip(-1)
+    return turned
 
 
 def nudged(inputs: Sequence[Any], seed: int, wide: bool = True) -> list[Any]:
