@@ -10,15 +10,10 @@ from epitaxy.candidate import Candidate
 from epitaxy.commands.condition import apply
 from epitaxy.commands.output import note, open_ledger
 from epitaxy.commands.run import open_machine
-from epitaxy.errors import BadCandidate
+from epitaxy.handmade import read_folder
 from epitaxy.problem import Problem, load
-from epitaxy.record import FrozenDict
 from epitaxy.report import Run
 from epitaxy.verdict import Verdict
-
-ENTRIES = {"forward.py": "cpp", "model_new.py": "torch"}
-"""The file that a folder must hold, and the toolchain that it implies."""
-SOURCES = {".py", ".cpp", ".cc", ".c", ".h", ".hpp"}
 
 
 def judge_one(
@@ -66,48 +61,3 @@ def _recorded(ledger: Any, target: str, problem: Problem) -> Candidate:
     if its.replace(policy=problem.policy).digest == problem.digest:
         return candidate.replace(problem=problem.digest)
     return candidate
-
-
-def _read_file(file: Path, problem: Problem) -> Candidate:
-    """A ModelNew file of any name."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadCandidate(f"cannot read {file}: {error}", "give a readable Python file") from None
-    return Candidate(
-        problem=problem.digest,
-        toolchain="torch",
-        files=FrozenDict({"model_new.py": text}),
-        entry="model_new.py",
-        proposer="hand",
-        intent=f"from {file.name}",
-    )
-
-
-def read_folder(folder: Path, problem: Problem) -> Candidate:
-    """The candidate whose sources lie in `folder`, or that one Python file is.
-
-    Raises BadCandidate.
-    """
-    if folder.is_file():
-        return _read_file(folder, problem)
-    entry = next((name for name in ENTRIES if (folder / name).is_file()), None)
-    if entry is None:
-        raise BadCandidate(
-            f"{folder} holds no {' or '.join(ENTRIES)}", "add the file to start from"
-        )
-    try:
-        paths = sorted(p for p in folder.iterdir() if p.suffix in SOURCES and p.is_file())
-        files = {p.name: p.read_text(encoding="utf-8") for p in paths}
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadCandidate(
-            f"cannot read {folder}: {error}", "give readable UTF-8 sources"
-        ) from None
-    return Candidate(
-        problem=problem.digest,
-        toolchain=ENTRIES[entry],
-        files=FrozenDict(files),
-        entry=entry,
-        proposer="hand",
-        intent=f"from {folder.name}",
-    )
