@@ -22,7 +22,8 @@ LAYERS = (
     "toolchains machines checks proposers references baselines",
     "cases guards reload correct lint chain measure judge checked ledger study replay",
     "report report_charts report_page chip_report progress doctor bench_table bench_report compare"
-    " cards trim handmade facing searching desk",
+    " cards trim handmade facing searching desk"
+    " guides guide_numbers",
     "cli commands known backend optimized testing attacks __init__",
 )
 """From the bottom to the top; parts of one layer may import one another, plugin folders not."""

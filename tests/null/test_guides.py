@@ -1,0 +1,141 @@
+"""Guides: complete for every chip of their family, short, sourced, nothing from memory."""
+
+import re
+
+import pytest
+
+from epitaxy import guides
+from epitaxy.chip import Chip, Level
+from epitaxy.chip_facts import find, load_all
+from epitaxy.cli import DONE, UNUSABLE, main
+from epitaxy.errors import BadInput, UnknownName
+from epitaxy.plugin import plugins
+from epitaxy.probe.store import save
+
+HERE = Chip(
+    id="local-1", name="A measured CPU", vendor="AMD", kind="cpu", measured=True, cores=4,
+    vector_bytes=32, vector_registers=16, isa=("x86_64", "avx", "avx2", "fma"),
+    peak_flops_per_s={"float32": 4e11}, peak_flops_per_s_core={"float32": 1e11},
+    levels=(
+        Level(name="L2", bytes=1 << 20, read_bytes_per_s=3e11, latency_s=4e-9),
+        Level(name="DRAM", bytes=0, read_bytes_per_s=4.2e10, read_bytes_per_s_core=2e10),
+    ),
+    curves={
+        "write": ((4096.0, 2e11), (2.0**28, 2e10)), "stream": ((4096.0, 1e11), (2.0**28, 3e10)),
+    },
+    measured_on="2026-11-21T06:47:39+00:00", compiler="gcc 12.2.0",
+)  # fmt: skip
+MEASURED = {
+    "cpp_x86_avx2": HERE,
+    "cpp_x86_avx512": HERE.replace(isa=(*HERE.isa, "avx512f"), vector_bytes=64),
+}
+
+
+def cases():
+    """Every guide with every chip of its family, a measured one where there is one."""
+    for pattern in guides.patterns():
+        here = [MEASURED[pattern.name]] if pattern.name in MEASURED else []
+        for chip in (*(find(c) for c in pattern.chips), *here):
+            yield pytest.param(pattern, chip, id=f"{pattern.name}-{chip.id}")
+
+
+@pytest.mark.parametrize(("pattern", "chip"), list(cases()))
+def test_a_guide_is_whole_short_and_sourced_for_each_chip_of_its_family(pattern, chip):
+    guide = guides.read(pattern.name, chip)
+    assert not re.search(r"\{\{|\}\}|\{%|%\}|None|nan", guide.text)
+    assert guide.tokens <= guides.MOST_TOKENS
+    assert chip.name in guide.text
+    known = {key for key in guide.sources if f"{key}: " in guide.text.partition("## Sources")[2]}
+    assert known == set(guide.sources)
+    for point in guides.points(guide.text):
+        keys = set(point[point.rindex("[") + 1 : -1].split())
+        assert keys, point
+        assert keys <= known, point
+
+
+def test_every_guide_is_of_known_chips_and_toolchains_and_every_family_of_measured_chips_is_tried():
+    for pattern in guides.patterns():
+        assert set(pattern.toolchains) <= set(plugins("toolchains").names()), pattern.name
+        assert all(find(c).id == c for c in pattern.chips)
+        assert pattern.chips or pattern.isa
+        assert bool(pattern.isa) == (pattern.name in MEASURED)
+
+
+def test_nothing_from_memory_and_every_source_is_used():
+    for pattern in guides.patterns():
+        for key, text in pattern.sources.items():
+            assert text.strip(), key
+            assert "memory, verify" not in text
+    head = '+++\ntitle = "A"\ntoolchains = []\nchips = []\n[sources]\nS = "a page"\n+++\n'
+    with pytest.raises(BadInput, match="no known source"):
+        guides.parse("a", {"a": f"{head}- A claim without a source."})
+    with pytest.raises(BadInput, match=r"no known source \['C'\]"):
+        guides.parse("a", {"a": f"{head}- A claim. [S]\n- Another\n  one. [C]"})
+    with pytest.raises(BadInput, match="nothing rests on"):
+        guides.parse("a", {"a": f"{head}- A number. [chip]"})
+    assert guides.parse("a", {"a": f"{head}- A claim\n  of two lines. [S chip]"}).title == "A"
+
+
+def test_numbers_are_this_machines_and_unknown_ones_are_said():
+    guide = guides.read(chip=HERE)
+    assert guide.name == "cpp_x86_avx2"
+    assert guide.measured
+    assert "measured here on 2026-11-21" in guide.text
+    assert "reads 42 GB/s" in guide.text
+    assert "0.5x at 4 KiB, 1.5x at 256 MiB" in guide.text
+    assert "bfloat16 dot products: unknown" in guide.text
+    assert "peak bfloat16" in guide.unknown
+    half = guides.read(chip=HERE.replace(peak_flops_per_s={"float32": 2e11}))
+    assert "float32 200 Gop/s" in half.text
+    bare = guides.read("cpp_x86_avx2", Chip(
+        id="local-2", name="Bare", vendor="x", kind="cpu", measured=True, isa=("avx2", "fma")
+    ))  # fmt: skip
+    assert {"memory levels", "vector width"} <= set(bare.unknown)
+
+
+def test_found_by_chip_alias_toolchain_or_name(monkeypatch, tmp_path):
+    monkeypatch.setenv("EPITAXY_HOME", str(tmp_path))
+    assert guides.read("h100").name == "triton_hopper"
+    assert guides.read("H200", toolchain="triton_nvidia").chip == "h200_sxm"
+    assert guides.read("triton-hopper").chip == "h100_sxm"
+    with pytest.raises(BadInput, match="never measured"):
+        guides.read()
+    save(HERE)
+    for name in ("", "local", "cpp", "cpp_x86_avx2"):
+        assert guides.read(name).chip == HERE.id
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "mend"),
+    [
+        (("h10O",), UnknownName, "did you mean 'h100'"),
+        (("triton_hoper",), UnknownName, "did you mean 'triton_hopper'"),
+        (("groq_lpu1",), BadInput, "there are: cpp_x86"),
+        (("h100", None, "cpp"), BadInput, "there are: cpp_x86"),
+        (("triton_hopper", find("mi300x")), BadInput, "it is for h100_sxm"),
+        (("cpp_x86_avx512", HERE), BadInput, "it is for"),
+    ],
+)
+def test_an_unknown_name_gives_the_mend(arguments, error, mend):
+    with pytest.raises(error) as raised:
+        guides.read(*arguments)
+    assert mend in raised.value.mend
+
+
+def test_chips_without_a_guide_are_few_and_known():
+    without = {c.id for c in load_all() if not guides.for_chip(c)}
+    assert {"groq_lpu1", "cerebras_wse3", "tt_wormhole_n150"} <= without
+    assert not without & {"h100_sxm", "epyc_9755"}
+
+
+def test_the_command_prints_and_lists(capsys):
+    assert main(["guide", "h100"]) == DONE
+    text = capsys.readouterr().out
+    assert text.startswith("# Triton on NVIDIA Hopper")
+    assert "3350 GB/s" in text
+    assert main(["guide", "--list"]) == DONE
+    assert "cpp_x86_avx512" in capsys.readouterr().out
+    assert main(["guide", "h100", "--json"]) == DONE
+    assert '"tokens"' in capsys.readouterr().out
+    assert main(["guide", "no such chip"]) == UNUSABLE
+    assert "known: " in capsys.readouterr().err
