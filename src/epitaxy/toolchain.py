@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -78,6 +80,33 @@ class Harsh(Protocol):
 
     def build_harsh(self, candidate: Candidate, problem: Problem, cache: Path) -> Build:
         """Build so that an index out of its array traps and variables never set are spoiled."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Another build of the same sources, to learn from and never to judge.
+
+    `flags` of the compiler come after the candidate's own; `edit` rewrites the compiler's assembly,
+    and raises BadCandidate where it finds nothing to change. Builds are kept by `name`, which
+    therefore says what differs.
+    """
+
+    name: str
+    flags: tuple[str, ...] = ()
+    edit: Callable[[str], str] | None = None
+
+
+@runtime_checkable
+class Workbench(Protocol):
+    """What a toolchain offers beside whose builds can be taken apart: `epitaxy profile`."""
+
+    def build_variant(
+        self, candidate: Candidate, problem: Problem, cache: Path, variant: Variant
+    ) -> Build:
+        """As `build`, of the variant; the same sandbox, and a refusal is data."""
+
+    def listing(self, build: Build) -> str:
+        """Its machine code as `objdump -d -l` prints it; "" where that cannot be had."""
 
 
 @runtime_checkable

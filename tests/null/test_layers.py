@@ -20,7 +20,7 @@ LAYERS = (
     " seccomp sandbox compiler product worker probe chip_facts suites shrink"
     " graphs ahead predict",
     "toolchains machines checks proposers references baselines",
-    "cases guards reload correct lint chain measure judge checked ledger study replay",
+    "cases guards reload correct lint chain measure judge checked ledger study replay profiling",
     "report report_charts report_page chip_report progress doctor bench_table bench_report compare"
     " cards trim handmade facing searching desk"
     " guides guide_numbers",

@@ -28,7 +28,7 @@ def command() -> Any:
     """The whole command line as one callable (typer's click command)."""
     from typer.main import get_command
 
-    from epitaxy.commands import comparing, facts, learning, ledger, lint, records, search
+    from epitaxy.commands import comparing, facts, learning, ledger, lint, profiling, records, search
 
     app = typer.Typer(
         name="epitaxy",
@@ -38,6 +38,6 @@ def command() -> Any:
         pretty_exceptions_enable=False,
     )
     app.callback()(_whole)
-    for group in (search, facts, comparing, records, learning, ledger, lint):
+    for group in (search, facts, comparing, records, profiling, learning, ledger, lint):
         group.register(app)
     return get_command(app)

@@ -31,7 +31,7 @@ def judge_one(
     with open_ledger(path) as ledger:
         folder = Path(target)
         candidate = (
-            read_folder(folder, problem) if folder.exists() else _recorded(ledger, target, problem)
+            read_folder(folder, problem) if folder.exists() else recorded(ledger, target, problem)
         )
         judge = Judge(problem, machine)
         try:
@@ -52,7 +52,7 @@ def judge_one(
     )
 
 
-def _recorded(ledger: Any, target: str, problem: Problem) -> Candidate:
+def recorded(ledger: Any, target: str, problem: Problem) -> Candidate:
     """A recorded candidate; for the same problem under another policy, taken over to this one."""
     candidate: Candidate = ledger.candidate(target)
     if candidate.problem == problem.digest:

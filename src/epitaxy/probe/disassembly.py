@@ -101,11 +101,17 @@ def inner_loops(body: Sequence[tuple[int, str]]) -> list[list[str]]:
     first = body[0][0] if body else 0
     spans = []
     for address, instruction in body:
-        jump = _JUMP.match(instruction)
-        if jump and first <= int(jump.group(1), 16) < address:
-            spans.append((int(jump.group(1), 16), address))
+        target = jump_target(instruction)
+        if target is not None and first <= target < address:
+            spans.append((target, address))
     inner = [s for s in spans if not any(o != s and s[0] <= o[0] and o[1] <= s[1] for o in spans)]
     return [[text for at, text in body if low <= at <= high] for low, high in inner]
+
+
+def jump_target(instruction: str) -> int | None:
+    """The address that a jump goes to; None for anything else, and for jumps by pointer."""
+    jump = _JUMP.match(instruction)
+    return int(jump.group(1), 16) if jump else None
 
 
 def fault(loops: Sequence[Sequence[str]], wanted: Sequence[Expected]) -> str:

@@ -32,25 +32,34 @@ def inspect_library(library: Path) -> FrozenDict[float]:
     an estimate) and `vector_bits` (the widest register used). Empty when objdump is missing, or
     cannot list the library within its bounds.
     """
+    return _counted(list_library(library).splitlines())
+
+
+def list_library(library: Path, lines: bool = False) -> str:
+    """The disassembly of a library's own code; `lines`: with the source lines it came from.
+
+    "" when objdump is missing, or cannot list the library within its bounds.
+    """
     objdump = shutil.which("objdump")
     if objdump is None or not library.is_file():
-        return FrozenDict()
+        return ""
     with (
         tempfile.TemporaryDirectory(prefix="epitaxy-") as name,
         tempfile.TemporaryFile() as listing,
     ):
         folder = Path(name)
         shutil.copyfile(library, folder / "kernel.so")
-        command = [objdump, "-d", "--no-show-raw-insn", "-j", ".text", "kernel.so"]
+        how = ["-d", "--no-show-raw-insn", "-j", ".text", *(["-l"] if lines else [])]
+        command = [objdump, *how, "kernel.so"]
         bounds = _confined.Bounds(_LIMITS["cpu_s"], 2 * library.stat().st_size + (1 << 20))
         try:
             ended = _confined.run(command, folder, listing, _LIMITS, bounds)
         except MachineFault:
-            return FrozenDict()
+            return ""
         if ended.status != 0 or listing.seek(0, os.SEEK_END) >= LISTING_BYTES:
-            return FrozenDict()
+            return ""
         listing.seek(0)
-        return _counted(line.decode(errors="replace") for line in listing)
+        return listing.read().decode(errors="replace")
 
 
 def _counted(lines: Iterable[str]) -> FrozenDict[float]:

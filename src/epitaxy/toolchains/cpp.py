@@ -16,10 +16,10 @@ from epitaxy.errors import BadCandidate, NoCompiler
 from epitaxy.problem import Problem
 from epitaxy.product import compose
 from epitaxy.record import FrozenDict, canonical, digest_text, printable
-from epitaxy.toolchain import Availability, Build
+from epitaxy.toolchain import Availability, Build, Variant
 from epitaxy.toolchains import _confined
 from epitaxy.toolchains._files import kept, write_files
-from epitaxy.toolchains._inspect import inspect_library
+from epitaxy.toolchains._inspect import inspect_library, list_library
 
 LOG_CHARACTERS = 4000
 LOG_BYTES = 1 << 20
@@ -78,9 +78,17 @@ class Cpp:
         """As `build`, with array bounds checked and unset variables spoiled; never timed."""
         return self._build(candidate, problem, cache, harsh_flags(find_compiler()))
 
-    def _build(
-        self, candidate: Candidate, problem: Problem, cache: Path, more: tuple[str, ...]
+    def build_variant(
+        self, candidate: Candidate, problem: Problem, cache: Path, variant: Variant
     ) -> Build:
+        """As `build`, with the variant's flags, through its edit of the assembly if it has one."""
+        return self._build(candidate, problem, cache, variant.flags, variant)
+
+    def _build(
+        self,
+        candidate: Candidate, problem: Problem, cache: Path, more: tuple[str, ...],
+        variant: Variant | None = None,
+    ) -> Build:  # fmt: skip
         compiler = find_compiler()
         try:
             text = compose.bundle(candidate, problem)
@@ -94,14 +102,24 @@ class Cpp:
             "flags": " ".join(command[1:]),
             "cpu": cpu_fingerprint(),
         }
+        if variant is not None and variant.edit is not None:
+            facts["edit"] = variant.name
         digest = digest_text(canonical({"bundle": text, "candidate": candidate.digest, **facts}))
         files = {**sources, "model_new.py": text}
         folder = Path(cache, digest)
-        return kept(
-            folder,
-            "kernel-*.so",
-            lambda made: self._build_in(made, folder, command, files, facts),
-        )
+
+        def make(made: Path) -> Build:
+            if variant is None or variant.edit is None:
+                return self._build_in(made, folder, command, files, facts)
+            units = self._assembly(made, command, sources)
+            edited = {name: variant.edit(text) for name, text in units.items()}
+            assembling = _assembling(command, units)
+            return self._build_in(made, folder, assembling, {**files, **edited}, facts)
+
+        try:
+            return kept(folder, "kernel-*.so", make)
+        except BadCandidate as error:
+            return Build(ok=False, folder="", log=str(error))
 
     def _build_in(
         self,
@@ -132,6 +150,23 @@ class Cpp:
             _write_card(library, facts["compiler"])
         return build
 
+    def _assembly(
+        self, made: Path, command: list[str], sources: Mapping[str, str]
+    ) -> dict[str, str]:
+        """The compiler's assembly of each unit, `kernel.s` for `kernel.cpp`."""
+        write_files(made, sources)
+        words = [word for word in command[: command.index("-o")] if word != "-shared"]
+        code, log = _compile([*words, "-S"], made, self.timeout_s)
+        units = [made / Path(name).with_suffix(".s").name for name in command if _is_unit(name)]
+        if code != 0 or not all(unit.is_file() for unit in units):
+            raise BadCandidate(f"it does not compile: {log[:500]}", "see epitaxy judge")
+        return {u.name: u.read_text(encoding="utf-8", errors="replace") for u in units}
+
+    def listing(self, build: Build) -> str:
+        """The library's machine code, with source lines where it was built with -g."""
+        library = next(Path(build.folder).glob("kernel-*.so"), None) if build.ok else None
+        return list_library(library, lines=True) if library else ""
+
     def inspect(self, build: Build) -> FrozenDict[float]:
         """Code size and vector instructions of the library; empty without objdump."""
         library = next(Path(build.folder).glob("kernel-*.so"), None) if build.ok else None
@@ -149,6 +184,16 @@ def _command(
     units = [name for name in sources if name.endswith(".cpp")]
     flags = compose.kernel_flags(candidate)
     return [compiler.path, *flags, *more, "-I.", *units, "-o", compose.kernel_name(candidate)]
+
+
+def _is_unit(name: str) -> bool:
+    return name.endswith(".cpp") and not name.startswith("-")
+
+
+def _assembling(command: list[str], units: Mapping[str, str]) -> list[str]:
+    """`command` with the units' assembly in the place of the units."""
+    words = [word for word in command[: command.index("-o")] if not _is_unit(word)]
+    return [*words, *units, *command[command.index("-o") :]]
 
 
 def _stay_inside(sources: Mapping[str, str]) -> None:

@@ -1,0 +1,107 @@
+"""profile and disassemble: what one candidate does on this machine, and its hot loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from epitaxy.cli import DONE
+from epitaxy.commands.output import Json, LedgerPath, add, emit, line, open_ledger, stdout
+
+if TYPE_CHECKING:
+    from epitaxy.candidate import Candidate
+    from epitaxy.problem import Problem
+    from epitaxy.profiling.view import LoopView
+
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="CANDIDATE", help="A recorded id, a folder with sources, or one C++ file."
+    ),
+]
+ProblemFile = Annotated[
+    str, typer.Option("--problem", help="KernelBench-format file (needed for sources).")
+]
+
+
+def register(app: Any) -> None:
+    """Add this group's commands."""
+    add(app, disassemble)
+
+
+def disassemble(
+    candidate: Target,
+    problem: ProblemFile = "",
+    function: Annotated[
+        str, typer.Option("--function", help="Look for the loop in this function only.")
+    ] = "",
+    ledger: LedgerPath = None,
+    as_json: Json = False,
+) -> int:
+    """Show a candidate's hot loop, instruction by instruction, with marks and source lines."""
+    from epitaxy.profiling import view
+
+    known, it = find(candidate, problem, ledger)
+    shown = view.disassemble(it, known, cache(), function)
+    if as_json:
+        emit({"candidate": it.id, "problem": known.name, **shown.to_dict()})
+    else:
+        say(shown)
+    return DONE
+
+
+def find(target: str, file: str, ledger: Path | None) -> tuple[Problem, Candidate]:
+    """A problem and the candidate for it that `target` names.
+
+    Raises BadInput where sources come without their problem, BadCandidate, UnknownName.
+    """
+    from epitaxy.commands.rejudge import read_folder, recorded
+    from epitaxy.errors import BadInput
+    from epitaxy.problem import load
+    from epitaxy.profiling.target import from_cpp
+
+    path = Path(target)
+    problem = load(file) if file else None
+    if path.exists():
+        if problem is None:
+            raise BadInput(f"{target} are sources without their problem", "give --problem FILE")
+        single = path.is_file() and path.suffix in (".cpp", ".cc")
+        return problem, from_cpp(path, problem) if single else read_folder(path, problem)
+    with open_ledger(ledger) as store:
+        if problem is not None:
+            return problem, recorded(store, target, problem)
+        candidate = store.candidate(target)
+        return store.problem(candidate.problem), candidate
+
+
+def cache() -> Path:
+    """Where builds are kept."""
+    from epitaxy.ledger import Ledger
+
+    return Ledger.default_path().parent / "build"
+
+
+def say(shown: LoopView) -> None:
+    """The loop on stdout: what it is, then its instructions with marks."""
+    from rich.table import Table
+    from rich.text import Text
+
+    where = f" ({shown.source})" if shown.source else ""
+    line(f"{shown.function}{where}: {shown.why}")
+    line(shown.summary)
+    for name in shown.others[:8]:
+        line(f"also: {name}")
+    if len(shown.others) > 8:
+        line(f"and {len(shown.others) - 8} more loops")
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for style in ("dim", "", "cyan", "dim"):
+        table.add_column(style=style, overflow="fold")
+    before = ""
+    for one in shown.lines:
+        code = f"{one.source}  {shown.code.get(one.source, '')}" if one.source != before else ""
+        before = one.source
+        cells = (f"{one.address:x}", one.text, ", ".join(one.marks), code.strip())
+        table.add_row(*map(Text, cells))
+    stdout().print(table)
