@@ -20,9 +20,9 @@ LAYERS = (
     " seccomp sandbox compiler product worker probe chip_facts suites shrink"
     " graphs ahead predict",
     "toolchains machines checks proposers references baselines",
-    "cases guards reload correct lint chain measure judge checked ledger study replay profiling",
+    "cases guards reload correct lint chain measure judge checked ledger study replay",
     "report report_charts report_page chip_report progress doctor bench_table bench_report compare"
-    " cards trim handmade facing searching desk"
+    " cards trim handmade facing searching desk profiling"
     " guides guide_numbers",
     "cli commands known backend optimized testing attacks __init__",
 )

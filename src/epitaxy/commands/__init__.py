@@ -28,7 +28,16 @@ def command() -> Any:
     """The whole command line as one callable (typer's click command)."""
     from typer.main import get_command
 
-    from epitaxy.commands import comparing, facts, learning, ledger, lint, profiling, records, search
+    from epitaxy.commands import (
+        comparing,
+        facts,
+        learning,
+        ledger,
+        lint,
+        profiling,
+        records,
+        search,
+    )
 
     app = typer.Typer(
         name="epitaxy",

@@ -57,8 +57,9 @@ def find(target: str, file: str, ledger: Path | None) -> tuple[Problem, Candidat
 
     Raises BadInput where sources come without their problem, BadCandidate, UnknownName.
     """
-    from epitaxy.commands.rejudge import read_folder, recorded
+    from epitaxy.commands.rejudge import recorded
     from epitaxy.errors import BadInput
+    from epitaxy.handmade import read_folder
     from epitaxy.problem import load
     from epitaxy.profiling.target import from_cpp
 

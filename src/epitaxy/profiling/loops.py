@@ -166,20 +166,21 @@ def natural_loops(body: Sequence[Instruction]) -> list[frozenset[int]]:
     found: dict[int, frozenset[int]] = {}
     for head, end in jumps:
         nodes = _nodes(head, end, before)
-        if head == body[0].address or body[0].address not in nodes:
+        if nodes and (head == body[0].address or body[0].address not in nodes):
             found[head] = found.get(head, frozenset()) | nodes
     return list(found.values())
 
 
 def _nodes(head: int, end: int, before: Mapping[int, Sequence[int]]) -> frozenset[int]:
-    """What reaches `end` without passing `head`, and both."""
-    seen, todo = {head, end}, [end] if end != head else []
+    """What reaches `end` without passing `head`, and both; nothing where `head` does not."""
+    seen, todo, reached = {head, end}, [end] if end != head else [], end == head
     while todo:
         for earlier in before.get(todo.pop(), ()):
+            reached = reached or earlier == head
             if earlier not in seen:
                 seen.add(earlier)
                 todo.append(earlier)
-    return frozenset(seen)
+    return frozenset(seen) if reached else frozenset()
 
 
 def _lines(listing: str) -> dict[int, str]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from epitaxy.candidate import Candidate
 from epitaxy.errors import BadCandidate
+from epitaxy.handmade import written
 from epitaxy.problem import Problem
-from epitaxy.record import FrozenDict
 
 KERNEL = "region0"
 """The function that a single C++ file defines: `extern "C" void region0(const void* const* in,
@@ -43,8 +43,5 @@ def from_cpp(file: Path, problem: Problem) -> Candidate:
         outputs=made,
         returns_tuple=len(made) > 1,
     )
-    return Candidate(
-        problem=problem.digest, toolchain="cpp",
-        files=FrozenDict({"kernel.cpp": text, "forward.py": write_forward(program, problem)}),
-        entry="forward.py", proposer="hand", intent=f"from {file.name}",
-    )  # fmt: skip
+    files = {"kernel.cpp": text, "forward.py": write_forward(program, problem)}
+    return written(files, problem, intent=f"from {file.name}")
