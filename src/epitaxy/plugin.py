@@ -15,7 +15,9 @@ from typing import Any
 
 from epitaxy.errors import EpitaxyError, PluginError, UnknownName
 
-FOLDERS = ("toolchains", "machines", "checks", "proposers", "references", "baselines")
+FOLDERS = (
+    "toolchains", "machines", "checks", "proposers", "references", "baselines", "readers",
+)  # fmt: skip
 _SINGULAR = {f: f.removesuffix("s") for f in FOLDERS}
 
 

@@ -14,13 +14,14 @@ ROOT = Path(epitaxy.__file__).parent
 LAYERS = (
     "errors",
     "record",
-    "precision problem chip candidate verdict",
-    "plugin toolchain machine check proposer",
+    "precision problem chip candidate verdict metric",
+    "plugin toolchain machine check proposer reader",
     "timing paired sequential natives quiet roofline mutate"
     " seccomp sandbox compiler product worker probe chip_facts suites shrink"
-    " graphs ahead predict",
-    "toolchains machines checks proposers references baselines",
-    "cases guards reload correct lint chain measure judge checked ledger study replay",
+    " graphs ahead predict expression rulebook",
+    "toolchains machines checks proposers references baselines readers",
+    "cases guards reload correct lint chain measure judge checked ledger study replay"
+    " reports diagnose",
     "report report_charts report_page chip_report progress doctor bench_table bench_report compare"
     " cards trim handmade facing searching desk profiling"
     " guides guide_numbers",

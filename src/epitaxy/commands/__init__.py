@@ -30,6 +30,7 @@ def command() -> Any:
 
     from epitaxy.commands import (
         comparing,
+        diagnose,
         facts,
         learning,
         ledger,
@@ -47,6 +48,6 @@ def command() -> Any:
         pretty_exceptions_enable=False,
     )
     app.callback()(_whole)
-    for group in (search, facts, comparing, records, profiling, learning, ledger, lint):
+    for group in (search, facts, comparing, records, profiling, learning, ledger, lint, diagnose):
         group.register(app)
     return get_command(app)

@@ -1,0 +1,172 @@
+"""From profiles to ranked findings: every rule of the family is asked, none is left out silently.
+
+A finding's rank is the share of the whole report's time that its gain promises. A symptom (a stall,
+an idle scheduler) never ranks above a finding that explains it and is worth at least a quarter as
+much. Findings without a published formula come after those with one, by severity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from epitaxy import rulebook
+from epitaxy.chip import Chip
+from epitaxy.errors import BadInput
+from epitaxy.expression import Evaluation, Missing, Undefined
+from epitaxy.metric import (
+    SEVERITIES,
+    Diagnosis,
+    Finding,
+    KernelDiagnosis,
+    Metric,
+    Profile,
+    Unevaluated,
+)
+from epitaxy.record import FrozenDict
+
+MOST = 0.99
+"""A gain is bounded: a kernel that has work to do takes time."""
+EXPLAINS = 0.25
+"""A cause explains a symptom if its own gain is at least this part of the symptom's."""
+LEAST = 0.005
+"""A smaller gain is noise, and no finding."""
+
+
+def diagnose(profiles: Sequence[Profile], chip: Chip | None = None) -> Diagnosis:
+    """Ranked findings of all kernels, weighed by their share of the time.
+
+    `chip` adds the facts of a chip as metrics "chip.<fact>" where the profiles do not say which
+    one it is. Raises BadInput when there is nothing to diagnose, UnknownName for a family.
+    """
+    if not profiles:
+        raise BadInput("no kernel to diagnose", "name a report with at least one kernel")
+    shares, notes = _shares(profiles)
+    kernels = [_kernel(p, s, chip) for p, s in zip(profiles, shares, strict=True)]
+    kernels.sort(key=lambda k: -k.share)
+    findings = _ranked([f for k in kernels for f in k.findings])
+    places = {(f.kernel, f.rule): f for f in findings}
+    placed = [k.replace(findings=[places[f.kernel, f.rule] for f in k.findings]) for k in kernels]
+    return Diagnosis(kernels=tuple(placed), findings=tuple(findings), notes=notes)
+
+
+def _shares(profiles: Sequence[Profile]) -> tuple[list[float], tuple[str, ...]]:
+    """Each kernel's share of the time; equal ones, and a note, where a time is not known."""
+    if len(profiles) == 1:
+        return [1.0], ()
+    times = [p.time_s for p in profiles if p.time_s is not None]
+    total = sum(times)
+    if len(times) < len(profiles) or not total:
+        text = "not every kernel's time is in the report: kernels are weighed equally"
+        return [1 / len(profiles)] * len(profiles), (text,)
+    return [t / total for t in times], ()
+
+
+def _kernel(profile: Profile, share: float, chip: Chip | None) -> KernelDiagnosis:
+    values = {**_facts(chip), **{m.id: m for m in profile.metrics}}
+    numbers = {name: m.value for name, m in values.items()}
+    findings: list[Finding] = []
+    passed: list[str] = []
+    unevaluated: list[Unevaluated] = []
+    for rule in rulebook.rules(profile.family):
+        ask = Evaluation(numbers, rule.let)
+        try:
+            found = _finding(rule, ask, profile, share, values) if ask.holds(rule.when) else None
+        except Missing as error:
+            why = _why(profile, error.names)
+            unevaluated.append(Unevaluated(rule=rule.id, needs=error.names, why=why))
+            continue
+        except Undefined as error:
+            unevaluated.append(Unevaluated(rule=rule.id, needs=(), why=str(error)))
+            continue
+        if found is None:
+            passed.append(rule.id)
+        else:
+            findings.append(found)
+    return KernelDiagnosis(
+        profile=profile, share=share, findings=tuple(_ranked(_explained(findings))),
+        passed=tuple(passed), unevaluated=tuple(unevaluated), misplaced=misplaced(profile),
+    )  # fmt: skip
+
+
+def _finding(
+    rule: rulebook.Rule, ask: Evaluation, profile: Profile, share: float,
+    metrics: Mapping[str, Metric],
+) -> Finding | None:  # fmt: skip
+    """The finding of a rule that holds; None where its gain is nothing. Raises Missing."""
+    gain = min(max(ask.value(rule.gain), 0.0), MOST) if rule.gain else None
+    if gain is not None and gain < LEAST:
+        return None
+    says = rule.sentence(ask)
+    return Finding(
+        rule=rule.id, kernel=profile.kernel, limit=rule.limit, says=says, move=rule.move,
+        evidence=tuple(metrics[name] for name in ask.read), source=rule.source, gain=gain,
+        formula=rule.formula(), severity=rule.severity, share=share,
+        explained_by=rule.explained_by,
+    )  # fmt: skip
+
+
+def _explained(findings: Iterable[Finding]) -> list[Finding]:
+    """Each with those findings only that do explain it here."""
+    here = {f.rule: f for f in findings}
+    return [
+        f.replace(
+            explained_by=[
+                name
+                for name in f.explained_by
+                if name in here and _worth(here[name]) >= EXPLAINS * _worth(f)
+            ]
+        )
+        for f in here.values()
+    ]
+
+
+def _worth(finding: Finding) -> float:
+    return finding.gain or 0.0
+
+
+def _ranked(findings: Sequence[Finding]) -> list[Finding]:
+    """In order of weight, symptoms after what explains them, numbered from 1."""
+    weights = {(f.kernel, f.rule): f.weight for f in findings}
+
+    def key(f: Finding) -> tuple[bool, float, bool, int, str]:
+        causes = [weights[f.kernel, name] for name in f.explained_by]
+        weight = min([f.weight, *causes])
+        return f.gain is None, -weight, bool(causes), SEVERITIES.index(f.severity), f.rule
+
+    return [f.replace(rank=n) for n, f in enumerate(sorted(findings, key=key), 1)]
+
+
+def _facts(chip: Chip | None) -> dict[str, Metric]:
+    """The chip's facts that are numbers, as metrics."""
+    if chip is None:
+        return {}
+    plain = {k: f for k, f in chip.facts.items() if isinstance(f.value, int | float)}
+    made = [
+        Metric(id=f"chip.{k}", value=float(f.value), unit=f.unit, source=f"chips/{chip.id}.toml")
+        for k, f in plain.items()
+    ]
+    return {m.id: m for m in made}
+
+
+def misplaced(profile: Profile) -> FrozenDict[str]:
+    """Metrics of the profile that its chip does not have, by the family's table of names."""
+    table = rulebook.names(profile.family)
+    found: dict[str, str] = {}
+    for metric in profile.metrics:
+        entry = table.find(metric.id)
+        if entry and entry.chips and profile.chip and profile.chip not in entry.chips:
+            found[metric.id] = f"exists on {', '.join(entry.chips)}, not on {profile.chip}"
+    return FrozenDict(found)
+
+
+def _why(profile: Profile, missing: Iterable[str]) -> str:
+    """What is known of metrics that are not there."""
+    table = rulebook.names(profile.family)
+    told = []
+    for name in missing:
+        entry = table.find(name)
+        if name in profile.unreadable:
+            told.append(f"{name}: {profile.unreadable[name]}")
+        elif entry and entry.chips and profile.chip and profile.chip not in entry.chips:
+            told.append(f"{name} exists on {', '.join(entry.chips)}, not on {profile.chip}")
+    return "; ".join(told)
