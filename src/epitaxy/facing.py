@@ -133,14 +133,14 @@ def contrast(one: Pair, other: Pair) -> cards.CompareCard:
         same_problem=one[0].problem == other[0].problem,
         diff="\n".join(lines[:LONGEST_DIFF]),
         shortened=max(0, len(lines) - LONGEST_DIFF),
-        decisions=FrozenDict(_decisions(one[0].genome, other[0].genome)),
+        decisions=FrozenDict(decisions(one[0].genome, other[0].genome)),
         figures=_figures(one[1], other[1]),
         one_status=one[1].status if one[1] else "not judged",
         other_status=other[1].status if other[1] else "not judged",
     )
 
 
-def _decisions(one: str, other: str) -> dict[str, str]:
+def decisions(one: str, other: str) -> dict[str, str]:
     """The decisions in which two genomes differ, as "old -> new"; none where one has no genome."""
     if not one or not other:
         return {}

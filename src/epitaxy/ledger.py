@@ -228,6 +228,23 @@ class Ledger:
         known = {p.digest: p for p in self.problems()}
         return [(known[p], genome, ratio) for p, genome, ratio in rows if ratio and p in known]
 
+    def sketches(self) -> list[tuple[str, Any, Any]]:
+        """(candidate's digest, candidate, verdict) of every verdict, oldest first, as plain data:
+        without sources, samples and logs. The verdict has its own digest as "digest"."""
+        rows = self._rows(
+            "select c.digest, json_remove(c.body, '$.files'), v.digest,"
+            " json_remove(v.body, '$.samples', '$.build_log', '$.metrics')"
+            " from verdicts v join candidates c on c.digest = v.candidate order by v.number"
+        )
+        return [(c, json.loads(cb), json.loads(vb) | {"digest": v}) for c, cb, v, vb in rows]
+
+    def identity(self) -> str:
+        """The link of the first verdict, by which a ledger is known; "" before there is one."""
+        rows = self._rows(
+            "select digest from chain where kind = 'verdicts' order by number limit 1"
+        )
+        return str(rows[0][0]) if rows else ""
+
     def judged(self, problem: str, machine: str | None = None) -> list[Judged]:
         """Candidates with their fullest, latest verdicts, oldest first; no machine faults."""
         rows = self._rows(

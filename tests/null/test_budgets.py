@@ -14,7 +14,7 @@ ROOT = Path(epitaxy.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LINES = 400
 PARAMETERS = 8
-OPTIONS = ("commands/search.py", "commands/records.py")
+OPTIONS = ("commands/search.py", "commands/records.py", "commands/learning.py")
 """Where parameters are the command line's options, one each: that is how typer declares them."""
 INHERITED = {"validate", "axes"}
 """Overrides whose documentation stands at the base class."""

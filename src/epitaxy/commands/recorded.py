@@ -25,7 +25,7 @@ def recorded_run(target: str, path: Path | None, policy: Mapping[str, Any] | Non
     `policy` sets fields of the policy of a problem given by its file.
     """
     with open_ledger(path) as ledger:
-        problem = _problem(ledger, target, policy or {})
+        problem = recorded_problem(ledger, target, policy or {})
         best = ledger.best(problem.digest)
         return Run(
             problem=problem,
@@ -36,7 +36,8 @@ def recorded_run(target: str, path: Path | None, policy: Mapping[str, Any] | Non
         )
 
 
-def _problem(ledger: Any, target: str, policy: Mapping[str, Any]) -> Problem:
+def recorded_problem(ledger: Any, target: str, policy: Mapping[str, Any]) -> Problem:
+    """The problem of a file, or the recorded one of a name or of a candidate's id."""
     if Path(target).suffix or ":" in target or Path(target).exists():
         return load(target, **policy)
     try:
