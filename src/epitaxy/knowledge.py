@@ -15,7 +15,8 @@ from epitaxy.chip import Chip
 from epitaxy.errors import BadInput, EpitaxyError
 from epitaxy.knowledge_files import imported
 from epitaxy.ledger import Ledger
-from epitaxy.lessons import LAYOUT, Lesson, captured, chip_of, distil, plain
+from epitaxy.lesson import Lesson
+from epitaxy.lessons import LAYOUT, captured, chip_of, distil, plain
 from epitaxy.problem import Problem, open_reference
 from epitaxy.record import FrozenDict, Record, record
 from epitaxy.roofline import floor

@@ -16,7 +16,8 @@ from typing import Any
 
 from epitaxy.errors import BadInput, EpitaxyError
 from epitaxy.ledger import Ledger
-from epitaxy.lessons import Lesson, distil
+from epitaxy.lesson import Lesson
+from epitaxy.lessons import distil
 from epitaxy.record import Record, canonical, digest_text, record
 
 FORMAT, VERSION = "epitaxy knowledge", 1

@@ -10,7 +10,8 @@ from epitaxy.cli import DONE, UNUSABLE, main
 from epitaxy.errors import BadInput
 from epitaxy.knowledge_files import RUN, export, imported, read, take_in
 from epitaxy.ledger import Ledger
-from epitaxy.lessons import Lesson, distil, plain
+from epitaxy.lesson import Lesson
+from epitaxy.lessons import distil, plain
 from epitaxy.problem import Work
 from epitaxy.record import canonical, digest_text
 from epitaxy.verdict import ErrorRow
