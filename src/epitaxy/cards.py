@@ -96,10 +96,13 @@ class ChipCard(Record):
 
 @record
 class ErrorCard(Record):
-    """The distribution on which a candidate erred most, measured by its limit."""
+    """The distribution on which a candidate erred most, measured by its limit.
+
+    `error` is None where it is no number: NaN or infinite.
+    """
 
     distribution: str
-    error: float
+    error: float | None
     limit: float
 
 
@@ -154,6 +157,43 @@ class CandidateCard(Record):
     left: tuple[str, ...]
     files: FrozenDict[str]
     verdict: VerdictCard | None = None
+
+
+@record
+class Grown(Record):
+    """A candidate that the grower wrote, and the verdict on it where it was asked for."""
+
+    candidate: str
+    genome: str
+    intent: str
+    regions: tuple[str, ...]
+    left: tuple[str, ...]
+    verdict: VerdictCard | None = None
+
+
+@record
+class GrowCard(Record):
+    """What the grower wrote, the fastest first where it was judged.
+
+    `decisions` gives the values tried of each decision ("region0.unroll": "1, 2, 4, 8"), `meaning`
+    says what each decides; `reason` says why there are fewer than asked for.
+    """
+
+    grown: tuple[Grown, ...]
+    decisions: FrozenDict[str]
+    meaning: FrozenDict[str]
+    reason: str = ""
+
+
+@record
+class ExportCard(Record):
+    """A candidate as a folder: `model` is its model_new.py, `files` everything in it."""
+
+    candidate: str
+    folder: str
+    model: str
+    files: tuple[str, ...]
+    headline: str
 
 
 @record

@@ -8,7 +8,8 @@ to whoever opened the desk.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from epitaxy import cards, roofline
@@ -16,7 +17,9 @@ from epitaxy.candidate import Candidate
 from epitaxy.checked import judge_for
 from epitaxy.chip import Chip
 from epitaxy.errors import BadInput
+from epitaxy.exporting import export_recorded
 from epitaxy.facing import candidate_card, chip_card, contrast, verdict_card
+from epitaxy.growing import grow, grow_card
 from epitaxy.handmade import HAND, written
 from epitaxy.ledger import Judged, Ledger
 from epitaxy.problem import Problem
@@ -26,6 +29,8 @@ from epitaxy.searching import search
 from epitaxy.verdict import Verdict
 
 PLANS = ("screen", "full")
+MOST_GROWN = 32
+"""Candidates that the grower is asked for at once."""
 Say = Callable[[str], None]
 
 
@@ -218,6 +223,34 @@ class Desk:
         self.say("judging")
         return self._judge
 
+    def grow(
+        self, genome: str = "", vary: Mapping[str, Sequence[int]] | None = None, *,
+        count: int = 4, plan: str = "screen", say: Say | None = None,
+    ) -> cards.GrowCard:  # fmt: skip
+        """Candidates of the grower: its next ones, or a sweep around `genome` over `vary`.
+
+        `plan` "" only writes them; else each is judged. Raises BadInput where a decision does not
+        exist, and BadProblem where nothing can be grown.
+        """
+        if plan not in ("", *PLANS):
+            raise BadInput(f"unknown plan {plan!r}", f'use {", ".join(PLANS)}, or "" for none')
+        if not 1 <= count <= MOST_GROWN:
+            raise BadInput(f"{count} candidates at once", f"ask for 1 to {MOST_GROWN}")
+        tell = say or self.say
+        tell("capturing the problem")
+        grown, reason, spaces = grow(self, genome, vary or {}, count)
+        for candidate in grown:
+            self.ledger.add_candidate(candidate)
+        verdicts = {}
+        for number, candidate in enumerate(grown if plan else []):
+            prefix = f"candidate {number + 1} of {len(grown)}: "
+            verdicts[candidate.id] = self.judge(candidate, plan, _behind(prefix, tell))
+        return grow_card(grown, verdicts, spaces, reason)
+
+    def export(self, id: str, folder: Path) -> cards.ExportCard:
+        """Write a candidate that is proven (plan "full") into `folder`. Raises BadInput."""
+        return export_recorded(self.ledger, id, folder, proven=True)
+
     def _heard(self, say: Say | None) -> _Heard:
         return _Heard(self, say)
 
@@ -233,6 +266,10 @@ class _Heard:
 
     def __exit__(self, *_: object) -> None:
         self.desk.say = self.before
+
+
+def _behind(prefix: str, say: Say) -> Say:
+    return lambda text: say(prefix + text)
 
 
 def _baselines(judged: list[Judged]) -> tuple[cards.Baseline, ...]:

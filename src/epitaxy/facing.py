@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -38,7 +39,7 @@ def verdict_card(candidate: Candidate, verdict: Verdict, known: bool = False) ->
         algebra=verdict.algebra,
         determinism=verdict.determinism,
         worst_error=_worst(verdict),
-        metrics=verdict.metrics,
+        metrics=FrozenDict({k: v for k, v in verdict.metrics.items() if math.isfinite(v)}),
         remarks=tuple(f.message for f in verdict.findings if f.severity != "refusal"),
         known=known,
         **_comparison(verdict),
@@ -51,7 +52,8 @@ def _worst(verdict: Verdict) -> cards.ErrorCard | None:
         return None
     # A NaN is worse than any number.
     worst = max(rows, key=lambda r: r.error / r.limit if r.error == r.error else float("inf"))
-    return cards.ErrorCard(distribution=worst.distribution, error=worst.error, limit=worst.limit)
+    error = worst.error if math.isfinite(worst.error) else None
+    return cards.ErrorCard(distribution=worst.distribution, error=error, limit=worst.limit)
 
 
 def _comparison(verdict: Verdict) -> dict[str, Any]:
@@ -182,7 +184,7 @@ def _numbers(verdict: Verdict | None) -> dict[str, float]:
         "speedup": verdict.speedup,
         "of_limit": verdict.of_limit,
         "algebra": verdict.algebra,
-        "error_of_limit": worst.error / worst.limit if worst else None,
-        **verdict.metrics,
+        "error_of_limit": worst.error / worst.limit if worst and worst.error else None,
+        **{name: value for name, value in verdict.metrics.items() if math.isfinite(value)},
     }
     return {name: float(value) for name, value in found.items() if value is not None}

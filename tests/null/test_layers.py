@@ -23,8 +23,8 @@ LAYERS = (
     "cases guards reload correct lint chain measure judge checked ledger study replay"
     " reports diagnose",
     "report report_charts report_page chip_report progress doctor bench_table bench_report compare"
-    " cards trim handmade facing searching desk profiling guides guide_numbers knowledge"
-    " knowledge_files lesson lessons",
+    " cards trim handmade exporting facing searching growing desk profiling"
+    " guides guide_numbers knowledge knowledge_files lesson lessons",
     "cli commands known backend optimized testing attacks __init__",
 )
 """From the bottom to the top; parts of one layer may import one another, plugin folders not."""

@@ -9,8 +9,8 @@ from typing import Any
 from epitaxy.candidate import Candidate
 from epitaxy.cli import DONE
 from epitaxy.commands.output import emit, line, note, open_ledger, results, stdout
-from epitaxy.commands.run import built
 from epitaxy.errors import BadInput, EpitaxyError
+from epitaxy.exporting import export_recorded
 from epitaxy.problem import Problem, load
 from epitaxy.progress import milliseconds
 from epitaxy.report import Run, diff
@@ -117,18 +117,8 @@ def _code(name: str, text: str) -> None:
 
 def export_one(id: str, out: Path, path: Path | None) -> Path:
     """Export an accepted candidate into `out`; the path of its model_new.py."""
-    from epitaxy.product import export
-
     with open_ledger(path) as ledger:
-        candidate = ledger.candidate(id)
-        verdict = ledger.verdict(candidate.digest)
-        problem = ledger.problem(candidate.problem)
-    if verdict is None or not verdict.accepted:
-        state = verdict.status.replace("_", " ") if verdict else "not judged"
-        raise BadInput(f"{candidate.id} is {state}", "only accepted candidates are exported")
-    best = verdict.strongest
-    if best is None or best.outcome != "faster":
-        than = best.baseline if best else "any baseline"
-        note(f"{candidate.id} is not shown to be faster than {than}; exported because you name it")
-    export(candidate, verdict, problem, out, built(candidate, problem))
-    return out / "model_new.py"
+        card = export_recorded(ledger, id, out)
+    if "as fast as" not in card.headline:
+        note(f"{card.candidate} is {card.headline}; exported because you name it")
+    return Path(card.model)

@@ -9,15 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from epitaxy.candidate import Candidate
 from epitaxy.cli import DONE, INTERRUPTED, NOTHING_ACCEPTED
 from epitaxy.commands.condition import apply
 from epitaxy.commands.output import emit, note, stdout, writable_folder, write_text
 from epitaxy.errors import UnknownName
+from epitaxy.exporting import built
 from epitaxy.problem import Problem, load
 from epitaxy.progress import Display, milliseconds
 from epitaxy.report import Run, headline, html, summary_table, verdict_json, won
-from epitaxy.toolchain import Build
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,16 +146,6 @@ def measure_chip(machine: Any, display: Display) -> None:
         return
     display.note("first use of this machine: measuring its peaks (once)")
     probe(progress=display.step, budget_s=FIRST_PROBE_S)
-
-
-def built(candidate: Candidate, problem: Problem) -> Build | None:
-    """The candidate's library, which the toolchain still holds; None when it cannot be had."""
-    from epitaxy.ledger import Ledger
-    from epitaxy.plugin import plugins
-
-    folder = Ledger.default_path().parent / "build"
-    build: Build = plugins("toolchains").get(candidate.toolchain).build(candidate, problem, folder)
-    return build if build.ok else None
 
 
 def kept(run: Run) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from epitaxy.candidate import Candidate
@@ -49,6 +49,29 @@ class Grower:
         if len(found) < count:
             self._reason = EXHAUSTED
         return found
+
+    def around(
+        self, view: View, text: str, vary: Mapping[str, Sequence[int]], count: int
+    ) -> Sequence[Candidate]:
+        """Up to `count` candidates of a sweep (`sweep.py`) around the genome `text`.
+
+        Raises BadInput on decisions and values that do not exist, BadProblem as `propose` does.
+        """
+        from epitaxy.proposers.grower.sweep import sweep
+
+        captured = self._written_here(view)
+        moves = sweep(text, vary, captured.start, captured.spaces, view.seed)
+        return unseen(moves, captured.candidate, _body, [], count)
+
+    def decisions(self, view: View) -> Mapping[str, Mapping[str, tuple[int, ...]]]:
+        """The values tried of each decision, by region. Raises BadInput and BadProblem."""
+        return self._written_here(view).spaces
+
+    def _written_here(self, view: View) -> _Captured:
+        other = _other_language(view)
+        if other:
+            raise BadInput(f"{other} takes no genome from outside", "ask for a start without one")
+        return self._capture(view)
 
     def learn(self, verdicts: Sequence[Verdict]) -> None:
         """The ledger's view holds all that the grower learns from."""

@@ -1,0 +1,89 @@
+"""The desk on a real problem: the grower's start, an edit of it, a sweep, and what is refused."""
+
+import pytest
+
+from epitaxy.desk import Desk
+from epitaxy.errors import BadInput
+from epitaxy.judge import Judge
+from epitaxy.ledger import Ledger
+from epitaxy.problem import load
+
+SOURCE = """
+import torch
+import torch.nn as nn
+class Model(nn.Module):
+    def forward(self, x):
+        return torch.relu(x) + 0.5 * x
+def get_inputs():
+    return [torch.randn(64, 4096)]
+def get_init_inputs():
+    return []
+"""
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory, machine_of):
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / "p.py").write_text(SOURCE)
+    with machine_of() as machine, Ledger(folder / "ledger.sqlite") as ledger:
+        problem = load(folder / "p.py")
+        judge = Judge(problem, machine, baselines=["eager"])
+        yield Desk(problem, machine, ledger, judge=judge, author="test")
+        judge.close()
+
+
+@pytest.fixture(scope="module")
+def start(desk):
+    card = desk.grow(count=1, plan="")
+    assert card.decisions["region0.unroll"] == "1, 2, 4, 8"
+    assert "accumulators" in card.meaning["unroll"]
+    return card.grown[0]
+
+
+def test_an_edit_of_the_growers_start_is_judged_and_compared(desk, start):
+    kernel = desk.show(start.candidate).files["kernel.cpp"]
+    child = desk.candidate({"kernel.cpp": f"// mine\n{kernel}"}, parent=start.candidate)
+    card = desk.judge(child)
+    assert card.accepted, card.reason
+    assert card.worst_error.error <= card.worst_error.limit
+    assert "+// mine" in desk.compare(child.id).diff
+    assert desk.problem_card().best == child.id
+
+
+def test_a_failed_build_shows_the_compilers_errors_alone(desk, start):
+    broken = desk.candidate({"kernel.cpp": "int f() { return g(); }\n"}, parent=start.candidate)
+    card = desk.judge(broken)
+    assert card.status == "build_failed"
+    assert card.compiler.startswith("kernel.cpp:1:")
+    assert "'g' was not declared" in card.compiler
+
+
+def test_a_sweep_holds_what_was_written_and_varies_the_rest(desk):
+    card = desk.grow("region0(unroll=2)", {"width": [4, 8]}, plan="")
+    assert {("unroll=2" in g.genome) for g in card.grown} == {True}
+    assert any("width=4" in g.genome for g in card.grown)
+    assert any("width=8" in g.genome for g in card.grown)
+
+
+@pytest.mark.parametrize(
+    ("genome", "vary", "says"),
+    [
+        ("region0(unrol=2)", {}, "unknown decision 'unrol'"),
+        ("region0(unroll=4096)", {}, "unroll=4096 is out of range"),
+        ("region7(unroll=2)", {}, "says nothing of 'region7'"),
+        ("nonsense", {}, "no region in genome"),
+        ("", {"tile_m": [4]}, "'tile_m' decides nothing in region0"),
+        ("", {"width": [10**9]}, "out of range"),
+        ("", {"region9.width": []}, "there is no region 'region9'"),
+    ],
+)
+def test_wrong_genomes_are_one_line(desk, genome, vary, says):
+    with pytest.raises(BadInput, match=says):
+        desk.grow(genome, vary, plan="")
+
+
+def test_only_the_proven_is_exported(desk, start, tmp_path):
+    desk.judge(start.candidate)
+    with pytest.raises(BadInput, match="only screened"):
+        desk.export(start.candidate, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
