@@ -144,8 +144,12 @@ def _check_sources(found: Pattern) -> None:
 
 def points(body: str) -> list[str]:
     """The points of a guide, each on one line."""
-    joined = re.sub(r"\n {2,}(?=\S)", " ", body)
-    return [line for line in joined.splitlines() if line.startswith("- ")]
+    return [line for line in _joined(body).splitlines() if line.startswith("- ")]
+
+
+def _joined(body: str) -> str:
+    """The text with each point on one line."""
+    return re.sub(r"\n {2,}(?=\S)", " ", body)
 
 
 def names() -> list[str]:
@@ -255,7 +259,7 @@ def _filled(pattern: Pattern, chip: Chip) -> Guide:
     numbers = Numbers(chip)
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.globals.update(numbers.helpers())
-    body = environment.from_string(pattern.body).render().strip()
+    body = _joined(environment.from_string(pattern.body).render().strip())
     sources = dict(pattern.sources)
     if any(re.search(rf"[\[ ]{OWN}[\] ]", line[line.rfind("[") :]) for line in points(body)):
         sources = {OWN: numbers.source(), **sources}

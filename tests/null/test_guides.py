@@ -28,6 +28,9 @@ HERE = Chip(
 MEASURED = {
     "cpp_x86_avx2": HERE,
     "cpp_x86_avx512": HERE.replace(isa=(*HERE.isa, "avx512f"), vector_bytes=64),
+    "cpp_x86_amx": HERE.replace(isa=(*HERE.isa, "avx512f", "amx_tile"), vector_bytes=64),
+    "cpp_arm_neon": HERE.replace(isa=("aarch64", "asimd", "fphp"), vector_bytes=16),
+    "cpp_arm_sve": HERE.replace(isa=("aarch64", "asimd", "sve", "bf16"), vector_bytes=16),
 }
 
 
@@ -42,7 +45,7 @@ def cases():
 @pytest.mark.parametrize(("pattern", "chip"), list(cases()))
 def test_a_guide_is_whole_short_and_sourced_for_each_chip_of_its_family(pattern, chip):
     guide = guides.read(pattern.name, chip)
-    assert not re.search(r"\{\{|\}\}|\{%|%\}|None|nan", guide.text)
+    assert not re.search(r"\{\{|\}\}|\{%|%\}|\bNone\b| nan[ ,;]", guide.text)
     assert guide.tokens <= guides.MOST_TOKENS
     assert chip.name in guide.text
     known = {key for key in guide.sources if f"{key}: " in guide.text.partition("## Sources")[2]}
@@ -110,8 +113,8 @@ def test_found_by_chip_alias_toolchain_or_name(monkeypatch, tmp_path):
     [
         (("h10O",), UnknownName, "did you mean 'h100'"),
         (("triton_hoper",), UnknownName, "did you mean 'triton_hopper'"),
-        (("groq_lpu1",), BadInput, "there are: cpp_x86"),
-        (("h100", None, "cpp"), BadInput, "there are: cpp_x86"),
+        (("groq_lpu1",), BadInput, "there are: cpp_arm"),
+        (("h100", None, "cpp"), BadInput, "there are: cpp_arm"),
         (("triton_hopper", find("mi300x")), BadInput, "it is for h100_sxm"),
         (("cpp_x86_avx512", HERE), BadInput, "it is for"),
     ],
@@ -124,8 +127,17 @@ def test_an_unknown_name_gives_the_mend(arguments, error, mend):
 
 def test_chips_without_a_guide_are_few_and_known():
     without = {c.id for c in load_all() if not guides.for_chip(c)}
-    assert {"groq_lpu1", "cerebras_wse3", "tt_wormhole_n150"} <= without
-    assert not without & {"h100_sxm", "epyc_9755"}
+    no_toolchain = {
+        *("cerebras_wse3", "gaudi3", "groq3_lpu", "groq_lpu1", "matx_one", "mtia_v2"),
+        *("mi455x", "rubin_sxm", "tt_blackhole_p150", "tt_wormhole_n150"),
+    }
+    assert without == no_toolchain
+
+
+@pytest.mark.parametrize("name", sorted(MEASURED))
+def test_a_measured_chip_gets_the_guide_of_its_widest_vectors(name):
+    assert [p.name for p in guides.for_chip(MEASURED[name])] == [name]
+    assert guides.read(chip=MEASURED[name], toolchain="cpp").name == name
 
 
 def test_the_command_prints_and_lists(capsys):
