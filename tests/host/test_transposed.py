@@ -10,6 +10,7 @@ from test_grower import build_all, run
 from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.genome import Choices, Genome
 from epitaxy.proposers.grower.growth import writable
+from epitaxy.proposers.grower.interpret import run_program
 
 torch.manual_seed(3)  # rounding differs from run to run otherwise
 T = torch.randn
@@ -36,6 +37,28 @@ CASES = {
     "volume": (
         lambda x, w: F.conv_transpose3d(x, w, stride=2, padding=1),
         [T(1, 3, 4, 5, 6), T(3, 4, 4, 4, 4)],
+    ),
+}
+
+
+# The stride does not divide what they make or the padding, or taps are spread too.
+RAGGED = {
+    "odd": (lambda x, w: turned(x, w, stride=2, padding=1), [IMAGE, T(5, 6, 3, 3)]),
+    "one_way": (lambda x, w: turned(x, w, stride=(1, 2)), [IMAGE, T(5, 6, 2, 3)]),
+    "thirds": (lambda x, w: turned(x, w, stride=3, padding=1), [IMAGE, T(5, 6, 5, 4)]),
+    "fourths": (
+        lambda x, w, b: turned(x, w, b, stride=4, padding=3, output_padding=2),
+        [IMAGE, T(5, 6, 7, 4), T(6)],
+    ),
+    "line": (lambda x, w: F.conv_transpose1d(x, w, stride=2, padding=2), [T(2, 5, 19), T(5, 6, 3)]),
+    "spread": (lambda x, w: turned(x, w, stride=2, dilation=3), [IMAGE, T(5, 6, 4, 2)]),
+    "with_gaps": (
+        lambda x, w, b: turned(x, w, b, stride=(2, 3), padding=(1, 2), dilation=(2, 1)),
+        [IMAGE, T(5, 6, 3, 5), T(6)],
+    ),
+    "few_taps": (
+        lambda x, w: turned(x, w, stride=5, padding=1, dilation=2, groups=2),
+        [T(2, 4, 9, 11), T(4, 3, 3, 3)],
     ),
 }
 
@@ -67,6 +90,22 @@ def test_transposed_convolutions_compute_what_pytorch_computes(name, grown):
         torch.testing.assert_close(made.double(), exact, rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
-def test_phases_of_different_sizes_stay_with_the_framework():
-    program = capture(lambda x, w: turned(x, w, stride=2), [IMAGE, T(5, 6, 3, 3)], accept=writable)
+def test_spread_taps_in_no_whole_rounds_stay_with_the_framework():
+    program = capture(
+        lambda x, w: turned(x, w, stride=2, dilation=3), [IMAGE, T(5, 6, 3, 3)], accept=writable
+    )
     assert any("convolution" in name for name in program.left)
+
+
+@pytest.mark.parametrize("name", RAGGED)
+def test_phases_of_any_form_are_made_of_even_ones(name):
+    function, inputs = RAGGED[name]
+    program = capture(function, inputs, accept=writable)
+    assert program.left == ()
+    spoiled = inputs[0].clone()
+    spoiled.view(-1)[37] = float("nan")
+    for first in (inputs[0], spoiled):
+        given = [first, *inputs[1:]]
+        (made,) = run_program(program, {}, given)
+        exact = function(*[x.double() for x in given])
+        torch.testing.assert_close(made.double(), exact, rtol=1e-5, atol=1e-5, equal_nan=True)

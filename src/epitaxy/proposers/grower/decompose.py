@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from epitaxy.proposers.grower.decompose_transposed import transposed
 from epitaxy.proposers.grower.lower_core import OPS
 
 # Composite operators that are worth more whole than in pieces: they stay with the framework.
@@ -150,6 +151,7 @@ def _centred(x: Tensor, dims: list[int], eps: float) -> tuple[Tensor, Tensor, Te
 
 
 OWN = {
+    torch.ops.aten.convolution.default: transposed,
     torch.ops.aten.native_layer_norm.default: _layer_norm,
     torch.ops.aten._native_batch_norm_legit.no_stats: _own_statistics,
     torch.ops.aten._native_batch_norm_legit_no_training.default: _batch_norm,
@@ -170,11 +172,11 @@ def _decompositions() -> Any:
     packets = [getattr(torch.ops.aten, n) for n in _SIMPLER if hasattr(torch.ops.aten, n)]
     for target, function in get_decompositions(packets).items():
         table[target] = function
-    for target, function in OWN.items():  # type: ignore[assignment]
-        table[target] = function
     for target in list(table):
         if str(target) in OPS or str(target).rsplit(".", 1)[0] in OPS:
             table.pop(target, None)
+    for target, function in OWN.items():  # type: ignore[assignment]
+        table[target] = function
     for name in _WHOLE:
         packet, overload = name.split(".")
         if hasattr(torch.ops.aten, packet):
