@@ -22,6 +22,8 @@ from epitaxy.record import printable
 from epitaxy.searching import operators as named_operators
 
 LONGEST_MOVE = 200
+ID = 12
+"""Characters of a digest by which parents are named."""
 MOST_CHANGES = 3
 """A step that changes more decisions than this teaches little about any of them."""
 LAYOUT = frozenset(
@@ -50,6 +52,15 @@ class _Place:
     problem: Problem
     chip: str
     rows: list[_Row] = field(default_factory=list)
+    starts: dict[tuple[str, str], _Row] = field(default_factory=dict)
+    by_id: dict[str, _Row] = field(default_factory=dict)
+
+    def add(self, row: _Row) -> None:
+        """Take in a verdict. The first candidate of each proposer and toolchain is what those
+        without parents vary."""
+        self.rows.append(row)
+        self.starts.setdefault(_kin(row), row)
+        self.by_id[row.digest[:ID]] = row
 
 
 def distil(ledger: Ledger) -> list[Lesson]:
@@ -61,7 +72,7 @@ def distil(ledger: Ledger) -> list[Lesson]:
         if key not in places:
             fingerprint = ledger.machine(verdict["machine"])
             places[key] = _Place(problems[verdict["problem"]], chip_of(fingerprint))
-        places[key].rows.append(_Row(digest, candidate, verdict))
+        places[key].add(_Row(digest, candidate, verdict))
     known = captured(row.candidate for place in places.values() for row in place.rows)
     found = []
     for place in places.values():
@@ -133,9 +144,8 @@ def _wins(place: _Place, names: list[str]) -> Iterator[Lesson]:
         if strongest["outcome"] == "faster" and strongest["low"] > SAME:
             if strongest["speedup"] > best.get(toolchain, (0.0,))[0]:
                 best[toolchain] = (strongest["speedup"], row, strongest)
-    starts = _starts(place)
     for ratio, row, strongest in best.values():
-        base = starts.get(_kin(row))
+        base = place.starts.get(_kin(row))
         changes, touched = _changes(base, row) if base else ({}, ())
         told = ", ".join(f"{k} {v}" for k, v in changes.items())[:LONGEST_MOVE]
         yield Lesson(
@@ -225,21 +235,13 @@ def _kin(row: _Row) -> tuple[str, str]:
     return row.candidate["proposer"], row.candidate["toolchain"]
 
 
-def _starts(place: _Place) -> dict[tuple[str, str], _Row]:
-    """The first candidate of each proposer and toolchain: what those without parents vary."""
-    found: dict[tuple[str, str], _Row] = {}
-    for row in place.rows:
-        found.setdefault(_kin(row), row)
-    return found
-
-
 def _parent(place: _Place, row: _Row) -> _Row | None:
     """The first parent of a candidate; without any, the first candidate of its kind."""
     parents = row.candidate["parents"]
     if not parents:
-        start = _starts(place)[_kin(row)] if row.candidate["genome"] else None
+        start = place.starts[_kin(row)] if row.candidate["genome"] else None
         return start if start is not None and start.digest != row.digest else None
-    return next((r for r in place.rows if r.digest.startswith(parents[0])), None)
+    return place.by_id.get(parents[0][:ID])
 
 
 def _move(before: _Row, after: _Row) -> tuple[str, tuple[str, ...]] | None:
