@@ -303,12 +303,12 @@ MIXED: dict[str, tuple[Any, tuple[Any, ...], tuple[str, ...]]] = {
         ("aten.convolution.default (conv1)", "(conv2)"),
     ),
     "conv_pool": (
-        nn.Sequential(nn.ConvTranspose2d(6, 4, 3, 2), nn.Tanh(), nn.MaxPool2d(2)),
+        nn.Sequential(nn.ConvTranspose2d(6, 4, 3, 2, dilation=3), nn.Tanh(), nn.MaxPool2d(2)),
         (IMG,),
         ("convolution",),
     ),
     "conv_norm": (
-        nn.Sequential(nn.ConvTranspose2d(6, 4, 3, 2), nn.InstanceNorm2d(4)),
+        nn.Sequential(nn.ConvTranspose2d(6, 4, 3, 2, dilation=3), nn.InstanceNorm2d(4)),
         (IMG,),
         ("convolution",),
     ),
