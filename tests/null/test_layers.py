@@ -20,7 +20,7 @@ LAYERS = (
     " seccomp sandbox compiler product worker probe chip_facts suites shrink"
     " graphs ahead predict expression rulebook",
     "toolchains machines checks proposers references baselines readers",
-    "cases guards reload correct lint chain measure judge checked ledger study replay"
+    "experiments cases guards reload correct lint chain measure judge checked ledger study replay"
     " reports diagnose",
     "report report_charts report_page chip_report progress doctor bench_table bench_report compare"
     " cards trim handmade exporting facing searching growing desk profiling"

@@ -31,6 +31,7 @@ def command() -> Any:
     from epitaxy.commands import (
         comparing,
         diagnose,
+        explore,
         facts,
         learning,
         ledger,
@@ -48,6 +49,6 @@ def command() -> Any:
         pretty_exceptions_enable=False,
     )
     app.callback()(_whole)
-    for group in (search, facts, comparing, records, profiling, learning, ledger, lint, diagnose):
+    for group in (search, facts, explore, comparing, records, profiling, learning, ledger, lint, diagnose):
         group.register(app)
     return get_command(app)

@@ -10,20 +10,8 @@ import platform
 from epitaxy.compiler import find_compiler
 from epitaxy.errors import NoCompiler
 from epitaxy.machines._zygote import TUNABLES
+from epitaxy.probe.host import cpu_field
 from epitaxy.record import FrozenDict
-
-
-def cpu_field(name: str) -> str:
-    """A field of the first processor in /proc/cpuinfo; "" when there is none."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                key, _, value = line.partition(":")
-                if key.strip() == name:
-                    return value.strip()
-    except OSError:
-        pass
-    return ""
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from epitaxy.compiler import find_compiler
 from epitaxy.errors import EpitaxyError, MachineFault
 from epitaxy.machine import Job, WorkerFailure
-from epitaxy.machines._fingerprint import cpu_field
+from epitaxy.probe.host import cpu_field
 from epitaxy.problem import Problem, TensorSpec
 from epitaxy.record import digest_text
 from epitaxy.toolchain import Availability

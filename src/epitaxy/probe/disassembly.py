@@ -114,6 +114,11 @@ def jump_target(instruction: str) -> int | None:
     return int(jump.group(1), 16) if jump else None
 
 
+def spills(loop: Sequence[str]) -> bool:
+    """Whether a loop uses the stack."""
+    return any(_STACK.search(instruction) for instruction in loop)
+
+
 def fault(loops: Sequence[Sequence[str]], wanted: Sequence[Expected]) -> str:
     """Why none of `loops` is the one that was meant; "" when one is."""
     reason = "it has no loop"
@@ -123,7 +128,7 @@ def fault(loops: Sequence[Sequence[str]], wanted: Sequence[Expected]) -> str:
         memory = [i for i in loop if "(" in i or "[" in i]
         if short:
             reason = f"only {short[0]} of the instructions that were meant"
-        elif any(_STACK.search(i) for i in loop):
+        elif spills(loop):
             reason = "it spills registers"
         elif memory and not any(w.memory for w in wanted):
             reason = f"it touches memory: {memory[0]}"

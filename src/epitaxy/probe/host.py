@@ -30,6 +30,33 @@ def cpu_model() -> tuple[str, str]:
     return vendors.get(vendor, vendor or "unknown"), f"{name} ({parts})" if parts else name
 
 
+def cpu_field(name: str) -> str:
+    """A field of the first processor in /proc/cpuinfo; "" when there is none."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == name:
+                return value.strip()
+    except OSError:
+        pass
+    return ""
+
+
+def caches() -> dict[str, int]:
+    """Bytes of the first processor's L1 (data), L2 and last-level cache (LLC), as far as the
+    kernel tells: Documentation/ABI/testing/sysfs-devices-system-cpu."""
+    found: dict[int, int] = {}
+    for index in _CPUS.glob("cpu0/cache/index*"):
+        try:
+            kind, level, size = ((index / n).read_text().strip() for n in ("type", "level", "size"))
+            if kind != "Instruction":
+                found[int(level)] = int(size.removesuffix("K")) << 10
+        except (OSError, ValueError):
+            continue
+    named = {f"L{level}": found[level] for level in (1, 2) if level in found}
+    return {**named, "LLC": found[max(found)]} if found else {}
+
+
 def core_cpus() -> tuple[int, ...]:
     """One CPU number per physical core that this process may use, within its CPU quota."""
     allowed = sorted(os.sched_getaffinity(0))

@@ -1,0 +1,17 @@
+"""Controlled micro-experiments on this machine: `epitaxy explore`.
+
+    catalogue/*.toml  hypotheses, each with the pair of kernels that can refute it
+    recipe.py         what such a file may say
+    building.py       the real compiler, and the check of what it wrote
+    process.py        one fresh, confined process with both kernels
+    gate.py           both must compute the same
+    verdicts.py       paired times to confirmed, refuted, inconclusive
+    running.py        all of it, in order
+
+Results are kept beside the measured chip (probe/explored.py).
+"""
+
+from epitaxy.experiments.recipe import Experiment, catalogue, find
+from epitaxy.experiments.running import explore, impossible
+
+__all__ = ["Experiment", "catalogue", "explore", "find", "impossible"]

@@ -1,0 +1,49 @@
+// What a kernel of an experiment is given. Each kernel is compiled by itself, away from the driver.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__AVX512F__)
+#define WIDEST 64
+#elif defined(__AVX__)
+#define WIDEST 32
+#else
+#define WIDEST 16
+#endif
+
+// `out` holds what is compared: a kernel writes every byte of it. `in` is filled by `setup` before
+// the first call, from `seed`; `size` (bytes) and `x` are this point of the sweep.
+struct Job {
+  char* out;
+  size_t out_bytes;
+  char* in;
+  size_t in_bytes;
+  size_t size;
+  double x;
+  int threads;
+  uint64_t seed;
+
+  template <class T>
+  T* output(size_t bytes = 0) const { return reinterpret_cast<T*>(out + bytes); }
+  template <class T>
+  T* input(size_t bytes = 0) const { return reinterpret_cast<T*>(in + bytes); }
+};
+
+extern "C" {
+void setup(const Job& job);
+void kernel_a(const Job& job);
+void kernel_b(const Job& job);
+}
+
+typedef float wide __attribute__((vector_size(WIDEST), may_alias));
+#define LANES (WIDEST / 4)
+
+// The compiler may assume nothing of `value` (a variable in a register) beyond this line.
+#define OPAQUE(value) asm volatile("" : "+g"(value))
+#if defined(__x86_64__)
+#define KEEP(vector) asm volatile("" : "+x"(vector))
+#else
+#define KEEP(vector) asm volatile("" : "+w"(vector))
+#endif
+#define TOUCH asm volatile("" ::: "memory")
