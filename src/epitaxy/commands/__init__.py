@@ -49,6 +49,17 @@ def command() -> Any:
         pretty_exceptions_enable=False,
     )
     app.callback()(_whole)
-    for group in (search, facts, explore, comparing, records, profiling, learning, ledger, lint, diagnose):
+    for group in (
+        search,
+        facts,
+        explore,
+        comparing,
+        records,
+        profiling,
+        learning,
+        ledger,
+        lint,
+        diagnose,
+    ):
         group.register(app)
     return get_command(app)
