@@ -105,7 +105,7 @@ def _row(it: Standing) -> tuple[str, ...]:
     return (
         it.chip.name,
         "measured" if it.chip.measured else "datasheet",
-        _time(it.floor.time_s) if it.floor else UNKNOWN,
+        seconds(it.floor.time_s) if it.floor else UNKNOWN,
         it.floor.limit if it.floor else it.unknown,
         f"{energy * 1e3:.3g} mJ" if energy is not None else UNKNOWN,
         f"{1 / energy:.3g}" if energy else UNKNOWN,
@@ -119,7 +119,7 @@ def _kernel(best: Verdict | None) -> str:
         return "none in the ledger"
     if best.time_s is not None:
         share = f", {best.of_limit:.0%} of the limit" if best.of_limit else ""
-        return f"{best.basis}: {_time(best.time_s)}{share}"
+        return f"{best.basis}: {seconds(best.time_s)}{share}"
     known = [f"{k.replace('_', ' ')} {best.metrics[k]:.3g}" for k in STATIC if k in best.metrics]
     return f"{best.basis}: {', '.join(known) or 'no static metrics'}"
 
@@ -155,7 +155,7 @@ def chart(standings: Sequence[Standing]) -> Chart | None:
     grid(made, x, y)
     for it, joule, time_s in known:
         at = {"x": x(1 / time_s), "y": y(1 / joule)}
-        made.add("dot", "ours", f"{it.chip.name}: {_time(time_s)}", r=4, **at)
+        made.add("dot", "ours", f"{it.chip.name}: {seconds(time_s)}", r=4, **at)
         made.text(at["x"] + 8, at["y"] + 4, it.chip.id, "label")
     made.text(
         (LEFT + right) / 2, made.height - 8, "calls per second at the floor", "name", "middle"
@@ -187,5 +187,6 @@ def _said(fact: Fact | None) -> str | None:
     return f"{fact.value} {fact.unit} [{fact.confidence}]" if fact else None
 
 
-def _time(seconds: float) -> str:
-    return f"{seconds * 1e3:.4g} ms" if seconds >= 1e-4 else f"{seconds * 1e6:.4g} µs"
+def seconds(time_s: float) -> str:
+    """A time (s) as people read it."""
+    return f"{time_s * 1e3:.4g} ms" if time_s >= 1e-4 else f"{time_s * 1e6:.4g} µs"

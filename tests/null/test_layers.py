@@ -18,13 +18,13 @@ LAYERS = (
     "plugin toolchain machine check proposer reader",
     "timing paired sequential natives quiet roofline mutate"
     " seccomp sandbox compiler product worker probe chip_facts suites shrink"
-    " graphs ahead predict expression rulebook",
+    " graphs ahead predict expression rulebook tiling",
     "toolchains machines checks proposers references baselines readers",
     "experiments cases guards reload correct lint chain measure judge checked ledger study replay"
     " reports diagnose",
     "report report_charts report_page chip_report progress doctor bench_table bench_report compare"
     " cards trim handmade exporting facing searching growing desk profiling"
-    " guides guide_numbers knowledge knowledge_files lesson lessons",
+    " guides guide_numbers knowledge knowledge_files lesson lessons port porting",
     "cli commands known backend optimized testing attacks __init__",
 )
 """From the bottom to the top; parts of one layer may import one another, plugin folders not."""

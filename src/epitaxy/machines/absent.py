@@ -52,24 +52,26 @@ class AbsentMachine(LocalMachine):
         self.preload = self._stand_in.preload
         self.environment = self._stand_in.environment
 
-    def of(self, chip: Chip) -> AbsentMachine:
-        """The machine for `chip`, by the first toolchain that builds for it here.
+    def of(self, chip: Chip, toolchain: str = "") -> AbsentMachine:
+        """The machine for `chip`, by the first toolchain that builds for it here, or by the one
+        that is named.
 
         Raises BadInput when none does, BadEnvironment when those that do are not installed.
         """
         kinds = plugins("toolchains")
-        found = [kinds.get(name) for name in kinds.names()]
+        found = [kinds.get(name) for name in ([toolchain] if toolchain else kinds.names())]
         fitting = [t for t in found if isinstance(t, Crossing) and t.targets(chip)]
         if not fitting:
+            who = f"{toolchain} does not build" if toolchain else "no toolchain builds"
             raise BadInput(
-                f"no toolchain builds for {chip.name}, and no machine here has it",
+                f"{who} for {chip.name}, and no machine here has it",
                 "use --chip local, or another chip of: epitaxy chips",
             )
         missing: list[Availability] = []
-        for toolchain in fitting:
-            state: Availability = toolchain.available()  # type: ignore[attr-defined]
+        for one in fitting:
+            state: Availability = one.available()  # type: ignore[attr-defined]
             if state.ok:
-                return AbsentMachine(chip, toolchain, home=self.home)
+                return AbsentMachine(chip, one, home=self.home)
             missing.append(state)
         raise BadEnvironment(f"{fitting[0].name}: {missing[0].detail}", missing[0].mend)
 

@@ -18,12 +18,15 @@ from epitaxy.errors import BadInput, BadProblem
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem, open_reference, smaller
 from epitaxy.proposer import View
-from epitaxy.proposers._genomes import Choices, Genome, Space, moves, parse, text
+from epitaxy.proposers._carry import Dialect
+from epitaxy.proposers._genomes import Choices, Genome, Space, changed, moves, parse, text
 from epitaxy.proposers._unseen import EXHAUSTED, unseen
 from epitaxy.record import digest_text
 from epitaxy.verdict import Verdict
 
 ELITE = 3
+SHOWN = 4
+"""Regions that could not be written, with the reason for each."""
 
 
 class Hand(Protocol):
@@ -33,6 +36,7 @@ class Hand(Protocol):
     title: str
     """What people call it."""
     decisions: tuple[str, ...]
+    dialect: Dialect
 
     def refusal(self, region: Any, chip: Chip) -> str:
         """Why a region cannot be written at all; "" when it can."""
@@ -55,14 +59,15 @@ class Hand(Protocol):
 class Captured:
     """One problem captured for one chip, at its own sizes and at an interpreter's.
 
-    `accept` says whether a region can be written at all. Raises BadProblem when none can.
+    `accept` says why a region cannot be written at all, "" when it can. Raises BadProblem when none
+    can.
     """
 
-    def __init__(
-        self, view: View, language: str, title: str, accept: Callable[[Any], bool]
-    ) -> None:
+    def __init__(self, view: View, language: str, title: str, accept: Callable[[Any], str]) -> None:
         self.problem, self.chip = view.problem, view.chip
-        self.language, self.title, self._accept = language, title, accept
+        self.language, self.title = language, title
+        self._writable, self.refused = accept, dict[str, str]()
+        """Why regions were not accepted, by the operators that they replace."""
         self.growth = self._grown(view.problem)
         self.regions = self.growth.regions
         if not self.regions:
@@ -79,9 +84,18 @@ class Captured:
 
         return grow_program(open_reference(problem), self._accept, self.title)
 
+    def _accept(self, region: Any) -> bool:
+        why = self._writable(region)
+        if why:
+            self.refused[", ".join(region.source)] = why
+        return not why
+
     def why(self) -> str:
         """What is known of why regions were not accepted, in brackets."""
-        return ""
+        if len(self.refused) == 1:
+            return f" ({next(iter(self.refused.values()))})"
+        reasons = [f"{source}: {why}" for source, why in self.refused.items()]
+        return f" ({'; '.join(reasons[:SHOWN])})" if reasons else ""
 
     @property
     def fits_small(self) -> bool:
@@ -99,6 +113,14 @@ class Captured:
     def write(self, genome: Any) -> tuple[str, str, str] | None:
         """The genome as text, `kernels.py` at both sizes ("" where there is no smaller one); None
         when it cannot be written."""
+        raise NotImplementedError
+
+    def changed(self, genome: Any, region: str, decision: str, value: int) -> Any:
+        """A copy with one decision of one region changed."""
+        return changed(genome, region, decision, value)
+
+    def fault(self, genome: Any) -> str:
+        """Why a genome cannot be written, with the limit that it breaks; "" when it can."""
         raise NotImplementedError
 
     def moves(self, view: View, judged: list[tuple[Candidate, Verdict]]) -> Iterator[Any]:
@@ -141,8 +163,10 @@ class Captured:
 class CrossGrower:
     """The proposer of one language, called `language`; `capture` captures a view's problem."""
 
-    def __init__(self, language: str, title: str, capture: Callable[[View], Captured]) -> None:
-        self.name, self._title, self._capture = language, title, capture
+    def __init__(
+        self, language: str, title: str, capture: Callable[[View], Captured], dialect: Dialect
+    ) -> None:
+        self.name, self._title, self._capture, self.dialect = language, title, capture, dialect
         self._captured: dict[tuple[str, str], Captured] = {}
         self._reason = ""
 
@@ -155,10 +179,7 @@ class CrossGrower:
                 f"no toolchain of this machine takes {self._title}: name a chip with --chip"
             )
             return []
-        key = (view.problem.digest, view.chip.id)
-        if key not in self._captured:
-            self._captured[key] = self._capture(view)
-        captured = self._captured[key]
+        captured = self.captured(view)
         judged = [(c, v) for c, v in view.judged() if c.toolchain == toolchain]
         seen = [*(c for c, _ in judged), *view.pending()]
         make = functools.partial(captured.candidate, toolchain)
@@ -166,6 +187,20 @@ class CrossGrower:
         if len(found) < count:
             self._reason = EXHAUSTED
         return found
+
+    def captured(self, view: View) -> Captured:
+        """The view's problem captured for its chip. Raises BadProblem where nothing can be
+        written."""
+        key = (view.problem.digest, view.chip.id)
+        if key not in self._captured:
+            self._captured[key] = self._capture(view)
+        return self._captured[key]
+
+    def candidate(
+        self, view: View, genome: Any, intent: str, parents: tuple[str, ...]
+    ) -> Candidate | None:
+        """The candidate of a genome of what is captured; None when it cannot be written."""
+        return self.captured(view).candidate(self._toolchain(view), genome, intent, parents)
 
     def learn(self, verdicts: Sequence[Verdict]) -> None:
         """The ledger's view holds all that is learnt from."""
@@ -182,27 +217,20 @@ class CrossGrower:
 
 def grower(hand: Hand) -> CrossGrower:
     """The proposer of a language that brings a `Hand`."""
-    return CrossGrower(hand.language, hand.title, lambda view: _ByHand(view, hand))
+    capture = functools.partial(_ByHand, hand=hand)
+    return CrossGrower(hand.language, hand.title, capture, hand.dialect)
 
 
 class _ByHand(Captured):
     """A problem captured for a hand."""
 
     def __init__(self, view: View, hand: Hand) -> None:
-        self.hand, self._refused = hand, dict[str, None]()
-        super().__init__(view, hand.language, hand.title, self._writable)
+        self.hand = hand
+        super().__init__(
+            view, hand.language, hand.title, lambda region: hand.refusal(region, view.chip)
+        )
         self.start = tuple((r.name, hand.guess(r, view.chip)) for r in self.regions)
         self.spaces = {r.name: hand.space(r, view.chip) for r in self.regions}
-
-    def _writable(self, region: Any) -> bool:
-        why = self.hand.refusal(region, self.chip)
-        if why:
-            self._refused[why] = None
-        return not why
-
-    def why(self) -> str:
-        """The hand's reasons."""
-        return f" ({'; '.join(self._refused)})" if self._refused else ""
 
     def read(self, printed: str) -> Genome:
         """A printed genome of this version's decisions and regions."""
@@ -214,6 +242,16 @@ class _ByHand(Captured):
     def around(self, elite: Sequence[tuple[Any, str]], rng: random.Random) -> Iterator[Any]:
         """The guess, and the neighbours of the best."""
         return moves(self.start, self.spaces, elite, rng)
+
+    def fault(self, genome: Any) -> str:
+        """Why the hand cannot write it."""
+        from epitaxy.proposers.grower.emit_expr import Unsupported
+
+        try:
+            self.hand.source(self.regions, genome, self.chip, None)
+        except Unsupported as why:
+            return str(why)
+        return ""
 
     def write(self, genome: Any) -> tuple[str, str, str] | None:
         """The texts of a genome; None when the hand cannot write it."""

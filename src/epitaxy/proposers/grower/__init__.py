@@ -10,9 +10,23 @@ from epitaxy.candidate import Candidate
 from epitaxy.errors import BadInput, BadProblem
 from epitaxy.plugin import plugins
 from epitaxy.proposer import View
+from epitaxy.proposers._carry import Dialect
 from epitaxy.proposers._unseen import EXHAUSTED, unseen
+from epitaxy.proposers.grower.genome import DECISIONS
 from epitaxy.record import digest_text
 from epitaxy.verdict import Verdict
+
+_VECTORS = dict.fromkeys(("width", "unroll", "stream", "threads", "prefetch"), "")
+MEANINGS = {
+    "product": {
+        "mc": "rows", "nc": "columns", "kc": "depth",
+        **dict.fromkeys(("tile_m", "tile_n", "form", "split_k", "pack_a", "pack_b", "threads"), ""),
+    },
+    "attention": _VECTORS,
+    "rows": {"split": "split", **_VECTORS, "tile": "", "stash": "", "online": "", "sum": ""},
+    "elements": {"grain": "elements", **_VECTORS},
+}  # fmt: skip
+"""What decisions mean to a kernel that is carried over; see `epitaxy.proposers._carry`."""
 
 CROSSINGS = 24
 """Crossings tried in a row without a new source before the search calls itself finished."""
@@ -27,6 +41,9 @@ class Grower:
     """Genomes as candidates: a portfolio around a first guess, then local and crossing moves."""
 
     name = "grower"
+    dialect = Dialect("C++", DECISIONS, MEANINGS)
+    writes = "cpp"
+    """The toolchain that is written for by this proposer itself."""
 
     def __init__(self) -> None:
         self._captured: dict[str, _Captured] = {}
@@ -41,7 +58,7 @@ class Grower:
             written: Sequence[Candidate] = writer.propose(view, count)
             self._reason = writer.stop_reason()
             return written
-        captured = self._capture(view)
+        captured = self.captured(view)
         judged = [(c, v) for c, v in view.judged() if c.proposer == self.name]
         seen = [*(c for c, _ in judged), *view.pending()]
         moves = captured.moves(view, judged)
@@ -71,7 +88,7 @@ class Grower:
         other = _other_language(view)
         if other:
             raise BadInput(f"{other} takes no genome from outside", "ask for a start without one")
-        return self._capture(view)
+        return self.captured(view)
 
     def learn(self, verdicts: Sequence[Verdict]) -> None:
         """The ledger's view holds all that the grower learns from."""
@@ -80,7 +97,14 @@ class Grower:
         """Why the last answer was short."""
         return self._reason
 
-    def _capture(self, view: View) -> _Captured:
+    def candidate(
+        self, view: View, genome: Any, intent: str, parents: tuple[str, ...]
+    ) -> Candidate | None:
+        """The candidate of a genome of what is captured; None when it cannot be written."""
+        return self.captured(view).candidate(genome, intent, parents)
+
+    def captured(self, view: View) -> _Captured:
+        """The view's problem captured for C++. Raises BadProblem where nothing can be grown."""
         digest = view.problem.digest
         if digest not in self._captured:
             self._captured[digest] = _Captured(view)
@@ -89,7 +113,7 @@ class Grower:
 
 def _other_language(view: View) -> str:
     """The proposer that writes what this machine's toolchains take, where they take no C++."""
-    if "cpp" in view.toolchains:
+    if Grower.writes in view.toolchains:
         return ""
     known = plugins("toolchains")
     taken = {getattr(known.get(name), "language", "") for name in view.toolchains}
@@ -154,6 +178,16 @@ class _Captured:
                 found.append((genome, candidate.id))
         return found
 
+    def changed(self, genome: Any, region: str, decision: str, value: int) -> Any:
+        """A copy with one decision of one region changed."""
+        return genome.with_choice(region, **{decision: value})
+
+    def fault(self, genome: Any) -> str:
+        """Why a genome's kernels cannot be written; "" when they can."""
+        if self.candidate(genome, "", ()) is None:
+            return "C++ cannot be written with these decisions"
+        return ""
+
     def candidate(self, genome: Any, intent: str, parents: tuple[str, ...]) -> Candidate | None:
         """The candidate of a genome; None when its kernel cannot be written."""
         from epitaxy.proposers.grower.emit import Unsupported, emit_source
@@ -176,7 +210,7 @@ class _Captured:
             intent = f"{intent}; rewritten: {'; '.join(str(f) for f in used)}"
         return Candidate(
             problem=self.problem.digest,
-            toolchain="cpp",
+            toolchain=Grower.writes,
             files={"kernel.cpp": source, "forward.py": forward},  # type: ignore[arg-type]
             entry="forward.py",
             proposer=Grower.name,

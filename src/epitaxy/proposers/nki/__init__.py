@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from epitaxy.chip import Chip
+from epitaxy.proposers._carry import Dialect
 from epitaxy.proposers._cross import CrossGrower, grower
 from epitaxy.proposers._genomes import Choices, Genome, Space, powers
 
 DECISIONS = {"columns": "elements of the last free axis in one tile, where it is not folded"}
+MEANINGS = {"elements": {"columns": "elements"}, "rows": {"columns": ""}}
 LEAST_COLUMNS, MOST_COLUMNS = 64, 8192
 
 
@@ -24,6 +26,7 @@ class Nki:
     language = "nki"
     title = "NKI"
     decisions = tuple(DECISIONS)
+    dialect = Dialect("nki", DECISIONS, MEANINGS)
 
     def refusal(self, region: Any, chip: Chip) -> str:
         """Why a region cannot be written; "" when it can."""

@@ -160,7 +160,10 @@ def write_kernel(
         writer.store(target.value, array)
     lines += ["    " * depth + x for x in writer.lines]
     if large is None and writer.peak_bytes > its.sbuf_bytes:
-        raise Unsupported(f"{writer.peak_bytes} bytes of a partition of SBUF")
+        raise Unsupported(
+            f"{writer.peak_bytes} bytes of a partition of SBUF, which has {its.sbuf_bytes} "
+            "(sbuf_partition_bytes)"
+        )
     return Written(tuple(lines), tiles)
 
 

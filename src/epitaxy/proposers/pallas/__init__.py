@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from epitaxy.chip import Chip
+from epitaxy.proposers._carry import Dialect
 from epitaxy.proposers._cross import CrossGrower, grower
 from epitaxy.proposers._genomes import Choices, Genome, Space, powers
 
@@ -14,6 +15,11 @@ DECISIONS = {
     "columns": "last dimension of a block: lanes of a register, or more",
     "depth": "steps along a contracted axis between two tiles of a product's operands",
     "lead": "blocks of the next dimension that one step takes at once",
+}
+MEANINGS = {
+    "product": {"rows": "rows", "columns": "columns", "depth": "depth"},
+    "rows": {"rows": "rows", "columns": "", "lead": ""},
+    "elements": {"rows": "", "columns": "elements", "lead": ""},
 }
 MOST_COLUMNS = 2048
 DEPTH = 512
@@ -32,6 +38,7 @@ class Pallas:
     language = "pallas"
     title = "Pallas"
     decisions = tuple(DECISIONS)
+    dialect = Dialect("pallas", DECISIONS, MEANINGS)
 
     def refusal(self, region: Any, chip: Chip) -> str:
         """Why a region cannot be written; "" when it can."""

@@ -234,7 +234,9 @@ def _fits(made: Blocks, arrays: Sequence[Array]) -> None:
     held = sum(BUFFERS * made.bytes(a) for a in arrays)
     widest = max(made.bytes(replace(a, dtype="float32")) for a in arrays)
     if held + LIVE * widest > made.its.vmem_bytes:
-        raise Unsupported("blocks larger than VMEM")
+        raise Unsupported(
+            f"{held + LIVE * widest} bytes of blocks, VMEM has {made.its.vmem_bytes} (vmem_mib)"
+        )
 
 
 def _loops(kernel: Kernel) -> str:

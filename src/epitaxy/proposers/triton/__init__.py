@@ -8,15 +8,25 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from epitaxy.proposer import View
+from epitaxy.proposers._carry import Dialect
 from epitaxy.proposers._cross import Captured, CrossGrower
 from epitaxy.proposers._genomes import moves
+from epitaxy.proposers.triton.choices import DECISIONS
 
 LANGUAGE, TITLE = "triton", "Triton"
+_WHOLE = {"block_m": "rows", "warps": "lanes", "stages": "stages", "operands": ""}
+MEANINGS = {
+    "product": {**_WHOLE, "block_n": "columns", "block_k": "depth", "group": "group"},
+    "attention": {**_WHOLE, "block_n": "keys", "skip": ""},
+    "rows": {"block_m": "rows", "block_n": "folded", "warps": "lanes", "split": "split"},
+    "elements": {"block_m": "elements", "warps": "lanes"},
+}
 
 
 def plugin() -> CrossGrower:
     """A fresh proposer."""
-    return CrossGrower(LANGUAGE, TITLE, _Captured)
+    dialect = Dialect(LANGUAGE, DECISIONS, MEANINGS, units={"warps": "warp_lanes"})
+    return CrossGrower(LANGUAGE, TITLE, _Captured, dialect)
 
 
 class _Captured(Captured):
@@ -25,7 +35,7 @@ class _Captured(Captured):
     def __init__(self, view: View) -> None:
         from epitaxy.proposers.triton import space
 
-        super().__init__(view, LANGUAGE, TITLE, _writable)
+        super().__init__(view, LANGUAGE, TITLE, _refusal)
         self.start = space.start(self.regions, view.chip)
         self.spaces = space.spaces(self.regions, self.start, view.chip)
 
@@ -41,15 +51,33 @@ class _Captured(Captured):
 
         return moves(self.start, self.spaces, elite, rng, changed)
 
+    def changed(self, genome: Any, region: str, decision: str, value: int) -> Any:
+        """A copy with one decision of one region changed."""
+        from epitaxy.proposers.triton.choices import changed
+
+        return changed(genome, region, decision, value)
+
+    def fault(self, genome: Any) -> str:
+        """The limit of the chip that a genome exceeds, or why it cannot be written."""
+        from epitaxy.proposers.grower.emit_expr import Unsupported
+        from epitaxy.proposers.triton import space
+        from epitaxy.proposers.triton.choices import of
+
+        try:
+            each = (space.excess(r, of(genome, r.name), self.chip) for r in self.regions)
+            return next(filter(None, each), "")
+        except Unsupported as why:
+            return str(why)
+
     def write(self, genome: Any) -> tuple[str, str, str] | None:
         """The texts of a genome; None when it cannot be written or exceeds the chip."""
         from epitaxy.proposers.grower.emit_expr import Unsupported
-        from epitaxy.proposers.triton import emit, space
-        from epitaxy.proposers.triton.choices import of, text
+        from epitaxy.proposers.triton import emit
+        from epitaxy.proposers.triton.choices import text
 
+        if self.fault(genome):
+            return None
         try:
-            if not all(space.allowed(r, of(genome, r.name), self.chip) for r in self.regions):
-                return None
             kernels, cut = emit.write_source(self.regions, genome, None)
         except Unsupported:
             return None
@@ -59,13 +87,14 @@ class _Captured(Captured):
         return text(genome), kernels, cut
 
 
-def _writable(region: Any) -> bool:
+def _refusal(region: Any) -> str:
+    """Why a region cannot be written at all; "" when it can."""
     from epitaxy.proposers.grower.emit_expr import Unsupported
     from epitaxy.proposers.triton import emit
     from epitaxy.proposers.triton.choices import Choices
 
     try:
         emit.write_region(region, Choices(block_m=16, block_n=1 << 20))
-    except Unsupported:
-        return False
-    return True
+    except Unsupported as why:
+        return str(why)
+    return ""

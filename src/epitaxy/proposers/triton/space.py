@@ -151,17 +151,26 @@ def space(region: Region, guess: Choices, chip: Chip) -> Space:
     return found
 
 
-def allowed(region: Region, choices: Choices, chip: Chip) -> bool:
-    """Whether a lane could hold its share of the largest tile in its registers, and a block its
-    operands in local memory."""
+def excess(region: Region, choices: Choices, chip: Chip) -> str:
+    """The chip's limit that the region's kernels exceed, with how much they want; "" when none: a
+    lane holds its share of the largest tile in its registers, a block its operands in local
+    memory."""
     lanes = choices.warps * known(chip, "warp_lanes", 32)
     most = known(chip, "lane_registers", 255)
     local = known(chip, "block_local_bytes", 1 << 16)
     writers = write_region(region, choices).writers
-    whole = [w for w in writers if not isinstance(w, RowWriter)]
-    if any(w.local_bytes > local for w in whole):
-        return False
-    return all(w.bm * w.bn <= lanes * most // 2 for w in writers)
+    for writer in writers:
+        if not isinstance(writer, RowWriter) and writer.local_bytes > local:
+            return (
+                f"{writer.local_bytes} bytes of operands in local memory, a block of {chip.name} "
+                f"has {local} (block_local_bytes)"
+            )
+        if writer.bm * writer.bn > lanes * most // 2:
+            return (
+                f"{writer.bm} x {writer.bn} sums for {lanes} lanes, a lane of {chip.name} has "
+                f"{most} registers (lane_registers)"
+            )
+    return ""
 
 
 def start(regions: Sequence[Region], chip: Chip) -> Genome:
@@ -175,5 +184,5 @@ def spaces(regions: Sequence[Region], genome: Genome, chip: Chip) -> dict[str, S
     return {r.name: space(r, of(genome, r.name), chip) for r in ordered}
 
 
-__all__ = ["Writer", "allowed", "first_guess", "known", "scheduled", "space", "spaces",
+__all__ = ["Writer", "excess", "first_guess", "known", "scheduled", "space", "spaces",
            "start"]  # fmt: skip
