@@ -8,6 +8,7 @@ halves it), dtype, bottleneck, and chip with toolchain. What is not known counts
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -29,6 +30,8 @@ COMMON = frozenset({"add", "sub", "mul", "div", "neg", "sum"})
 """Arithmetic that is found everywhere: sharing it says little."""
 OCTAVES = 3.0
 """So many doublings of flops or bytes halve the likeness of work."""
+OF_A_KIND = 2
+"""So many moves of one decision on one problem are told for each effect."""
 LEAST = 0.45
 """Likeness below which a lesson is not told."""
 
@@ -97,10 +100,26 @@ def every(ledger: Ledger) -> list[Lesson]:
 
 
 def ranked(query: Asked, lessons: Iterable[Lesson], most: int = 12) -> list[Found]:
-    """The likest lessons, at most `most`; equal ones by the size of their effect."""
+    """The likest lessons, at most `most`: among equally like ones what helped comes first, then
+    the size of the effect; of one decision on one problem no more than a few of each effect."""
     found = [likeness(query, lesson) for lesson in lessons]
-    kept = [f for f in found if f.score >= LEAST]
-    return sorted(kept, key=lambda f: (-f.score, -_size(f.lesson), f.lesson.digest))[: max(0, most)]
+    order = sorted(
+        (f for f in found if f.score >= LEAST),
+        key=lambda f: (-f.score, _order(f.lesson), -_size(f.lesson), f.lesson.digest),
+    )
+    counted = Counter[tuple[str, ...]]()
+    kept = []
+    for one in order:
+        lesson = one.lesson
+        kind = (lesson.problem, lesson.chip, lesson.move.partition(" ")[0], lesson.effect)
+        counted[kind] += 1
+        if lesson.kind == "win" or counted[kind] <= OF_A_KIND:
+            kept.append(one)
+    return kept[: max(0, most)]
+
+
+def _order(lesson: Lesson) -> int:
+    return 0 if lesson.kind == "win" else 1 if lesson.effect == "helped" else 2
 
 
 def likeness(query: Asked, lesson: Lesson) -> Found:

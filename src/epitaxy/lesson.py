@@ -66,6 +66,22 @@ class Lesson(Record):
     candidate: str = ""
     origin: str = ""
 
+    @property
+    def told(self) -> str:
+        """The lesson in one line, its origin included where it was imported."""
+        effect = f"{self.effect} {self.reason}".strip()
+        if self.ratio is not None:
+            effect = f"{self.effect} {self.ratio:.2f}x [{self.low:.2f}, {self.high:.2f}]"
+        if self.times > 1 or self.contrary:
+            effect += f", {self.times} of {self.times + self.contrary}"
+        against = f" against {self.against}" if self.against else ""
+        place = f"{self.toolchain} on {self.chip}, limit {self.bottleneck or 'unknown'}"
+        source = f"{self.origin}, " if self.origin else ""
+        return (
+            f"{self.kind}: {self.move}: {effect}{against};"
+            f" {', '.join(self.touched or self.operators)}; {place} ({source}{self.evidence[:12]})"
+        )
+
     def validate(self) -> None:
         _check_types(self)
         if self.kind not in KINDS:

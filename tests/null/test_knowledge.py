@@ -97,6 +97,10 @@ def test_a_win_moves_and_dead_ends_are_told_with_their_evidence(taught):
     assert helped.operators == ("amax", "exp")
     assert (helped.chip, helped.toolchain, helped.bottleneck) == ("A CPU, 4 cores", "cpp", "memory")
     assert taught.ledger.verdict(helped.evidence).candidate == helped.candidate
+    assert helped.told.startswith(
+        "step: stream 0 -> 1: helped 1.60x [1.57, 1.63] against its parent"
+    )
+    assert "amax, exp; cpp on A CPU, 4 cores, limit memory" in helped.told
     assert found["step", "width 8 -> 4"].effect == "hurt"
     dead = found["dead end", "width 8 -> 32"]
     assert (dead.effect, dead.reason, dead.ratio) == ("refused", "by the check bounds", None)
@@ -198,6 +202,15 @@ def test_the_likest_come_first_and_say_why(taught):
     compute = knowledge.search(of, taught.ledger, bottleneck="compute")
     assert memory[0].score > first.score > compute[0].score
     assert len(knowledge.search(of, taught.ledger, most=2)) == 2
+
+
+def test_what_helped_comes_first_and_no_decision_crowds_the_others_out(taught):
+    one = next(x for x in distil(taught.ledger) if x.move == "stream 0 -> 1")
+    hurt = {"effect": "hurt", "low": 0.1, "high": 0.9}
+    many = [one.replace(move=f"split 0 -> {n}", ratio=0.2 + n / 100, **hurt) for n in range(9)]
+    asked = knowledge.Asked(operators=one.operators)
+    found = [f.lesson.move for f in knowledge.ranked(asked, [*many, one])]
+    assert found == ["stream 0 -> 1", "split 0 -> 0", "split 0 -> 1"]
 
 
 def test_another_chip_counts_less_but_counts(taught):
