@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from epitaxy.chip import Chip, Level
 from epitaxy.chip_report import UNKNOWN, ridges
 
+if TYPE_CHECKING:
+    from epitaxy.probe.explored import Explored
+
 _SHORT = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32", "fp64": "float64"}
+
+
+TELLING = ("confirmed", "refuted")
+"""Verdicts of experiments that say something."""
+EXPLORE = "explore"
+"""The key of the source that is experiments on this machine."""
 
 
 class Numbers:
@@ -109,14 +118,50 @@ class Numbers:
         width = f"{self.chip.vector_bytes * 8}-bit vectors"
         return f"{width}, {registers} registers" if registers else width
 
-    def explored(self) -> list[str]:
-        """Lines on behaviour that experiments confirmed on this chip; none where there are none."""
-        return []
+    def explored(self, room: int) -> list[str]:
+        """Points on what experiments found on this machine, at most `room` characters, those that
+        were confirmed first; [] for another chip. What is left out is said."""
+        if not self._here():
+            return []
+        from epitaxy.probe import explored
+
+        known = [r for r in explored.load().values() if r.verdict in TELLING]
+        known.sort(key=lambda r: (TELLING.index(r.verdict), r.name))
+        kept = list[str]()
+        for result in known:
+            line = _experiment(result)
+            room -= len(line) + 1
+            if room < 0:
+                break
+            kept.append(line)
+        if not known:
+            return []
+        left = len(known) - len(kept)
+        more = [f"- {left} more: `epitaxy explore`. [{EXPLORE}]"] if left else []
+        return ["", "## Found here by experiments", *kept, *more]
+
+    def _here(self) -> bool:
+        """Whether the chip is this machine's."""
+        from epitaxy.probe import load_measured
+
+        here = load_measured() if self.chip.measured else None
+        return here is not None and here.id == self.chip.id
 
     def _lost(self, what: str) -> str:
         if what not in self.unknown:
             self.unknown.append(what)
         return UNKNOWN
+
+
+def _experiment(result: Explored) -> str:
+    """One result with the versions that it holds for."""
+    held = result.conditions
+    system = f"driver {held['driver']}" if "driver" in held else f"kernel {held.get('kernel', '?')}"
+    versions = f"{held.get('compiler', 'unknown compiler').partition(' (')[0]}, {system}"
+    seen = "; ".join(text for text in (result.effect, result.found) if text)
+    own = "" if result.origin == "catalogue" else ", of a user's file"
+    said = f"{result.verdict}{own}: {result.hypothesis.rstrip('.')}"
+    return f"- {said} ({seen}; {versions}, {result.measured_on[:10]}). [{EXPLORE}]"
 
 
 def _level(level: Level) -> str:

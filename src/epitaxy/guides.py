@@ -18,12 +18,14 @@ from typing import Any
 
 from epitaxy.chip import Chip
 from epitaxy.errors import BadInput, UnknownName
-from epitaxy.guide_numbers import Numbers
+from epitaxy.guide_numbers import EXPLORE, Numbers
 from epitaxy.record import FrozenDict, Record, record
 
 MOST_TOKENS = 1500
 CHARACTERS_A_TOKEN = 3.5
 """A low estimate for English with numbers: what it says is no less than what a model reads."""
+RESERVE = 250
+"""Characters kept for headings and the lines that say what was left out."""
 OWN = "chip"
 """The key of the source that is the chip's own file, or this machine's probe."""
 _POINT = re.compile(r"^- (.*) \[([\w ]+)\]$")
@@ -264,8 +266,12 @@ def _filled(pattern: Pattern, chip: Chip) -> Guide:
     if any(re.search(rf"[\[ ]{OWN}[\] ]", line[line.rfind("[") :]) for line in points(body)):
         sources = {OWN: numbers.source(), **sources}
     head = f"# {pattern.title}\n\nChip: {chip.name} ({numbers.basis()}).\n"
+    listed = "\n".join(f"{key}: {text}" for key, text in sources.items())
+    room = int(MOST_TOKENS * CHARACTERS_A_TOKEN) - sum(map(len, (head, body, listed))) - RESERVE
+    explored = numbers.explored(room)
+    if explored:
+        sources[EXPLORE] = "`epitaxy explore` on this machine, with the conditions that it lists"
     tail = "\n".join(f"{key}: {text}" for key, text in sources.items())
-    explored = numbers.explored()
     others = tuple(p.name for p in for_chip(chip) if p.name != pattern.name)
     return Guide(
         name=pattern.name,

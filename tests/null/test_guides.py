@@ -10,6 +10,8 @@ from epitaxy.chip_facts import find, load_all
 from epitaxy.cli import DONE, UNUSABLE, main
 from epitaxy.errors import BadInput, UnknownName
 from epitaxy.plugin import plugins
+from epitaxy.probe import explored
+from epitaxy.probe.explored import Explored
 from epitaxy.probe.store import save
 
 HERE = Chip(
@@ -94,6 +96,45 @@ def test_numbers_are_this_machines_and_unknown_ones_are_said():
         id="local-2", name="Bare", vendor="x", kind="cpu", measured=True, isa=("avx2", "fma")
     ))  # fmt: skip
     assert {"memory levels", "vector width"} <= set(bare.unknown)
+
+
+def found_here(number, verdict="confirmed", **changes):
+    return Explored(
+        name=f"experiment-{number:02}", hypothesis=f"Claim number {number} of this machine.",
+        verdict=verdict, effect="1.4x (1.3–1.5)", measured_on="2026-11-21T10:00:00+00:00",
+        conditions={"compiler": "gcc 12.2.0 (/usr/bin/g++)", "kernel": "6.18"}, **changes,
+    )  # fmt: skip
+
+
+def test_what_experiments_found_here_is_told_with_its_versions(monkeypatch, tmp_path):
+    monkeypatch.setenv("EPITAXY_HOME", str(tmp_path))
+    save(HERE)
+    assert "experiments" not in guides.read().text
+    explored.save(found_here(1, found="x = 8"))
+    explored.save(found_here(2, "refuted"))
+    explored.save(found_here(3, "inconclusive"))
+    guide = guides.read()
+    assert "- confirmed: Claim number 1 of this machine (1.4x (1.3–1.5); x = 8;" in guide.text
+    assert "; gcc 12.2.0, kernel 6.18, 2026-11-21). [explore]" in guide.text
+    assert "refuted: Claim number 2" in guide.text
+    assert "number 3" not in guide.text
+    assert "explore" in guide.sources
+    elsewhere = HERE.replace(id="local-of-another-machine")
+    assert "Claim" not in guides.read(chip=elsewhere).text
+    assert "Claim" not in guides.read("epyc_9755").text
+
+
+def test_many_findings_do_not_burst_the_guide(monkeypatch, tmp_path):
+    monkeypatch.setenv("EPITAXY_HOME", str(tmp_path))
+    save(HERE)
+    for number in range(30):
+        explored.save(found_here(number, "refuted" if number < 15 else "confirmed"))
+    guide = guides.read()
+    assert guide.tokens <= guides.MOST_TOKENS
+    told = guide.text.count(": Claim number")
+    assert 3 < told < 30
+    assert f"- {30 - told} more: `epitaxy explore`. [explore]" in guide.text
+    assert guide.text.count("- refuted") <= max(0, told - 15)
 
 
 def test_found_by_chip_alias_toolchain_or_name(monkeypatch, tmp_path):
