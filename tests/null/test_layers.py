@@ -26,17 +26,26 @@ LAYERS = (
     " cards trim handmade exporting facing searching growing desk profiling"
     " guides guide_numbers knowledge knowledge_files lesson lessons port porting",
     "cli commands known backend optimized testing attacks __init__",
+    " guides guide_numbers knowledge knowledge_files lesson lessons",
+    "cli commands known backend optimized testing attacks serve __init__",
 )
 """From the bottom to the top; parts of one layer may import one another, plugin folders not."""
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts.split()}
 FOLDERS = frozenset(LAYERS[5].split())
-HEAVY = {"torch", "jax", "numpy", "rich", "typer", "jinja2", "onnx", "onnxruntime", "openvino"}
+HEAVY = {"torch", "jax", "numpy", "rich", "typer", "jinja2", "onnx", "onnxruntime", "openvino"} | {
+    "mcp",
+    "mcp_types",
+    "pydantic",
+    "anyio",
+}
 MAY_BE_HEAVY = {
     "references": {"torch"},
     "worker": {"torch"},
     "machines": {"torch"},
     "baselines": {"torch", "onnx", "onnxruntime", "openvino"},
     "commands": {"rich", "typer"},
+    "serve/server.py": {"mcp", "mcp_types", "pydantic", "anyio"},
+    "serve/schema.py": {"pydantic"},
     "proposers/grower": {"torch"},
     "toolchains/_triton_interpreter.py": {"numpy"},
     "toolchains/_nki_model.py": {"numpy"},

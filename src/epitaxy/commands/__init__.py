@@ -40,6 +40,7 @@ def command() -> Any:
         profiling,
         records,
         search,
+        serving,
     )
 
     app = typer.Typer(
@@ -62,6 +63,7 @@ def command() -> Any:
         ledger,
         lint,
         diagnose,
+        serving,
     ):
         group.register(app)
     return get_command(app)

@@ -1,0 +1,129 @@
+"""What takes long: started, waited for a while, then asked after by its id.
+
+Clients give up on a call after about a minute. One job measures at a time, because two on one
+machine would disturb each other; jobs that only read run beside it.
+"""
+
+from __future__ import annotations
+
+import collections
+import secrets
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from epitaxy.errors import EpitaxyError, UnknownName
+from epitaxy.record import Record, record
+from epitaxy.timing import now_s
+
+KEPT = 200
+"""Finished jobs that are remembered."""
+STEPS = 12
+"""The last steps that a job tells."""
+READERS = 4
+Say = Callable[[str], None]
+
+
+@record
+class JobCard(Record):
+    """A job: `state` is queued, running, done or failed; `steps` are the last things it did.
+
+    `elapsed_s` counts from its start; `error` says why it failed, with the mend.
+    """
+
+    job_id: str
+    tool: str
+    state: str
+    steps: tuple[str, ...]
+    elapsed_s: float
+    error: str = ""
+
+
+@dataclass
+class Job:
+    """One call of a tool that runs in a thread of its own."""
+
+    id: str
+    tool: str
+    steps: collections.deque[str] = field(default_factory=lambda: collections.deque(maxlen=STEPS))
+    said: int = 0
+    start_s: float = 0.0
+    end_s: float = 0.0
+    future: Future[Record] | None = None
+
+    def say(self, text: str) -> None:
+        """One more step."""
+        self.steps.append(text)
+        self.said += 1
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, well or not."""
+        return self.future is not None and self.future.done()
+
+    def failure(self) -> BaseException | None:
+        """What it raised, None while it runs or when it went well."""
+        return self.future.exception() if self.future is not None and self.future.done() else None
+
+    def result(self) -> Record:
+        """What it answered; raises what it raised."""
+        assert self.future is not None
+        return self.future.result()
+
+    def card(self) -> JobCard:
+        """Where it stands."""
+        failure = self.failure()
+        state = "queued" if not self.start_s else "running"
+        if self.done:
+            state = "failed" if failure else "done"
+        said = str(failure) if isinstance(failure, EpitaxyError) else "it failed unexpectedly"
+        elapsed_s = (self.end_s or now_s()) - self.start_s if self.start_s else 0.0
+        return JobCard(
+            job_id=self.id,
+            tool=self.tool,
+            state=state,
+            steps=tuple(self.steps),
+            elapsed_s=round(elapsed_s, 3),
+            error=said if failure else "",
+        )
+
+
+class Jobs:
+    """Every job of this server."""
+
+    def __init__(self) -> None:
+        self._measuring = ThreadPoolExecutor(1, thread_name_prefix="epitaxy-measure")
+        self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="epitaxy-read")
+        self._jobs: dict[str, Job] = {}
+        self._lock = threading.Lock()
+
+    def start(self, tool: str, work: Callable[[Say], Record], measures: bool) -> Job:
+        """Begin `work`, which is told how to say its steps."""
+        job = Job(secrets.token_hex(6), tool)
+
+        def run() -> Record:
+            job.start_s = now_s()
+            try:
+                return work(job.say)
+            finally:
+                job.end_s = now_s()
+
+        with self._lock:
+            for old in [j.id for j in self._jobs.values() if j.done][:-KEPT]:
+                del self._jobs[old]
+            self._jobs[job.id] = job
+            job.future = (self._measuring if measures else self._reading).submit(run)
+        return job
+
+    def get(self, id: str) -> Job:
+        """The job of that id. Raises UnknownName."""
+        with self._lock:
+            if id not in self._jobs:
+                raise UnknownName.of("job", id, self._jobs)
+            return self._jobs[id]
+
+    def close(self) -> None:
+        """Begin nothing more; what runs is waited for."""
+        self._reading.shutdown(cancel_futures=True)
+        self._measuring.shutdown(cancel_futures=True)
