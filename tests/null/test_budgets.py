@@ -14,8 +14,15 @@ ROOT = Path(epitaxy.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 LINES = 400
 PARAMETERS = 8
-OPTIONS = ("commands/search.py", "commands/records.py", "commands/learning.py")
-"""Where parameters are the command line's options, one each: that is how typer declares them."""
+OPTIONS = (
+    "commands/search.py",
+    "commands/records.py",
+    "commands/learning.py",
+    "commands/serving.py",
+    "serve/tools.py",
+)
+"""Where parameters are the options of a command, or a tool's arguments, one each: that is how typer
+and the protocol declare them."""
 INHERITED = {"validate", "axes"}
 """Overrides whose documentation stands at the base class."""
 

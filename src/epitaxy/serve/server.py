@@ -40,6 +40,7 @@ class Exact(Tool):
 
     @classmethod
     def of(cls, function: Callable[..., Any], title: str, writes: bool) -> Exact:
+        """The tool that calls `function`; one that only reads says so."""
         made = cls.from_function(function, title=title, annotations=_annotations(writes))
         model = made.fn_metadata.arg_model
         model.model_config["extra"] = "forbid"
