@@ -50,15 +50,18 @@ def diagnose(profiles: Sequence[Profile], chip: Chip | None = None) -> Diagnosis
 
 
 def _shares(profiles: Sequence[Profile]) -> tuple[list[float], tuple[str, ...]]:
-    """Each kernel's share of the time; equal ones, and a note, where a time is not known."""
-    if len(profiles) == 1:
-        return [1.0], ()
-    times = [p.time_s for p in profiles if p.time_s is not None]
-    total = sum(times)
-    if len(times) < len(profiles) or not total:
+    """Each kernel's share of the time; equal ones, and a note, where a time is not known.
+
+    What stands for the whole report has the share 1, and its time is what the others share.
+    """
+    parts = [p for p in profiles if not p.whole]
+    times = [p.time_s for p in parts if p.time_s is not None]
+    total = max([sum(times), *(p.time_s or 0.0 for p in profiles if p.whole)])
+    if len(parts) > 1 and (len(times) < len(parts) or not total):
         text = "not every kernel's time is in the report: kernels are weighed equally"
-        return [1 / len(profiles)] * len(profiles), (text,)
-    return [t / total for t in times], ()
+        return [1.0 if p.whole else 1 / len(parts) for p in profiles], (text,)
+    alone = len(profiles) == 1
+    return [1.0 if p.whole or alone else (p.time_s or 0.0) / total for p in profiles], ()
 
 
 def _kernel(profile: Profile, share: float, chip: Chip | None) -> KernelDiagnosis:
@@ -126,12 +129,17 @@ def _worth(finding: Finding) -> float:
 
 def _ranked(findings: Sequence[Finding]) -> list[Finding]:
     """In order of weight, symptoms after what explains them, numbered from 1."""
-    weights = {(f.kernel, f.rule): f.weight for f in findings}
+    here = {(f.kernel, f.rule): f for f in findings}
 
-    def key(f: Finding) -> tuple[bool, float, bool, int, str]:
-        causes = [weights[f.kernel, name] for name in f.explained_by]
-        weight = min([f.weight, *causes])
-        return f.gain is None, -weight, bool(causes), SEVERITIES.index(f.severity), f.rule
+    def place(f: Finding, seen: frozenset[str] = frozenset()) -> tuple[float, int]:
+        """The least weight on the way to a cause without one of its own, and how long that is."""
+        causes = [here[f.kernel, n] for n in f.explained_by if n not in seen]
+        ways = [place(c, seen | {f.rule}) for c in causes]
+        return min([f.weight, *(w for w, _ in ways)]), 1 + max((d for _, d in ways), default=-1)
+
+    def key(f: Finding) -> tuple[bool, float, int, int, str]:
+        weight, depth = place(f)
+        return f.gain is None, -weight, depth, SEVERITIES.index(f.severity), f.rule
 
     return [f.replace(rank=n) for n, f in enumerate(sorted(findings, key=key), 1)]
 

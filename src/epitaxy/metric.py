@@ -39,7 +39,8 @@ class Profile(Record):
     `family` chooses the rules ("nvidia", "amd", "neuron", "tpu", "cpu": the files of `rules/`);
     `chip` is an id of `chips/` or the vendor's code name (GH100), "" where unknown. `time_s` is
     the time of all its `calls` together. `unreadable` maps names that the source listed without a
-    number to why ("not supported"); `unknown` are names that no table of metrics explains.
+    number to why ("not supported"); `unknown` are names that no table of metrics explains. One
+    that is `whole` is no kernel but the report as a whole, e.g. a trace with its gaps.
     """
 
     kernel: str
@@ -52,6 +53,7 @@ class Profile(Record):
     unreadable: FrozenDict[str] = FrozenDict()
     unknown: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    whole: bool = False
 
     def validate(self) -> None:
         names = [m.id for m in self.metrics]

@@ -14,6 +14,7 @@ from epitaxy.reader import Reader, Report
 
 NAMED = 8
 """Kernels named in an error."""
+_SHAPES = (("launch__grid_size", "launch__block_size"), ("Grid_Size", "Workgroup_Size"))
 
 
 def load(path: Path, reader: str = "") -> tuple[Profile, ...]:
@@ -89,7 +90,12 @@ def on_chip(profiles: Sequence[Profile], chip: Chip) -> tuple[Profile, ...]:
     """
     placed = []
     for profile in profiles:
-        code = rulebook.names(profile.family).codes.get(_target(chip), "")
+        table = rulebook.names(profile.family)
+        code = table.codes.get(_target(chip), "")
+        if not {f"{chip.vendor} {chip.kind}", chip.kind} & set(table.vendors):
+            raise BadInput(
+                f"{chip.id} is no chip that {profile.source} reports on", "leave out --chip"
+            )
         if profile.chip and code and profile.chip != code:
             raise BadInput(
                 f"the report was taken on {profile.chip}, {chip.id} is {code}", "leave out --chip"
@@ -117,8 +123,10 @@ def _known(profile: Profile) -> Profile:
 def _shape(profile: Profile) -> str:
     """What makes two launches of one kernel differ: grid and block."""
     values = profile.values
-    shape = [values.get(n) for n in ("launch__grid_size", "launch__block_size")]
-    return "" if None in shape else f"[{shape[0]:.0f} x {shape[1]:.0f}]"
+    for grid, block in _SHAPES:
+        if grid in values and block in values:
+            return f"[{values[grid]:.0f} x {values[block]:.0f}]"
+    return ""
 
 
 def _join(kernel: str, launches: list[Profile]) -> Profile:

@@ -18,6 +18,7 @@ from epitaxy.errors import BadInput, UnknownName
 from epitaxy.metric import SEVERITIES
 from epitaxy.record import FrozenDict, Record, record
 
+_SOURCE = re.compile(r"(\w*)[ ;,:]*(.*)")
 _HOLE = re.compile(r"\{([^{}:]+)(?::([^{}]*))?\}")
 
 
@@ -73,13 +74,17 @@ class Name(Record):
 @record
 class Names(Record):
     """The metric names of one family. `codes` maps what reports call a chip to its code name,
-    `labels` what a report shows, alone or as "section/label", to the metric's name."""
+    `labels` what a report shows, alone or as "section/label", to the metric's name; names that
+    begin with a prefix of `prefixes` are known; `toolchains` build for chips of this family, which
+    are those of `vendors`: "AMD gpu", or a kind alone."""
 
     source: str
     names: FrozenDict[Name]
     codes: FrozenDict[str] = FrozenDict()
     labels: FrozenDict[str] = FrozenDict()
     prefixes: tuple[str, ...] = ()
+    toolchains: tuple[str, ...] = ()
+    vendors: tuple[str, ...] = ()
 
     def find(self, metric: str) -> Name | None:
         """The entry for a metric, or for its base name without roll-ups; None where unknown."""
@@ -127,10 +132,22 @@ def names(family: str) -> Names:
             for group, entries in data["names"].items()
             for metric, entry in entries.items()
         }
-        more = {k: data[k] for k in ("codes", "labels", "prefixes") if k in data}
+        more = {
+            k: data[k]
+            for k in ("codes", "labels", "prefixes", "toolchains", "vendors")
+            if k in data
+        }
         return Names(source=data["source"], names=FrozenDict(known), **more)
     except (KeyError, TypeError) as error:
         raise BadInput(f"rules/names/{family}.toml: {error}", "see another family's") from None
+
+
+def family_of(toolchain: str) -> str:
+    """The family that a toolchain builds for, by the tables of names. Raises UnknownName."""
+    by_toolchain = {t: f for f in families() for t in names(f).toolchains}
+    if toolchain not in by_toolchain:
+        raise UnknownName.of("toolchain with rules", toolchain, by_toolchain)
+    return by_toolchain[toolchain]
 
 
 @cache
@@ -138,13 +155,13 @@ def _all() -> tuple[Rule, ...]:
     folder = resources.files("epitaxy") / "rules"
     files = sorted(f.name for f in folder.iterdir() if f.name.endswith(".toml"))
     found = [r for f in files for r in read(f, (folder / f).read_text(encoding="utf-8"))]
-    known: set[str] = set()
+    known: set[tuple[str, str]] = set()
     for rule in found:
-        if rule.id in known:
+        if (rule.family, rule.id) in known:
             raise BadInput(f"two rules are called {rule.id!r}", "rename one")
-        known.add(rule.id)
+        known.add((rule.family, rule.id))
     for rule in found:
-        unknown = [other for other in rule.explained_by if other not in known]
+        unknown = [other for other in rule.explained_by if (rule.family, other) not in known]
         if unknown:
             raise BadInput(f"rule {rule.id}: no rule {unknown[0]!r} explains it", "mend its name")
     return tuple(found)
@@ -154,20 +171,21 @@ def read(file: str, text: str) -> list[Rule]:
     """The rules of one file. Raises BadInput with the file and the rule."""
     try:
         data = tomllib.loads(text)
+        served = data["family"] if isinstance(data["family"], list) else [data["family"]]
         made = []
         for entry in data.get("rule", []):
-            made += [_rule(data, one) for one in _each(entry)]
+            made += [_rule(data, one, family) for family in served for one in _each(entry)]
         return made
     except (tomllib.TOMLDecodeError, KeyError, TypeError, BadInput) as error:
         raise BadInput(f"rules/{file}: {error}", "see any other file of rules") from None
 
 
-def _rule(data: Mapping[str, Any], entry: Mapping[str, Any]) -> Rule:
-    key, _, place = entry["source"].partition(" ")
-    source = f"{data['sources'][key]}{': ' + place if place else ''}"
+def _rule(data: Mapping[str, Any], entry: Mapping[str, Any], family: str) -> Rule:
+    key, place = _SOURCE.fullmatch(entry["source"]).groups()  # type: ignore[union-attr]
+    source = data["sources"][key] + (f": {place}" if place else "")
     let = {**data.get("let", {}), **entry.get("let", {})}
     fields = {k: v for k, v in entry.items() if k not in ("source", "let")}
-    return Rule(**fields, family=data["family"], let=FrozenDict(let), source=source)
+    return Rule(**fields, family=family, let=FrozenDict(let), source=source)
 
 
 def _each(entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -19,6 +19,8 @@ SHOWN = 12
 """Names shown of a list; --json has them all."""
 KERNELS = 8
 LONGEST_NAME = 60
+OTHER_SOURCES = ("static.", "ablation.", "probe.", "trace.", "chip.")
+"""Metrics that a profiler's report of a kernel does not hold."""
 
 
 def register(app: Any) -> None:
@@ -91,14 +93,13 @@ def _show(found: Diagnosis) -> None:
 
 
 def _show_kernels(found: Diagnosis) -> None:
+    from epitaxy.progress import milliseconds
+
     rows = []
     for k in found.kernels[:KERNELS]:
         p = k.profile
-        time = "–" if p.time_s is None else f"{p.time_s * 1e6:.4g} µs"
-        where = p.chip or p.family
-        rows.append(
-            (_short(p.kernel), p.calls, time, f"{100 * k.share:.0f} %", where, k.limit or "–")
-        )
+        row = (p.calls, milliseconds(p.time_s), f"{100 * k.share:.0f} %", p.chip or p.family)
+        rows.append((_short(p.kernel), *row, k.limit or "–"))
     print_table(("kernel", "launches", "time", "share", "chip", "limit"), rows)
     if len(found.kernels) > KERNELS:
         line(f"and {len(found.kernels) - KERNELS} kernels more (--json)")
@@ -138,11 +139,17 @@ def _show_unasked(kernels: Iterable[KernelDiagnosis]) -> None:
             groups.setdefault(kernel.unevaluated, []).append(_short(kernel.profile.kernel))
     for rules, names in groups.items():
         note(f"{', '.join(names[:SHOWN])}: {len(rules)} rules not evaluated")
-        for u in rules[:SHOWN]:
+        for u in sorted(rules, key=_nearness)[:SHOWN]:
             needs = f"needs {_some(u.needs)}" if u.needs else ""
             note(f"  {u.rule}: {'; '.join(t for t in (needs, u.why) if t)}")
         if len(rules) > SHOWN:
             note(f"  and {len(rules) - SHOWN} more (--json)")
+
+
+def _nearness(rule: Unevaluated) -> tuple[bool, bool, int]:
+    """Rules first of which something is known, then those that other sources could not fill."""
+    other = all(name.startswith(OTHER_SOURCES) for name in rule.needs)
+    return not rule.why, other, len(rule.needs)
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -17,14 +17,19 @@ def kernel(dump: Path, name: str, steps: float) -> dict[str, float]:
     text = _last(dump, name, "final_bundles.txt")
     if not text:
         return {}
+    table = _last(dump, name, "final_hlo-static-per-bundle-utilization.txt")
+    return counts(text, steps) | slots(table)
+
+
+def counts(text: str, steps: float) -> dict[str, float]:
+    """Bundles and matrix instructions of the listing in `final_bundles.txt`."""
     marks = [m[1].count(">") for m in map(_BUNDLE.match, text.splitlines()) if m]
     inside = sum(1 for depth in marks if depth)
-    found = {
+    return {
         "bundles": float(len(marks)),
         "bundles_run": float(inside * steps),
         "matrix_instructions": float(len(re.findall(r"\bvmatmul", text))),
     }
-    return found | slots(_last(dump, name, "final_hlo-static-per-bundle-utilization.txt"))
 
 
 def _last(dump: Path, name: str, kind: str) -> str:
@@ -46,6 +51,15 @@ def slots(text: str) -> dict[str, float]:
     return found | {
         "spills": used.get("VSTORE:SPILL", 0.0), "fills": used.get("VLOAD:FILL", 0.0),
     }  # fmt: skip
+
+
+def capacities(text: str) -> dict[str, float]:
+    """How many slots a bundle has of each unit, from the same table; empty where it is cut off."""
+    lines = text.splitlines()
+    if len(lines) < 3 or not all(x.isdigit() for x in lines[2].split()):
+        return {}
+    names = [_plain(x) for x in lines[1].split(",")]
+    return {f"capacity_{n}": float(x) for n, x in zip(names, lines[2].split(), strict=False)}
 
 
 def _plain(name: str) -> str:
