@@ -35,8 +35,9 @@ _POINT = re.compile(r"^- (.*) \[([\w ]+)\]$")
 class Pattern(Record):
     """One guide's file before its numbers are filled in.
 
-    `chips`: ids of shipped chips that it is for. A measured chip is one of its family when it is of
-    `kind`, has all of `isa` and none of `without`; among several the last by `rank` is taken.
+    `chips`: ids of shipped chips that it is for. A measured chip is one of its family when it has
+    such an id as an alias, or is of `kind`, has all of `isa` and none of `without`; among several
+    the last by `rank` is taken.
     """
 
     name: str
@@ -53,8 +54,10 @@ class Pattern(Record):
 
     def fits(self, chip: Chip) -> bool:
         """Whether it is for `chip`."""
+        if chip.id in self.chips or set(chip.aliases) & set(self.chips):
+            return True
         if not chip.measured:
-            return chip.id in self.chips
+            return False
         has, never = set(self.isa), set(self.without)
         return bool(has) and chip.kind == self.kind and has <= set(chip.isa) and not (
             never & set(chip.isa)

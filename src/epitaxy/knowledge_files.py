@@ -1,7 +1,7 @@
 """Knowledge that travels: lessons as lines of JSON, without sources, weights or problems' names.
 
 The first line says the format, who exported (`origin`), how many lessons follow and the digest of
-their lines; every lesson carries its own digest. What is imported is one event of the ledger,
+the whole file; every lesson carries its own digest. What is imported is one event of the ledger,
 chained like all else, marked with its origin, and never counted as evidence of this ledger.
 A file's digests show accidents and careless edits, not a forger: import from whom you trust.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,13 @@ def export(ledger: Ledger, origin: str = "") -> str:
     name = " ".join(origin.split()) or f"ledger {ledger.identity()[:12]}"
     lines = [_line(_guarded(lesson, ledger)) for lesson in distil(ledger)]
     head = {"format": FORMAT, "version": VERSION, "origin": name, "ledger": ledger.identity()}
-    head |= {"count": len(lines), "digest": digest_text("\n".join(lines))}
-    return "\n".join([canonical(head), *lines, ""])
+    head |= {"count": len(lines)}
+    return "\n".join([canonical(head | {"digest": _digest(head, lines)}), *lines, ""])
+
+
+def _digest(head: Mapping[str, Any], lines: Sequence[str]) -> str:
+    """Of a whole file: its head without the digest, and every line."""
+    return digest_text("\n".join([canonical({**head, "digest": ""}), *lines]))
 
 
 def take_in(ledger: Ledger, path: Path) -> Imported:
@@ -108,7 +113,7 @@ def read(path: Path) -> tuple[dict[str, Any], list[Lesson]]:
     lines = text.removesuffix("\n").split("\n")
     head = _head(path, lines[0])
     lessons = [_lesson(path, number, line) for number, line in enumerate(lines[1:], start=2)]
-    if head["count"] != len(lessons) or head["digest"] != digest_text("\n".join(lines[1:])):
+    if head["count"] != len(lessons) or head["digest"] != _digest(head, lines[1:]):
         raise BadInput(
             f"{path}, line 1: it promises {head['count']} lessons and another digest than the"
             f" {len(lessons)} that follow",
@@ -175,10 +180,8 @@ def _line(lesson: Lesson) -> str:
 
 
 def _guarded(lesson: Lesson, ledger: Ledger) -> Lesson:
-    """The lesson without a move that might be source: a line of intent is a proposer's own text."""
+    """The lesson without a move that might be source: intents and genomes are a proposer's own."""
     candidate = ledger.candidate(lesson.candidate)
-    if candidate.genome:
-        return lesson
     texts = [*candidate.files.values(), ledger.problem(lesson.problem).source]
     for parent in candidate.parents:
         texts += ledger.candidate(parent).files.values()

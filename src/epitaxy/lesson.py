@@ -12,7 +12,7 @@ from epitaxy.verdict import STATUSES
 
 KINDS = ("win", "step", "dead end")
 EFFECTS = ("helped", "hurt", "no difference")
-LONGEST = 256
+LONGEST, LARGEST = 256, 1 << 53
 SAME = 1.03
 """Effects whose whole interval lies within this factor of 1 are told as "no difference"."""
 
@@ -122,7 +122,8 @@ def _check_types(lesson: Lesson) -> None:
     for name, value in lesson.to_dict().items():
         wanted = _TYPES.get(name, str)
         texts = value if isinstance(value, list) else [value] if isinstance(value, str) else []
-        if isinstance(value, bool) or not isinstance(value, wanted):
+        large = isinstance(value, int) and abs(value) > LARGEST
+        if isinstance(value, bool) or large or not isinstance(value, wanted):
             raise BadInput(f"{name} of a lesson is {value!r}", "write it as an export does")
         if isinstance(value, float) and not math.isfinite(value):
             raise BadInput(f"{name} of a lesson is not finite", "leave it out")

@@ -1,6 +1,7 @@
 """Knowledge: what the ledger teaches, who it is told to, and what leaves the house."""
 
 import json
+import random
 
 import fake_records
 import pytest
@@ -261,8 +262,9 @@ def rewritten(text, change):
         del data["digest"]
     lessons = change(lessons) or lessons
     lines = [canonical(d | {"digest": digest_text(f"Lesson\n{canonical(d)}")}) for d in lessons]
-    fresh = {"count": len(lines), "digest": digest_text("\n".join(lines))}
-    return "\n".join([canonical(json.loads(head) | fresh), *lines, ""])
+    fresh = json.loads(head) | {"count": len(lines), "digest": ""}
+    digest = digest_text("\n".join([canonical(fresh), *lines]))
+    return "\n".join([canonical(fresh | {"digest": digest}), *lines, ""])
 
 
 def test_what_is_imported_is_marked_and_is_no_evidence(taught, tmp_path):
@@ -359,6 +361,48 @@ def test_a_malformed_file_is_refused_whole_with_its_line(taught, tmp_path, chang
     with pytest.raises(BadInput, match=says):
         take_in(ledger, path)
     assert imported(ledger, []) == []
+
+
+def huge(lessons):
+    lessons[1]["times"] = 10**400
+
+
+def no_list(lessons):
+    lessons[1]["operators"] = "exp"
+
+
+def nested(lessons):
+    lessons[1]["operators"] = [["exp"]]
+
+
+def endless_number(lessons):
+    lessons[1]["flops"] = {"$float": "inf"}
+
+
+@pytest.mark.parametrize("change", [huge, no_list, nested, endless_number])
+def test_values_of_another_kind_are_refused(taught, tmp_path, change):
+    path = tmp_path / "bad.jsonl"
+    path.write_text(rewritten(export(taught.ledger, "our team"), change))
+    with pytest.raises(BadInput, match="line 3"):
+        read(path)
+
+
+def test_no_altered_character_is_taken_in(taught, tmp_path):
+    good = export(taught.ledger, "our team")
+    path = tmp_path / "altered.jsonl"
+    chance = random.Random(5)
+    for _ in range(150):
+        place = chance.randrange(len(good))
+        new = chance.choice('0a"{},:\n ')
+        path.write_text(good[:place] + new + good[place + 1 :])
+        if new == good[place] or place == len(good) - 1:
+            continue
+        head, lessons = {}, []
+        try:
+            head, lessons = read(path)
+        except BadInput:
+            continue
+        raise AssertionError(f"{place}: {good[place]!r} became {new!r}: {head} {len(lessons)}")
 
 
 def test_an_altered_cut_or_foreign_file_is_refused_whole(taught, tmp_path):
