@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 
 from epitaxy.candidate import Candidate
+from epitaxy.chip import Chip
 from epitaxy.errors import BadCandidate
+from epitaxy.plugin import plugins
 from epitaxy.problem import Problem
 from epitaxy.record import FrozenDict
+from epitaxy.toolchain import Crossing
 
-ENTRIES = {"forward.py": "cpp", "model_new.py": "torch"}
-"""The file that a candidate must hold, and the toolchain that it implies."""
+ENTRIES = ("forward.py", "model_new.py")
+"""The file that a candidate must hold; a folder that was exported holds both."""
 SOURCES = {".py", ".cpp", ".cc", ".c", ".h", ".hpp"}
-HAND = "hand"
+HAND, SMALL = "hand", "small"
 
 
-def read_folder(folder: Path, problem: Problem) -> Candidate:
+def read_folder(
+    folder: Path, problem: Problem, *, toolchain: str = "", chip: Chip | None = None
+) -> Candidate:
     """The candidate whose sources lie in `folder`, or that one Python file is.
 
-    Raises BadCandidate.
+    `toolchain` is what its files and `chip` imply where it is "". Raises BadCandidate.
     """
     if folder.is_file():
         text = _texts([folder], folder)
         return written({"model_new.py": text[folder.name]}, problem, intent=f"from {folder.name}")
+    known = SOURCES | {Path(pattern).suffix for _, pattern in _patterns()}
+    inner = folder / SMALL
     try:
-        paths = sorted(p for p in folder.iterdir() if p.suffix in SOURCES and p.is_file())
+        places = [folder, *([inner] if inner.is_dir() else [])]
+        paths = sorted(
+            p for place in places for p in place.iterdir() if p.suffix in known and p.is_file()
+        )
     except OSError as error:
         raise BadCandidate(
             f"cannot read {folder}: {error}", "give readable UTF-8 sources"
@@ -34,12 +45,51 @@ def read_folder(folder: Path, problem: Problem) -> Candidate:
         raise BadCandidate(
             f"{folder} holds no {' or '.join(ENTRIES)}", "add the file to start from"
         )
-    return written(_texts(paths, folder), problem, intent=f"from {folder.name}")
+    texts = _texts(paths, folder)
+    named = toolchain or implied(texts, chip)
+    return written(texts, problem, toolchain=named, intent=f"from {folder.name}")
+
+
+def _patterns() -> Iterator[tuple[str, str]]:
+    """Toolchains and the patterns of the files that they start from."""
+    kinds = plugins("toolchains")
+    for name in kinds.names():
+        for pattern in getattr(kinds.get(name), "sources", ()):
+            yield name, pattern
+
+
+def implied(names: Iterable[str], chip: Chip | None = None) -> str:
+    """The toolchain that starts from files of these names, and builds for `chip` if one is named.
+
+    Raises BadCandidate where there is none, or more than one.
+    """
+    own = {n for n in names if "/" not in n}
+    own -= {ENTRIES[1]} if ENTRIES[0] in own else set()
+    kinds = plugins("toolchains")
+    taking = dict.fromkeys(t for t, p in _patterns() if any(fnmatch(n, p) for n in own))
+    if chip is not None:
+        crossing = [t for t in taking if isinstance(kinds.get(t), Crossing)]
+        taking = dict.fromkeys(t for t in crossing if kinds.get(t).targets(chip))
+    if len(taking) == 1:
+        return next(iter(taking))
+    if taking:
+        raise BadCandidate(
+            f"several toolchains take these files: {', '.join(taking)}", "name one: --toolchain"
+        )
+    where = f" and builds for {chip.name}" if chip else ""
+    patterns = ", ".join(dict.fromkeys(p for _, p in _patterns()))
+    raise BadCandidate(
+        f"no toolchain takes {', '.join(sorted(own)) or 'no files'}{where}",
+        f"add a source; toolchains take {patterns}",
+    )
 
 
 def _texts(paths: list[Path], named: Path) -> dict[str, str]:
     try:
-        return {p.name: p.read_text(encoding="utf-8") for p in paths}
+        return {
+            p.relative_to(named).as_posix() if p != named else p.name: p.read_text(encoding="utf-8")
+            for p in paths
+        }
     except (OSError, UnicodeDecodeError) as error:
         raise BadCandidate(f"cannot read {named}: {error}", "give readable UTF-8 sources") from None
 
@@ -55,7 +105,7 @@ def written(
 ) -> Candidate:
     """The candidate of these texts by name; files not given are those of `parent`.
 
-    The toolchain is the parent's, or what the entry implies. Raises BadCandidate.
+    The toolchain is the parent's, or what the files imply. Raises BadCandidate.
     """
     texts = {**(parent.files if parent else {}), **files}
     entry = parent.entry if parent else next((name for name in ENTRIES if name in texts), None)
@@ -66,7 +116,7 @@ def written(
         )
     return Candidate(
         problem=problem.digest,
-        toolchain=toolchain or (parent.toolchain if parent else ENTRIES[entry]),
+        toolchain=toolchain or (parent.toolchain if parent else implied(texts)),
         files=FrozenDict(texts),
         entry=entry,
         proposer=proposer,

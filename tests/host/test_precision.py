@@ -210,7 +210,7 @@ def test_a_recorded_candidate_can_be_judged_under_another_policy(machine, tmp_pa
     for name, text in chain(of, 8).files.items():
         (folder / name).write_text(text)
     monkeypatch.setattr(machine, "baselines", lambda: ["eager"])
-    monkeypatch.setattr(rejudge, "open_machine", lambda _: machine)
+    monkeypatch.setattr(rejudge, "open_machine", lambda *_: machine)
     file = str(tmp_path / "p.py")
     first = rejudge.judge_one(str(folder), file, ledger).judged[0]
     assert first[1].status == "incorrect"

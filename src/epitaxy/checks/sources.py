@@ -8,11 +8,13 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 from epitaxy.candidate import Candidate
 from epitaxy.checks._cpp import includes, plain, words
 from epitaxy.checks._py import imported, languages, path_of
 from epitaxy.checks._words import listed, table
+from epitaxy.plugin import plugins
 from epitaxy.problem import Problem
 from epitaxy.verdict import Finding
 
@@ -109,5 +111,13 @@ def _may_include(what: str, candidate: Candidate) -> bool:
     if (what[:1], what[-1:]) != ("<", ">") or name.startswith("/") or ".." in name.split("/"):
         return False
     # Some headers are for other checks to judge: those of libraries and of clocks.
-    known = listed("cpp", "headers") | listed("cpp", "clock_headers")
+    known = listed("cpp", "headers") | listed("cpp", "clock_headers") | _own(candidate.toolchain)
     return name in known or name.split("/")[0] in table()["libraries"]["headers"]
+
+
+@cache
+def _own(toolchain: str) -> frozenset[str]:
+    """Headers of the language that a toolchain takes."""
+    known = plugins("toolchains")
+    found = known.get(toolchain) if toolchain in known.names() or ":" in toolchain else None
+    return frozenset(getattr(found, "headers", ()))

@@ -41,6 +41,13 @@ def judge(
         ),
     ],
     problem: Annotated[str, typer.Option("--problem", help="KernelBench-format file.")],
+    chip: Annotated[
+        str, typer.Option("--chip", help="Chip that it is for; 'local' is this machine.")
+    ] = "local",
+    toolchain: Annotated[
+        str,
+        typer.Option("--toolchain", help="Toolchain of a folder, where files leave it open."),
+    ] = "",
     condition: Condition = "warm",
     threads: Threads = 0,
     ledger: LedgerPath = None,
@@ -49,10 +56,11 @@ def judge(
     as_json: Json = False,
 ) -> int:
     """Judge one candidate and record the verdict."""
-    from epitaxy.commands.rejudge import judge_one
+    from epitaxy.commands.rejudge import Where, judge_one
 
     policy = policy_options(precision, deterministic)
-    run = judge_one(candidate, problem, ledger, condition, threads, policy=policy)
+    where = Where(chip, toolchain, condition, threads)
+    run = judge_one(candidate, problem, ledger, where, policy=policy)
     from epitaxy.report import summary_table, verdict_json
 
     _, verdict = run.judged[-1]

@@ -3,37 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from epitaxy.candidate import Candidate
 from epitaxy.commands.condition import apply
 from epitaxy.commands.output import note, open_ledger
-from epitaxy.commands.run import open_machine
+from epitaxy.commands.run import chip_of, open_machine
 from epitaxy.handmade import read_folder
 from epitaxy.problem import Problem, load
 from epitaxy.report import Run
 from epitaxy.verdict import Verdict
 
 
+@dataclass(frozen=True)
+class Where:
+    """What a candidate is judged on: a machine, or a chip that is not here by a toolchain."""
+
+    chip: str = "local"
+    toolchain: str = ""
+    condition: str = "warm"
+    threads: int = 0
+
+
 def judge_one(
-    target: str, file: str, path: Path | None, condition: str = "warm", threads: int = 0,
+    target: str, file: str, path: Path | None, where: Where | None = None,
     policy: Mapping[str, Any] | None = None,
 ) -> Run:  # fmt: skip
     """Judge a folder's sources or a recorded candidate, and record the verdict.
 
     `policy` sets fields of the problem's policy.
     """
-    from epitaxy.judge import Judge
+    from epitaxy.checked import judge_for
 
-    machine = apply(open_machine("local"), condition, threads)
+    where = where or Where()
+    chip = chip_of(where.chip)
     problem = load(file, **(policy or {}))
     with open_ledger(path) as ledger:
         folder = Path(target)
         candidate = (
-            read_folder(folder, problem) if folder.exists() else recorded(ledger, target, problem)
+            read_folder(folder, problem, toolchain=where.toolchain, chip=chip)
+            if folder.exists()
+            else recorded(ledger, target, problem)
         )
-        judge = Judge(problem, machine)
+        found = open_machine(where.chip, candidate.toolchain if chip else "")
+        machine = apply(found, where.condition, where.threads)
+        judge = judge_for(machine)(problem, machine)
         try:
             verdict: Verdict = judge.judge(candidate, plan="full")
         finally:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from epitaxy.chip import Chip
 from epitaxy.cli import DONE, INTERRUPTED, NOTHING_ACCEPTED
 from epitaxy.commands.condition import apply
 from epitaxy.commands.output import emit, note, stdout, writable_folder, write_text
@@ -81,24 +82,33 @@ def default_folder(problem: Problem) -> Path:
     return Path("epitaxy-out") / name
 
 
-def open_machine(name: str) -> Any:
-    """The machine plugin called `name`, or what stands in for the chip called so.
+def open_machine(name: str, toolchain: str = "") -> Any:
+    """The machine plugin called `name`, or what stands in for the chip called so, by `toolchain`
+    where one is named.
 
     Raises UnknownName, BadInput where no toolchain builds for that chip, and BadEnvironment where
     the one that does is not installed.
     """
-    from epitaxy.chip_facts import find, load_all
     from epitaxy.plugin import plugins
 
     machines = plugins("machines")
-    if name in machines.names():
-        return machines.get(name)
+    chip = chip_of(name)
+    return machines.get(name) if chip is None else machines.get("absent").of(chip, toolchain)
+
+
+def chip_of(name: str) -> Chip | None:
+    """The shipped chip called `name`; None for a machine's name. Raises UnknownName."""
+    from epitaxy.chip_facts import find, load_all
+    from epitaxy.plugin import plugins
+
+    machines = plugins("machines").names()
+    if name in machines:
+        return None
     try:
-        chip = find(name)
+        return find(name)
     except UnknownName:
-        names = [*machines.names(), *(chip.id for chip in load_all())]
+        names = [*machines, *(chip.id for chip in load_all())]
         raise UnknownName.of("chip", name, names) from None
-    return machines.get("absent").of(chip)
 
 
 def search(problem: Problem, options: Options) -> tuple[Run, bool]:

@@ -53,8 +53,8 @@ class AbsentMachine(LocalMachine):
         self.environment = self._stand_in.environment
 
     def of(self, chip: Chip, toolchain: str = "") -> AbsentMachine:
-        """The machine for `chip`, by the first toolchain that builds for it here, or by the one
-        that is named.
+        """The machine for `chip`, by the toolchain of that name, or by the first that builds for it
+        here and that a proposer writes for.
 
         Raises BadInput when none does, BadEnvironment when those that do are not installed.
         """
@@ -67,6 +67,9 @@ class AbsentMachine(LocalMachine):
                 f"{who} for {chip.name}, and no machine here has it",
                 "use --chip local, or another chip of: epitaxy chips",
             )
+        if not toolchain:
+            written = plugins("proposers").names()
+            fitting = [t for t in fitting if t.language in written] or fitting
         missing: list[Availability] = []
         for one in fitting:
             state: Availability = one.available()  # type: ignore[attr-defined]

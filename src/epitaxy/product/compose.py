@@ -162,7 +162,7 @@ def _header(candidate: Candidate, problem: Problem, needs: str) -> str:
 
 def _settings(candidate: Candidate, problem: Problem) -> str:
     sources = kernel_sources(candidate)
-    files = "".join(f"    {name!r}: {_literal(text)},\n" for name, text in sources.items())
+    files = "".join(f"    {name!r}: {literal(text)},\n" for name, text in sources.items())
     return (
         f"_epitaxy_digest = {kernel_digest(candidate)!r}\n"
         f"_epitaxy_flags = {list(kernel_flags(candidate))!r}\n"
@@ -171,7 +171,7 @@ def _settings(candidate: Candidate, problem: Problem) -> str:
     )
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """`text` as a Python literal, readable wherever a raw string can hold it exactly."""
     for quote in ("'''", '"""'):
         literal = f"r{quote}{text}{quote}"

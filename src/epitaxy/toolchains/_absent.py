@@ -12,6 +12,7 @@ import ast
 import importlib.metadata
 import importlib.util
 import json
+import re
 import sys
 import tempfile
 import time
@@ -47,6 +48,7 @@ class AbsentToolchain:
     prelude: Path
     """Text of the bundle after its guards: where tensors lie, what the language takes them as."""
     needs: str
+    sources: tuple[str, ...] = (KERNELS,)
 
     def __init__(self, timeout_s: float = 180.0) -> None:
         self.timeout_s = timeout_s
@@ -70,9 +72,21 @@ class AbsentToolchain:
         """Installed packages that the builder reads; their versions name the build."""
         raise NotImplementedError
 
+    def versions(self) -> Mapping[str, str]:
+        """What else names a build: compilers that are no packages."""
+        return {}
+
+    def reads(self) -> tuple[str, ...]:
+        """Folders that the builder reads beside the system's and those of its packages."""
+        return ()
+
     def environment(self, made: Path) -> Mapping[str, str]:
         """Variables of the builder beside the usual ones."""
         return {}
+
+    def loader(self) -> list[str]:
+        """The texts that a bundle begins with."""
+        return [path.read_text(encoding="utf-8") for path in (GUARDS, self.prelude)]
 
     def look(self, made: Path, chip: Chip) -> tuple[dict[str, float], str]:
         """The metrics of what was built, and the limit of the chip that it breaks, if any."""
@@ -93,6 +107,12 @@ class AbsentToolchain:
 
         Raises BadEnvironment when the language is not installed or the cache cannot be written.
         """
+        return self.built(candidate, problem, cache)
+
+    def built(
+        self, candidate: Candidate, problem: Problem, cache: Path, small: bool = False
+    ) -> Build:
+        """As `build`; `small`: for the stand-in alone, which the chip's compiler never sees."""
         state = self.available()
         if not state.ok:
             raise BadEnvironment(f"{self.name}: {state.detail}", state.mend)
@@ -103,12 +123,13 @@ class AbsentToolchain:
             return Build(ok=False, folder="", log=f"error: {error}")
         facts = {"toolchain": self.name, "chip": chip.id, "chip's facts": chip.digest[:12]}
         facts |= {p: importlib.metadata.version(p) for p in self.packages()}
+        facts |= {**self.versions(), **({"small": "yes"} if small else {})}
         digest = digest_text(canonical({"bundle": text, "candidate": candidate.digest, **facts}))
         folder = Path(cache, digest)
         return kept(
             folder,
             "model_new.py",
-            lambda made: self._build_in(made, folder, text, problem, facts),
+            lambda made: self._build_in(made, folder, text, problem, facts, small),
         )
 
     def reduced(self, candidate: Candidate, problem: Problem, cache: Path) -> Build | None:
@@ -116,22 +137,33 @@ class AbsentToolchain:
 
         Raises BadCandidate where the two differ in more than numbers.
         """
+        form = self.smaller_form(candidate, problem)
+        if form is None:
+            return None
+        text = self.bundle(form, problem)
+        digest = digest_text(canonical({"reduced": text, "toolchain": self.name}))
+        files = {**form.files, "model_new.py": text}
+        folder = written(form.replace(files=files), Path(cache, digest))
+        return Build(ok=True, folder=str(folder))
+
+    def smaller_form(self, candidate: Candidate, problem: Problem) -> Candidate | None:
+        """The files under `small/` as a candidate for `problem`; None without any.
+
+        Raises BadCandidate where they differ from the others in more than numbers.
+        """
         small = {
             n.removeprefix(SMALL): t for n, t in candidate.files.items() if n.startswith(SMALL)
         }
-        if not small:
-            return None
         for name, own in small.items():
-            if not same_but_numbers(candidate.files.get(name, ""), own):
+            same = same_but_numbers if name.endswith(".py") else same_text_but_numbers
+            if not same(candidate.files.get(name, ""), own):
                 raise BadCandidate(
                     f"{SMALL}{name} differs from {name} in more than numbers",
                     "write both by the same rules",
                 )
-        form = candidate.replace(problem=problem.digest, files=small, parents=())
-        text = self.bundle(form, problem)
-        digest = digest_text(canonical({"reduced": text, "toolchain": self.name}))
-        folder = written(form.replace(files={**small, "model_new.py": text}), Path(cache, digest))
-        return Build(ok=True, folder=str(folder))
+        if not small:
+            return None
+        return candidate.replace(problem=problem.digest, files=small, parents=())
 
     def inspect(self, build: Build) -> FrozenDict[float]:
         """Static metrics of all kernels together; empty when it was not built."""
@@ -146,21 +178,22 @@ class AbsentToolchain:
         if KERNELS not in candidate.files:
             raise BadCandidate(f"the candidate has no {KERNELS}", "put its kernels there")
         matters = f"_epitaxy_training_matters = {compose.training_matters(problem)!r}\n"
-        texts = [p.read_text(encoding="utf-8") for p in (GUARDS, self.prelude)]
-        loader = [*texts, matters]
+        loader = [*self.loader(), matters]
         return compose.assemble(candidate, problem, self.needs, loader, candidate.files[KERNELS])
 
     def _build_in(
-        self, made: Path, folder: Path, text: str, problem: Problem, facts: Mapping[str, str]
-    ) -> Build:
+        self, made: Path, folder: Path, text: str, problem: Problem, facts: Mapping[str, str],
+        small: bool,
+    ) -> Build:  # fmt: skip
         (made / "model_new.py").write_text(text, encoding="utf-8", newline="")
         chip = self._chip or self.default_chip()
         job = self.job(chip)
         job["inputs"] = [s and (s.shape, s.dtype) for s in problem.inputs]
+        job["small"] = small
         (made / "job.json").write_text(json.dumps(job), encoding="utf-8")
         start = time.monotonic()
         fault = self._compile(made)
-        if not fault:
+        if not fault and not small:
             metrics, fault = self.look(made, chip)
             (made / METRICS).write_text(json.dumps(metrics), encoding="utf-8")
         return Build(
@@ -181,7 +214,7 @@ class AbsentToolchain:
             "PYTHONDONTWRITEBYTECODE": "1", **self.environment(made),
         }  # fmt: skip
         bounds = _confined.Bounds(
-            self.timeout_s, FOLDER_BYTES, reads=reads, environment=environment
+            self.timeout_s, FOLDER_BYTES, reads=(*reads, *self.reads()), environment=environment
         )
         with tempfile.TemporaryFile(dir=made) as output:
             ended = _confined.run(command, made, output, limits, bounds)
@@ -211,6 +244,23 @@ def same_but_numbers(one: str, other: str) -> bool:
         _undocumented(tree)
         shapes.append(ast.dump(tree))
     return shapes[0] == shapes[1]
+
+
+def same_text_but_numbers(one: str, other: str) -> bool:
+    """As `same_but_numbers`, for the languages of C's family."""
+    return _blanked(one) == _blanked(other)
+
+
+_TOKEN = re.compile(
+    r"""(?P<comment>//[^\n]*|/\*.*?(?:\*/|\Z))|(?P<kept>[A-Za-z_]\w*|"(?:\\.|[^"\\\n])*")"""
+    r"""|(?P<number>\.?[0-9](?:[eEpP][+-]|[\w.'])*)""",
+    re.S,
+)
+
+
+def _blanked(text: str) -> list[str]:
+    shown = {"comment": " ", "number": "0"}
+    return _TOKEN.sub(lambda m: shown.get(m.lastgroup or "", m[0]), text).split()
 
 
 def _undocumented(tree: ast.Module) -> None:

@@ -55,6 +55,7 @@ class Cpp:
 
     name = "cpp"
     runs = "torch"
+    sources = ("*.cpp",)
 
     def __init__(self, timeout_s: float = 60.0) -> None:
         self.timeout_s = timeout_s

@@ -26,6 +26,7 @@ class Torch:
 
     name = "torch"
     runs = "torch"
+    sources = (FILE,)
 
     def available(self) -> Availability:
         """Whether PyTorch is installed."""
