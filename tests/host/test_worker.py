@@ -17,6 +17,7 @@ from epitaxy.machines._worker import Limits
 from epitaxy.machines.local import LocalMachine
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem, TensorSpec, open_reference
+from epitaxy.worker import child
 
 REFERENCE = """
 import torch
@@ -296,6 +297,34 @@ def test_a_dead_zygote_is_a_machine_fault_and_is_replaced(machine):
         x = fill(worker)
         worker.burst([0])
         assert torch.equal(worker.outputs()[0], torch.relu(x) * 2)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_the_threads_that_will_compute_are_awake_and_no_others(own, monkeypatch):
+    """PyTorch's spin for milliseconds: beside a runtime's own they would take its processors."""
+    calls = []
+
+    class Foreign:
+        torch = not own
+
+        def prepare(self, model, example, threads):
+            return lambda *inputs: calls.append(torch.get_num_threads())
+
+    monkeypatch.setattr("epitaxy.plugin.plugins", lambda kind: {"foreign": Foreign()})
+    loop = child.Loop.__new__(child.Loop)
+    loop.spec = child.Spec(layout="", source="", entry="", baseline="foreign", threads=2)
+    loop.model = loop.own_threads = None
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        loop.armed = [[torch.ones(3)]]
+        loop.baseline(loop.armed[0])
+        warmed = len(calls)
+        loop.wake()
+    finally:
+        torch.set_num_threads(before)
+    assert set(calls) == ({1} if own else {2})
+    assert len(calls) - warmed == own
 
 
 def test_compiled_baselines_agree_with_eager(machine):

@@ -20,7 +20,7 @@ import socket
 import struct
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -40,6 +40,8 @@ _PARALLEL_BYTES = 4 << 20
 """Waking threads to spoil less than this costs more than it saves."""
 _SHIFT, _LINE, _PAGE = 256 << 10, 64, 4096
 """Bytes: more than the allocator's bins for small blocks hold; a cache line; a page."""
+_LONG_S = 0.02
+"""Beside a call that takes so long, waking threads is nothing."""
 _GRAIN = 32768
 """Elements for which PyTorch employs one more thread (its GRAIN_SIZE)."""
 
@@ -82,6 +84,7 @@ class Loop:
         self.shift: Any = None
         self.fences = Fences(spec.without) if spec.fenced else None
         self.trace: Trace | None = None
+        self.own_threads: Callable[..., Any] | None = None
 
     def serve(self) -> None:
         """Answer frames until the broker hangs up."""
@@ -157,7 +160,7 @@ class Loop:
             if used:
                 poison(self.layout.outputs)
         if self.armed:
-            wake()
+            self.wake()
 
     def arguments(self, slot: int) -> list[Any]:
         """The slot's inputs in order: new tensor objects over the shared memory."""
@@ -174,8 +177,26 @@ class Loop:
 
         plugin = plugins("baselines").get(self.spec.baseline)
         call = plugin.prepare(self.model, [_private(x) for x in example], self.spec.threads)
+        if not plugin.torch:
+            self.own_threads = call
+            _without_torch_threads()
         call(*[_private(x) for x in example])
+        start = time.monotonic()
+        call(*[_private(x) for x in example])
+        if not plugin.torch and time.monotonic() - start > _LONG_S:
+            self.own_threads = _nothing
         return call
+
+    def wake(self) -> None:
+        """Have the threads that will compute awake when the clock starts: inside a model they are.
+
+        Waking three sleepers takes as long as a call of half a millisecond, and as it pleases. A
+        baseline with threads of its own wakes them by a call; PyTorch's would only be in its way.
+        """
+        if self.own_threads is not None:
+            self.own_threads(*self.armed[0])
+        elif (work := _work()) is not None:
+            work.fill_(0)
 
     def run(self, witnessed: bool = False) -> None:
         """Wait for GO, make the calls, answer. The broker times from GO to the answer.
@@ -323,14 +344,16 @@ def shifted() -> Any:
     return torch.empty(_SHIFT + _LINE * random.randrange(_PAGE // _LINE), dtype=torch.uint8)
 
 
-def wake() -> None:
-    """Have OpenMP's threads awake when the clock starts: inside a model they are.
+def _without_torch_threads() -> None:
+    """They spin for milliseconds after their last work, and take processors from a runtime that
+    brings its own."""
+    import torch
 
-    Waking three sleepers takes as long as a call of half a millisecond, and as it pleases.
-    """
-    work = _work()
-    if work is not None:
-        work.fill_(0)
+    torch.set_num_threads(1)
+
+
+def _nothing(*_: Any) -> None:
+    """In place of a call too long to be made once more."""
 
 
 @cache
