@@ -2,13 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from epitaxy.candidate import Candidate
 from epitaxy.chip import Chip
 from epitaxy.problem import Problem
-from epitaxy.verdict import Verdict
+from epitaxy.record import Record, record
+from epitaxy.verdict import Finding, Verdict
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A service of the study's that a proposer may use, or offer to a model: a card, a search.
+
+    `schema` is the JSON schema of the arguments that `call` takes by name. What it answers is a
+    record or a text; a mistake raises EpitaxyError. No tool judges: that is what `propose` is for.
+    """
+
+    name: str
+    about: str
+    schema: Mapping[str, Any]
+    call: Callable[..., Any]
+
+
+@record
+class Left(Record):
+    """What remains of a study's budget: seconds, candidates, US dollars; None is no limit."""
+
+    seconds: float | None = None
+    candidates: int | None = None
+    usd: float | None = None
+
+
+@record
+class Spending(Record):
+    """What a proposer has asked of a paid service: requests and tokens; `usd` covers all but the
+    `unpriced` requests. Cached tokens are part of the input tokens."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
+    unpriced: int = 0
+
+    def __add__(self, other: Spending) -> Spending:
+        mine, theirs = self.to_dict(), other.to_dict()
+        return Spending(**{name: mine[name] + theirs[name] for name in mine})
 
 
 class View(Protocol):
@@ -32,6 +74,21 @@ class View(Protocol):
     def best(self, count: int = 1) -> Sequence[tuple[Candidate, Verdict]]:
         """The fastest accepted ones, fastest first."""
 
+    def tools(self) -> Sequence[Tool]:
+        """What may be asked besides: cards of problem and chip, comparisons, the ledger."""
+
+    def left(self) -> Left:
+        """What remains of the budget; 0 seconds before its clock starts: do not wait then."""
+
+    def note(self, kind: str, **body: Any) -> None:
+        """Keep something of one's own in the ledger: plain data, for this problem and machine."""
+
+    def notes(self, kind: str) -> Sequence[Mapping[str, Any]]:
+        """What was kept under `kind`, oldest first, by earlier runs too."""
+
+    def say(self, phase: str) -> None:
+        """Tell the user what is going on, in a few words."""
+
 
 class Proposer(Protocol):
     """What a source of candidates must offer; `testing.ProposerConformance` checks it."""
@@ -46,3 +103,23 @@ class Proposer(Protocol):
 
     def stop_reason(self) -> str:
         """Why the last answer was empty, in one line."""
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """What a proposer offers beside that asks a language model."""
+
+    notes: Sequence[Finding]
+    """What the user should know: a price that is not."""
+
+    def asking(self, model: str, islands: int = 1) -> Proposer:
+        """A proposer that asks `model` ("provider/name") in so many conversations.
+
+        Raises BadInput, UnknownName, and BadEnvironment where a key or a package is missing.
+        """
+
+    def spent(self) -> Spending:
+        """What this run has spent."""
+
+    def close(self) -> None:
+        """Drop every request under way."""

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from epitaxy import problem as problems
+from epitaxy.budget import Budget
 from epitaxy.candidate import Candidate
 from epitaxy.checked import judge_for
 from epitaxy.errors import BadInput
 from epitaxy.ledger import Judged, Ledger
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem
+from epitaxy.proposer import Asking, Left, Tool
 from epitaxy.record import Record, record
 from epitaxy.timing import now_s, unix_s
 from epitaxy.verdict import Finding, Verdict
@@ -33,35 +34,6 @@ NEAR_LIMIT = 0.97
 NEAR_ENOUGH = 5
 """Candidates so close to the limit before the search ends: one alone may be a quiet moment."""
 FINAL_SHARE = 0.25
-
-
-@record
-class Budget(Record):
-    """What a study may spend: seconds of search, or judged candidates."""
-
-    seconds: float | None = None
-    candidates: int | None = None
-
-    def validate(self) -> None:
-        if (self.seconds is None) == (self.candidates is None):
-            raise BadInput("a budget is seconds or candidates", "set exactly one")
-        if not ((self.seconds or 0) > 0 or (self.candidates or 0) > 0):
-            raise BadInput("a budget must be more than 0", "try 2m, 90s or 200")
-
-    @classmethod
-    def parse(cls, text: str | float | Budget) -> Budget:
-        """ "90s", "2m", "1h" are times; "200" is judged candidates. Raises BadInput."""
-        if isinstance(text, Budget):
-            return text
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h)?\s*", str(text))
-        if not match:
-            raise BadInput(f"budget {text!r} is not understood", "try 2m, 90s or 200 (candidates)")
-        number, unit = float(match[1]), match[2]
-        if unit:
-            return cls(seconds=number * {"s": 1, "m": 60, "h": 3600}[unit])
-        if number != int(number):
-            raise BadInput(f"budget {text!r} is not a whole number of candidates", "try 200 or 90s")
-        return cls(candidates=int(number))
 
 
 @record
@@ -114,6 +86,29 @@ class View:
         found = [(c, v) for c, v in self.judged() if v.accepted]
         return sorted(found, key=lambda p: -p[1].merit)[:count]
 
+    def tools(self) -> Sequence[Tool]:
+        """What proposers may ask besides."""
+        return self._study.tools(self._study)
+
+    def left(self) -> Left:
+        """What remains of the budget."""
+        return self._study.left()
+
+    def note(self, kind: str, **body: Any) -> None:
+        """Keep plain data in the ledger, for this problem and machine."""
+        kept = {"machine": self._study.machine_digest, "body": body}
+        self._study.ledger.add_event(self.problem.digest, kind, unix_s(), **kept)
+
+    def notes(self, kind: str) -> Sequence[Mapping[str, Any]]:
+        """What was kept so, oldest first."""
+        machine = self._study.machine_digest
+        events = self._study.ledger.events(self.problem.digest)
+        return [b["body"] for k, _, b in events if k == kind and b.get("machine") == machine]
+
+    def say(self, phase: str) -> None:
+        """Show what is going on."""
+        self._study.say(phase)
+
 
 class Study:
     """One search for one problem on one machine; see `create_study`."""
@@ -125,11 +120,13 @@ class Study:
         self.problem, self.machine, self.proposer = problem, machine, proposer
         self.ledger, self.budget, self.seed = ledger, budget, seed
         self.stop_reason = ""
+        self.tools: Callable[[Study], Sequence[Tool]] = lambda study: ()
+        """What the view offers; `create_study` sets the desk's."""
         self.waiting: dict[str, Candidate] = {}
         self._judge = judge
         self._callbacks: Sequence[Callable[[Progress], None]] = ()
         self._start_s = 0.0
-        self._searching = False
+        self._preparing = self._searching = False
         self._phase = ""
         self._fresh = 0
         self.seconds: dict[str, float] = {}
@@ -172,13 +169,15 @@ class Study:
     def judge(self) -> Any:
         """The judge, made at first use."""
         if self._judge is None:
-            self._judge = judge_for(self.machine)(self.problem, self.machine, report=self._say)
+            self._judge = judge_for(self.machine)(self.problem, self.machine, report=self.say)
         return self._judge
 
     @property
     def notes(self) -> tuple[Finding, ...]:
-        """What the judge remarked so far: baselines that failed, inputs that judge nobody."""
-        return tuple(getattr(self._judge, "notes", ()))
+        """What the judge remarked so far (baselines that failed, inputs that judge nobody), and
+        what a proposer that asks a model did."""
+        asked = self.proposer.notes if isinstance(self.proposer, Asking) else ()
+        return (*getattr(self._judge, "notes", ()), *asked)
 
     @property
     def best(self) -> Judged | None:
@@ -194,16 +193,16 @@ class Study:
         """Search until the budget is spent, no move is left, or the limit is near; says which in
         `stop_reason`. Baselines are prepared before the budget's clock starts."""
         self._callbacks = callbacks
-        self._start_s = now_s()
+        self._start_s, self._preparing = now_s(), True
         try:
             # First, because a module of which nothing can be grown needs no baselines.
             with self._clocked("capture"):
-                self._say("capturing")
+                self.say("capturing")
                 first = self.ask(BATCH)
             with self._clocked("baselines"):
-                self._say("preparing baselines")
+                self.say("preparing baselines")
                 self.judge.baselines()
-            self._start_s, self._searching = now_s(), True
+            self._start_s, self._preparing, self._searching = now_s(), False, True
             with self._clocked("search"):
                 self._search(first)
             with self._clocked("final"):
@@ -213,6 +212,8 @@ class Study:
             raise
         finally:
             self.ledger.add_event(self.problem.digest, "stopped", unix_s(), reason=self.stop_reason)
+            if isinstance(self.proposer, Asking):
+                self.proposer.close()
             if hasattr(self.judge, "close"):
                 self.judge.close()
 
@@ -262,7 +263,7 @@ class Study:
                     self.stop_reason = self.proposer.stop_reason() or "the proposer has no more"
                     return
                 if not ahead[0][1].done():
-                    self._say("building")
+                    self.say("building")
                 for _, build in ahead if not overlap else [ahead[0]]:
                     build.result()
                 yield ahead.popleft()[0]
@@ -276,12 +277,12 @@ class Study:
             self.judge.build(candidate)
 
     def _judged(self, candidate: Candidate, plan: str) -> Verdict:
-        self._say("measuring" if plan == "screen" else "final judging")
+        self.say("measuring" if plan == "screen" else "final judging")
         best = self._top() if plan == "screen" else 0.0
         verdict: Verdict = self.judge.judge(candidate, plan, best)
         self._fresh += 1
         self.tell(candidate, verdict)
-        self._say("measuring" if plan == "screen" else "final judging")
+        self.say("measuring" if plan == "screen" else "final judging")
         return verdict
 
     def _final(self) -> None:
@@ -306,16 +307,30 @@ class Study:
         return best[0][1].merit if best else 0.0
 
     def _spent(self) -> bool:
-        if self.budget.candidates is not None:
-            spent = self._fresh >= self.budget.candidates
-        else:
-            assert self.budget.seconds is not None
-            spent = now_s() - self._start_s > self.budget.seconds * (1 - FINAL_SHARE)
-        if spent:
+        left = self.left()
+        if left.usd is not None and left.usd <= 0:
+            self.stop_reason = f"{self.budget.usd:g} US dollars are spent"
+        elif left.candidates == 0 or (left.seconds is not None and left.seconds <= 0):
             self.stop_reason = "the budget is spent"
-        return spent
+        else:
+            return False
+        return True
 
-    def _say(self, phase: str) -> None:
+    def left(self) -> Left:
+        """What remains for the search; 0 seconds while it is prepared, before its clock starts."""
+        budget, seconds, usd = self.budget, None, self.budget.usd
+        if self._preparing:
+            seconds = 0.0
+        elif budget.seconds is not None and self._searching:
+            ends_s = self._start_s + budget.seconds * (1 - FINAL_SHARE)
+            seconds = max(0.0, ends_s - now_s())
+        if usd is not None and isinstance(self.proposer, Asking):
+            usd = max(0.0, usd - self.proposer.spent().usd)
+        candidates = budget.candidates and max(0, budget.candidates - self._fresh)
+        return Left(seconds=seconds, candidates=candidates, usd=usd)
+
+    def say(self, phase: str) -> None:
+        """Tell the callbacks where the search stands."""
         verdicts = [v for _, v in self.known.values()]
         best = self.best
         elapsed = now_s() - self._start_s

@@ -27,6 +27,7 @@ from epitaxy.errors import EpitaxyError
 from epitaxy.machine import Job
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem, TensorSpec, Work, open_reference
+from epitaxy.proposer import Left, Tool
 from epitaxy.record import FrozenDict
 from epitaxy.toolchain import Availability, Build
 from epitaxy.verdict import Finding, Verdict
@@ -76,6 +77,7 @@ class SampleView:
     toolchains: Sequence[str] = ("cpp", "null")
     known: Sequence[tuple[Candidate, Verdict]] = ()
     waiting: Sequence[Candidate] = field(default=())
+    kept: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
 
     def judged(self) -> Sequence[tuple[Candidate, Verdict]]:
         """What `known` holds."""
@@ -93,6 +95,25 @@ class SampleView:
         """The accepted ones of `known`, fastest first."""
         accepted = [pair for pair in self.known if pair[1].accepted]
         return sorted(accepted, key=lambda pair: -(pair[1].speedup or 0))[:count]
+
+    def tools(self) -> Sequence[Tool]:
+        """None."""
+        return ()
+
+    def left(self) -> Left:
+        """No limit."""
+        return Left()
+
+    def note(self, kind: str, **body: Any) -> None:
+        """Kept in `kept`."""
+        self.kept.append((kind, body))
+
+    def notes(self, kind: str) -> Sequence[Mapping[str, Any]]:
+        """What `kept` holds of that kind."""
+        return [body for k, body in self.kept if k == kind]
+
+    def say(self, phase: str) -> None:
+        """Nobody listens."""
 
 
 class Conformance:

@@ -68,7 +68,7 @@ def probe(
 
 def _seconds(text: str) -> float:
     """A time; a bare number is seconds, for a probe counts no candidates. Raises BadInput."""
-    from epitaxy.study import Budget
+    from epitaxy.budget import Budget
 
     for words in (text, f"{text}s"):
         with contextlib.suppress(BadInput):

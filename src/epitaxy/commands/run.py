@@ -13,7 +13,7 @@ from epitaxy.chip import Chip
 from epitaxy.cli import DONE, INTERRUPTED, NOTHING_ACCEPTED
 from epitaxy.commands.condition import apply
 from epitaxy.commands.output import emit, note, stdout, writable_folder, write_text
-from epitaxy.errors import UnknownName
+from epitaxy.errors import BadInput, UnknownName
 from epitaxy.exporting import built
 from epitaxy.problem import Problem, load
 from epitaxy.progress import Display, milliseconds
@@ -34,6 +34,9 @@ class Options:
     threads: int = 0
     policy: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Fields of the problem's policy that the command line sets."""
+    model: str = ""
+    islands: int = 1
+    max_cost: str = ""
 
 
 FIRST_PROBE_S = 30.0
@@ -64,16 +67,41 @@ def check_names(options: Options) -> None:
     """Raise UnknownName, BadInput or NoCompiler before anything slow is begun."""
     from epitaxy.compiler import find_compiler
     from epitaxy.plugin import plugins
-    from epitaxy.study import Budget
 
-    Budget.parse(options.budget)
-    plugins("proposers").get(options.proposer)
+    budget(options)
+    open_proposer(options)
     if options.chip in plugins("machines").names():
         apply(open_machine(options.chip), options.condition, options.threads)
         # Asked now, not after minutes of baselines.
         find_compiler()
         return
     apply(open_machine(options.chip), options.condition, options.threads)
+
+
+def budget(options: Options) -> Any:
+    """What may be spent. Raises BadInput."""
+    from epitaxy.budget import Budget
+
+    return Budget.parse(options.budget).costing(options.max_cost)
+
+
+def open_proposer(options: Options) -> Any:
+    """The proposer, with the model that it is to ask.
+
+    Raises UnknownName, BadInput where a model is named for one that asks none, and BadEnvironment
+    where a key or a package is missing.
+    """
+    from epitaxy.plugin import plugins
+    from epitaxy.proposer import Asking
+
+    it = plugins("proposers").get(options.proposer)
+    if isinstance(it, Asking):
+        return it.asking(options.model, options.islands)
+    if options.model or options.max_cost or options.islands != 1:
+        raise BadInput(
+            f"{options.proposer} asks no model", "add --with agent, or leave --model etc. out"
+        )
+    return it
 
 
 def default_folder(problem: Problem) -> Path:
@@ -119,9 +147,9 @@ def search(problem: Problem, options: Options) -> tuple[Run, bool]:
     study = create_study(
         problem,
         machine=machine,
-        proposer=options.proposer,
+        proposer=open_proposer(options),
         ledger=options.ledger,
-        budget=options.budget,
+        budget=budget(options),
         seed=options.seed,
         trust=options.trust,
     )

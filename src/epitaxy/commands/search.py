@@ -19,6 +19,14 @@ def register(app: Any) -> None:
 Chip = Annotated[str, typer.Option("--chip", help="Chip to grow for; 'local' is this machine.")]
 With = Annotated[str, typer.Option("--with", help="Proposer (see: epitaxy proposers).")]
 Budget = Annotated[str, typer.Option("--budget", help="90s, 2m, 1h, or a number of candidates.")]
+Model = Annotated[
+    str, typer.Option("--model", help="For --with agent: provider/model (default $EPITAXY_MODEL).")
+]
+Islands = Annotated[
+    int,
+    typer.Option("--islands", help="For --with agent: conversations with different strategies."),
+]
+MaxCost = Annotated[str, typer.Option("--max-cost", help="For --with agent: 2usd at most.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the search.")]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Run candidates without a sandbox if there is none here.")
@@ -43,13 +51,19 @@ def optimize(
     threads: Threads = 0,
     precision: Precision = "",
     deterministic: Deterministic = False,
+    model: Model = "",
+    islands: Islands = 1,
+    max_cost: MaxCost = "",
     as_json: Json = False,
 ) -> int:
     """Grow, prove and export the fastest kernel found for FILE."""
     from epitaxy.commands.run import Options, optimize_file
 
     policy = policy_options(precision, deterministic)
-    options = Options(chip, proposer, budget, seed, ledger, trust, condition, threads, policy)
+    options = Options(
+        chip, proposer, budget, seed, ledger, trust, condition, threads, policy, model, islands,
+        max_cost,
+    )  # fmt: skip
     return optimize_file(file, options, out, as_json)
 
 
