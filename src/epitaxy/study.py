@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from epitaxy import problem as problems
-from epitaxy.budget import Budget
+from epitaxy.budget import Budget as Budget  # taken from here by many
 from epitaxy.candidate import Candidate
 from epitaxy.checked import judge_for
 from epitaxy.errors import BadInput
