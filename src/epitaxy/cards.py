@@ -4,6 +4,7 @@ loop share. Times are in seconds, rates per second; None is unknown, and `unknow
 
 from __future__ import annotations
 
+from epitaxy.metric import Finding
 from epitaxy.record import FrozenDict, Record, record
 
 
@@ -183,6 +184,45 @@ class GrowCard(Record):
     decisions: FrozenDict[str]
     meaning: FrozenDict[str]
     reason: str = ""
+
+
+@record
+class DiagnosisCard(Record):
+    """What limits kernels, the heaviest first: evidence, gain with formula and source, the move.
+
+    `unasked` maps rules that could not be asked to what they need; `unknown` are metrics that no
+    table explains. `left_out` counts findings that are not shown.
+    """
+
+    kernels: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    unasked: FrozenDict[str]
+    unknown: tuple[str, ...]
+    notes: tuple[str, ...]
+    left_out: int = 0
+
+
+@record
+class LessonCard(Record):
+    """One thing learnt before: `told` says the move, its effect, where, how often and the evidence.
+
+    `likeness` (0 to 1) is that of its problem and chip to this one's; `candidate` shows it, where
+    it is of this ledger.
+    """
+
+    told: str
+    kind: str
+    effect: str
+    likeness: float
+    candidate: str
+
+
+@record
+class LessonsCard(Record):
+    """What earlier problems taught that may help here, the likest first."""
+
+    lessons: tuple[LessonCard, ...]
+    note: str = ""
 
 
 @record

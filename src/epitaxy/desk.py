@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from epitaxy import cards, roofline
+from epitaxy import cards, insight, roofline
 from epitaxy.candidate import Candidate
 from epitaxy.checked import judge_for
 from epitaxy.chip import Chip
@@ -23,6 +23,8 @@ from epitaxy.growing import grow, grow_card
 from epitaxy.handmade import HAND, written
 from epitaxy.ledger import Judged, Ledger
 from epitaxy.problem import Problem
+from epitaxy.profiling import view
+from epitaxy.profiling.view import LoopView
 from epitaxy.progress import milliseconds
 from epitaxy.record import FrozenDict
 from epitaxy.searching import search
@@ -166,6 +168,18 @@ class Desk:
         """
         own = None if everywhere else self.problem
         return search(self.ledger, self.problem, words, own, most)
+
+    def lessons(self, most: int = 12) -> cards.LessonsCard:
+        """What earlier problems taught that may help with this one here, the likest first."""
+        return insight.lessons(self.problem, self.ledger, self.machine, most)
+
+    def disassemble(self, id: str, function: str = "") -> LoopView:
+        """A candidate's hot loop with marks and source lines; in `function` where one is named.
+
+        Raises BadCandidate where it does not build, UnknownName.
+        """
+        cache = Path(getattr(self.machine, "home", self.ledger.path.parent)) / "build"
+        return view.disassemble(self.ledger.candidate(id), self.problem, cache, function)
 
     # -- doing ----------------------------------------------------------------------------------
 

@@ -151,6 +151,7 @@ def test_answers_are_as_the_schemas_say(place):
             "search": {"problem": "softmax", "everywhere": True},
             "judge": {"problem": "softmax", "candidate": FIRST.id},
             "read_guide": {"name": "h100"},
+            "lessons": {"problem": "softmax"},
         }
         for name, arguments in calls.items():
             got = await client.call_tool(name, arguments)
@@ -180,6 +181,10 @@ def test_answers_are_as_the_schemas_say(place):
         ("judge", {"problem": "softmax", "files": ["a"]}, "files"),
         ("grow", {"problem": "softmax", "count": 1000}, "ask for 1 to 32"),
         ("grow", {"problem": "softmax", "vary": {"unroll": ["x"]}}, "vary"),
+        ("lessons", {"problem": "softmax", "most": 0}, "ask for 1 to 50"),
+        ("diagnose_report", {"report": "../ledger.sqlite"}, "leads out"),
+        ("diagnose_report", {"report": "nothing.csv"}, "there is no nothing.csv"),
+        ("disassemble", {"candidate": "zzz"}, "unknown candidate"),
         ("export", {"candidate": "zzz", "folder": "out"}, "unknown candidate"),
         ("job_status", {"job_id": "zzz"}, "unknown job"),
         ("job_result", {"job_id": "zzz", "wait_s": 1}, "unknown job"),

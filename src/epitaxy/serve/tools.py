@@ -19,6 +19,7 @@ from epitaxy.errors import BadInput
 from epitaxy.guides import Guide
 from epitaxy.ledger import Ledger
 from epitaxy.problem import Problem
+from epitaxy.profiling.view import LoopView
 from epitaxy.serve.offered import Offers, OffersCard
 from epitaxy.serve.place import Place
 
@@ -73,6 +74,17 @@ class Tools:
             self._warm.ledger.add_problem(problem)
             return self._warm
 
+    def _measure(self, say: Say) -> None:
+        """Measure this machine where that was never done: floors rest on it."""
+        if getattr(self.machine, "name", "") != "local":
+            return
+        from epitaxy.probe import measured_chip
+
+        def tell(share: float, text: str) -> None:
+            say(f"first use of this machine: {text} ({share:.0%})")
+
+        measured_chip(tell, quick=False)
+
     def _leave(self) -> None:
         if self._warm is not None:
             self._warm.close()
@@ -95,7 +107,7 @@ class Tools:
         on this chip and what sets it, the baselines to beat, the best candidate so far and why."""
         say("bringing the problem to life")
         known = self.offers.problem(problem)
-        say("reading the ledger")
+        self._measure(say)
         with self._reading(known) as desk:
             return desk.problem_card()
 
@@ -109,7 +121,8 @@ class Tools:
         from epitaxy.chip_facts import find
         from epitaxy.facing import chip_card
 
-        say("reading the chip")
+        if not chip:
+            self._measure(say)
         return chip_card(find(chip) if chip else self.machine.chip())
 
     def show(self, candidate: CandidateId) -> cards.CandidateCard:
@@ -154,8 +167,41 @@ class Tools:
         compiler does and does not do, moves that pay, traps, with this machine's own numbers."""
         from epitaxy import guides
 
-        say("reading the guide")
+        if not name:
+            self._measure(say)
         return guides.read(name, None if name else self.machine.chip())
+
+    def lessons(
+        self,
+        say: Say,
+        problem: ProblemName,
+        most: Annotated[int, "How many, 1 to 50."] = 12,
+    ) -> cards.LessonsCard:
+        """What earlier problems taught: moves that won or were dead ends on problems and chips
+        like this one, with intervals and how often it was seen."""
+        if not 1 <= most <= 50:
+            raise BadInput(f"most={most}", "ask for 1 to 50")
+        say("bringing the problem to life")
+        known = self.offers.problem(problem)
+        self._measure(say)
+        with self._reading(known) as desk:
+            return desk.lessons(most)
+
+    def diagnose_report(
+        self,
+        say: Say,
+        report: Annotated[str, "A profiler's report below the working folder."],
+        kernel: Annotated[str, "Only kernels whose name contains this."] = "",
+        chip: Annotated[str, "The chip, where the report does not say."] = "",
+    ) -> cards.DiagnosisCard:
+        """What limits the kernels of a profiler's report, of any vendor: evidence, estimated gain
+        with its formula and source, and the move to try."""
+        from epitaxy import insight
+        from epitaxy.chip_facts import find
+
+        path = self.place.present(report)
+        say("reading the report")
+        return insight.report(path, kernel, find(chip) if chip else None)
 
     # -- doing ----------------------------------------------------------------------------------
 
@@ -185,6 +231,7 @@ class Tools:
             )
         say("bringing the problem to life")
         known = self.offers.problem(problem)
+        self._measure(say)
         desk = self._measuring(known)
         if candidate:
             return desk.judge(candidate, plan, say)
@@ -214,8 +261,21 @@ class Tools:
         """Ask the grower for its next candidates, or for a sweep around a genome that you write.
         The answer lists the decisions that exist, the values tried and what each means."""
         say("bringing the problem to life")
-        desk = self._measuring(self.offers.problem(problem))
-        return desk.grow(genome, vary, count=count, plan=plan, say=say)
+        known = self.offers.problem(problem)
+        self._measure(say)
+        return self._measuring(known).grow(genome, vary, count=count, plan=plan, say=say)
+
+    def disassemble(
+        self,
+        say: Say,
+        candidate: CandidateId,
+        function: Annotated[str, "A function, or part of its name; empty: the hot loop's."] = "",
+    ) -> LoopView:
+        """A candidate's hot loop, instruction by instruction, with marks (width, stride, spill,
+        FMA ...) and the source lines they came from."""
+        say("building with source lines")
+        with self._of(candidate) as (desk, it):
+            return desk.disassemble(it.digest, function)
 
     def export(
         self,
@@ -232,5 +292,8 @@ class Tools:
 
 
 READ = ("list_problems", "show", "compare")
-LONG = ("problem_card", "chip_card", "search", "read_guide", "judge", "grow", "export")
-MEASURES = ("judge", "grow", "export")
+LONG = (
+    "problem_card", "chip_card", "search", "lessons", "read_guide", "diagnose_report",
+    "judge", "grow", "disassemble", "export",
+)  # fmt: skip
+MEASURES = ("judge", "grow", "disassemble", "export")

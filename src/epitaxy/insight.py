@@ -1,0 +1,71 @@
+"""What others found out, as cards: lessons of earlier problems, diagnoses of profilers' reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from epitaxy.cards import DiagnosisCard, LessonCard, LessonsCard
+from epitaxy.chip import Chip
+from epitaxy.diagnose import diagnose
+from epitaxy.knowledge import Found, search
+from epitaxy.ledger import Ledger
+from epitaxy.metric import Diagnosis
+from epitaxy.problem import Problem
+from epitaxy.record import FrozenDict
+
+FINDINGS = 8
+"""Findings shown: who can try one move at a time needs no more."""
+UNASKED = 12
+
+
+def lessons(problem: Problem, ledger: Ledger, machine: Any, most: int) -> LessonsCard:
+    """The lessons nearest to a problem on a machine, own and imported ones."""
+    found = search(problem, ledger, machine=machine, most=most)
+    note = "" if found else "nothing is known yet of a problem like this one"
+    return LessonsCard(lessons=tuple(map(_lesson, found)), note=note)
+
+
+def _lesson(found: Found) -> LessonCard:
+    it = found.lesson
+    return LessonCard(
+        told=it.told,
+        kind=it.kind,
+        effect=it.effect,
+        likeness=found.score,
+        candidate="" if it.origin else it.candidate[:12],
+    )
+
+
+def report(path: Path, kernel: str, chip: Chip | None) -> DiagnosisCard:
+    """What limits the kernels of a profiler's report. Raises BadInput, UnknownName."""
+    from epitaxy import reports
+
+    profiles = reports.load(path)
+    profiles = reports.only(profiles, kernel) if kernel else profiles
+    profiles = reports.on_chip(profiles, chip) if chip is not None else profiles
+    return diagnosis_card(diagnose(profiles, chip))
+
+
+def diagnosis_card(found: Diagnosis) -> DiagnosisCard:
+    """A diagnosis cut to what matters for the next step; what is left out is counted."""
+    unasked: dict[str, str] = {}
+    unknown: list[str] = []
+    for kernel in found.kernels:
+        unknown += kernel.profile.unknown
+        for one in kernel.unevaluated:
+            unasked.setdefault(one.rule, one.why or f"needs {', '.join(one.needs)}")
+    return DiagnosisCard(
+        kernels=tuple(k.profile.kernel for k in found.kernels),
+        findings=found.findings[:FINDINGS],
+        unasked=FrozenDict(_first(unasked)),
+        unknown=tuple(dict.fromkeys(unknown))[:UNASKED],
+        notes=found.notes,
+        left_out=max(0, len(found.findings) - FINDINGS),
+    )
+
+
+def _first(unasked: dict[str, str]) -> dict[str, str]:
+    names: Sequence[str] = list(unasked)[:UNASKED]
+    return {name: unasked[name] for name in names}
