@@ -114,9 +114,9 @@ def written(
             f"among {', '.join(texts) or 'no files'} is no {' or '.join(ENTRIES)}",
             "add the file to start from",
         )
-    return Candidate(
+    made = Candidate(
         problem=problem.digest,
-        toolchain=toolchain or (parent.toolchain if parent else implied(texts)),
+        toolchain=toolchain or (parent.toolchain if parent else ""),
         files=FrozenDict(texts),
         entry=entry,
         proposer=proposer,
@@ -125,3 +125,5 @@ def written(
         regions=parent.regions if parent else (),
         left=parent.left if parent else (),
     )
+    # The names come first: what they may not be is said before what nobody takes.
+    return made if made.toolchain else made.replace(toolchain=implied(texts))
