@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from epitaxy.chip import Chip
@@ -75,7 +76,7 @@ def asked(
 ) -> Asked:
     """What `search` compares lessons with."""
     return Asked(
-        operators=tuple(operators(problem, ledger)),
+        operators=operators(problem, ledger),
         dtype=problem.work.dtype,
         flops=problem.work.flops,
         bytes=problem.work.bytes,
@@ -137,23 +138,25 @@ def likeness(query: Asked, lesson: Lesson) -> Found:
     return Found(lesson=lesson, score=round(score, 4), parts=FrozenDict(parts))
 
 
-def operators(problem: Problem, ledger: Ledger) -> list[str]:
+def operators(problem: Problem, ledger: Ledger) -> tuple[str, ...]:
     """The problem's operators: as its candidates captured them, else captured now, else the names
     in its source."""
     own = captured(c for _, c, v in ledger.sketches() if v["problem"] == problem.digest)
-    return own.get(problem.digest) or capture(problem) or sorted(named_operators(problem))
+    known = own.get(problem.digest) or capture(problem) or sorted(named_operators(problem))
+    return tuple(known)
 
 
-def capture(problem: Problem) -> list[str]:
-    """Operators of the exported program; [] where it cannot be exported or grown."""
+@cache
+def capture(problem: Problem) -> tuple[str, ...]:
+    """Operators of the exported program; () where it cannot be exported or grown."""
     from epitaxy.proposers.grower.growth import grow_program
 
     try:
         growth = grow_program(open_reference(problem))
     except EpitaxyError:
-        return []
+        return ()
     listed = [x for r in growth.regions for x in r.source] + list(growth.program.left)
-    return sorted({plain(x) for x in listed} - LAYOUT)
+    return tuple(sorted({plain(x) for x in listed} - LAYOUT))
 
 
 def _shared(one: Sequence[str], other: Sequence[str]) -> float:

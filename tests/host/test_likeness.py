@@ -23,7 +23,7 @@ def test_operators_of_a_new_problem_are_captured(tmp_path):
     file = tmp_path / "softmax.py"
     file.write_text(SOFTMAX)
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
-        assert knowledge.operators(load(file), ledger) == ["amax", "div", "exp", "sub", "sum"]
+        assert knowledge.operators(load(file), ledger) == ("amax", "div", "exp", "sub", "sum")
 
 
 def test_what_cannot_be_grown_is_known_by_the_names_in_its_source(tmp_path):

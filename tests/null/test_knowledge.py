@@ -221,7 +221,7 @@ def test_another_chip_counts_less_but_counts(taught):
     there = here.replace(chip="h100_sxm", toolchain="triton_nvidia")
     near, far = (knowledge.likeness(a, lesson) for a in (here, there))
     assert near.score - far.score == pytest.approx(knowledge.WEIGHTS["chip"])
-    assert knowledge.operators(of, taught.ledger) == ["amax", "exp"]
+    assert knowledge.operators(of, taught.ledger) == ("amax", "exp")
 
 
 def test_no_source_leaves_the_house(taught):
