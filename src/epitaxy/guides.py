@@ -24,6 +24,11 @@ from epitaxy.record import FrozenDict, Record, record
 MOST_TOKENS = 1500
 CHARACTERS_A_TOKEN = 3.5
 """A low estimate for English with numbers: what it says is no less than what a model reads."""
+HEADINGS = (
+    "Memory", "Matrix unit", "Matrix units", "Engines", "Arithmetic", "Limits", "How it runs",
+    "What the compiler does", "What the compiler does not do", "Moves that pay",
+    "What profiles tell", "Traps",
+)  # fmt: skip
 RESERVE = 250
 """Characters kept for headings and the lines that say what was left out."""
 OWN = "chip"
@@ -120,14 +125,17 @@ def _split(name: str, texts: Mapping[str, str]) -> tuple[dict[str, Any], str]:
 
 
 def _merged(body: str, more: str) -> str:
-    """Two texts as one: what stands under a heading that both have comes together."""
+    """Two texts as one: what stands under a heading that both have comes together, headings in
+    the order of HEADINGS."""
     sections: dict[str, list[str]] = {}
     for text in (body, more):
         for section in re.split(r"^(?=## )", text, flags=re.MULTILINE):
             title, _, rest = section.strip().partition("\n")
             if title:
                 sections.setdefault(title, []).append(rest.strip())
-    return "\n\n".join("\n".join([title, *rests]) for title, rests in sections.items())
+    named = [*HEADINGS, *(title.removeprefix("## ") for title in sections)]
+    order = sorted(sections, key=lambda title: named.index(title.removeprefix("## ")))
+    return "\n\n".join("\n".join([title, *sections[title]]) for title in order)
 
 
 def _check_sources(found: Pattern) -> None:

@@ -63,6 +63,8 @@ def test_every_guide_is_of_known_chips_and_toolchains_and_every_family_of_measur
         assert set(pattern.toolchains) <= set(plugins("toolchains").names()), pattern.name
         assert all(find(c).id == c for c in pattern.chips)
         assert pattern.chips or pattern.isa
+        headings = re.findall(r"^## (.*)$", pattern.body, re.MULTILINE)
+        assert headings == [h for h in guides.HEADINGS if h in headings]
         assert bool(pattern.isa) == (pattern.name in MEASURED)
 
 
@@ -79,6 +81,11 @@ def test_nothing_from_memory_and_every_source_is_used():
     with pytest.raises(BadInput, match="nothing rests on"):
         guides.parse("a", {"a": f"{head}- A number. [chip]"})
     assert guides.parse("a", {"a": f"{head}- A claim\n  of two lines. [S chip]"}).title == "A"
+    parts = {
+        "a": head.replace("[sources]", 'parts = ["_b"]\n[sources]') + "## Own\n- One. [S]",
+        "_b": "+++\n+++\n## Traps\n- Two. [S]",
+    }
+    assert "## Own" in guides.parse("a", parts).body
 
 
 def test_numbers_are_this_machines_and_unknown_ones_are_said():
@@ -141,6 +148,11 @@ def test_found_by_chip_alias_toolchain_or_name(monkeypatch, tmp_path):
     monkeypatch.setenv("EPITAXY_HOME", str(tmp_path))
     assert guides.read("h100").name == "triton_hopper"
     assert guides.read("H200", toolchain="triton_nvidia").chip == "h200_sxm"
+    assert guides.read("h100", toolchain="cuda").name == "cuda_hopper"
+    assert guides.read("h100").others == ("cuda_hopper",)
+    with pytest.raises(BadInput) as several:
+        guides.read("cuda")
+    assert "cuda_ampere, cuda_blackwell, cuda_hopper" in several.value.mend
     assert guides.read("triton-hopper").chip == "h100_sxm"
     with pytest.raises(BadInput, match="never measured"):
         guides.read()
