@@ -11,7 +11,8 @@ from typing import Protocol
 from epitaxy.errors import BadInput
 from epitaxy.metric import Profile
 
-HEAD_BYTES = 1 << 16
+HEAD_BYTES = 1 << 20
+"""What readers judge a report by: a program may print a lot before its profiler does."""
 MOST_BYTES = 1 << 30
 """Reports are read whole; a larger one (after unpacking) is refused with a mend."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from epitaxy.metric import Profile
 from epitaxy.plugin import plugins
 from epitaxy.reader import Reader, Report
 
+LONGEST = 240
+_BROKEN = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, csv.Error)
 NAMED = 8
 """Kernels named in an error."""
 _SHAPES = (("launch__grid_size", "launch__block_size"), ("Grid_Size", "Workgroup_Size"))
@@ -28,7 +31,9 @@ def load(path: Path, reader: str = "") -> tuple[Profile, ...]:
     if not report.is_folder and not report.head.strip():
         raise BadInput(f"{path} is empty", "run the profiler again")
     found = plugins("readers").get(reader) if reader else recognised(report)
-    profiles = tuple(_known(p) for p in found.read(report))
+    if not found.recognises(report):
+        raise BadInput(f"{path} is not what {reader} reads", f"it reads {found.what}")
+    profiles = tuple(_known(p) for p in _read(found, report))
     if not profiles:
         raise BadInput(f"{path} holds no kernel", "profile a run that launches at least one")
     if not any(p.metrics for p in profiles):
@@ -44,6 +49,24 @@ def load(path: Path, reader: str = "") -> tuple[Profile, ...]:
             f"{path}: no usable metric" + (f" ({say})" if say else ""), f"{found.what} writes them"
         )
     return joined(profiles)
+
+
+def _read(reader: Reader, report: Report) -> tuple[Profile, ...]:
+    """What the reader makes of it. Raises BadInput where a part is not as its format has it."""
+    try:
+        return reader.read(report)
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        csv.Error,
+    ) as error:
+        raise BadInput(
+            f"{report.path} is not as its profiler writes it: {error!r}"[:LONGEST],
+            f"is it cut off? {reader.what} writes it",
+        ) from error
 
 
 def recognised(report: Report) -> Reader:

@@ -245,8 +245,11 @@ def test_our_own_evidence_is_a_report(tmp_path):
         ('{"traceEvents": [', "no whole JSON"),
         ('{"traceEvents": 3}', "holds no traceEvents"),
         ('{"traceEvents": []}', "no GPU kernel"),
-        ('{"traceEvents": [{"ph": "X", "cat": "kernel", "dur": "x", "ts": 1}]}', "not as Kineto"),
-        ('{"rocprofiler-sdk-tool": [{}]}', "not as rocprofv3 writes it"),
+        (
+            '{"traceEvents": [{"ph": "X", "cat": "kernel", "dur": "x", "ts": 1}]}',
+            "not as its profiler writes it",
+        ),
+        ('{"rocprofiler-sdk-tool": [{}]}', "not as its profiler writes it"),
         ('{"counter-value" : "1.0", "event" : "cyc', "no whole JSON object"),
         ('{"counter-value" : "<not counted>", "event" : "cycles"}', "1 names, none with a number"),
         ('{"mm_arithmetic_intensity": 3}', "holds no summary"),

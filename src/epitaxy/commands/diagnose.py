@@ -80,9 +80,7 @@ def _show(found: Diagnosis) -> None:
             ("", "limit", "kernel's gain", "evidence"), [_row(found, f) for f in found.findings]
         )
         line()
-        for f in found.findings:
-            line(f"{f.rank}. {f.limit}: {f.move}")
-            line(f"   {_formula(f)}source: {f.source}")
+        _show_moves(found.findings)
     else:
         line("no rule found anything; what could not be asked is below")
     for text in found.notes:
@@ -90,6 +88,17 @@ def _show(found: Diagnosis) -> None:
     for kernel in found.kernels[:KERNELS]:
         _show_rest(kernel)
     _show_unasked(found.kernels[:KERNELS])
+
+
+def _show_moves(findings: Iterable[Finding]) -> None:
+    """What to try, once for each rule, with the numbers of its findings."""
+    rules: dict[str, list[Finding]] = {}
+    for f in findings:
+        rules.setdefault(f.rule, []).append(f)
+    for several in rules.values():
+        f = several[0]
+        line(f"{', '.join(str(one.rank) for one in several)}. {f.limit}: {f.move}")
+        line(f"   {_formula(f)}source: {f.source}")
 
 
 def _show_kernels(found: Diagnosis) -> None:

@@ -39,7 +39,8 @@ class NeuronParquet:
         try:
             rows = [row for file in files for row in parquet.read_table(file).to_pylist()]
         except (ArrowException, OSError) as error:
-            raise BadInput(f"{report.path} cannot be read: {error}", "is it cut off?") from None
+            why = " ".join(str(error).split())
+            raise BadInput(f"{report.path} cannot be read: {why}", "is it cut off?") from None
         found = [r for r in rows if _neuron.is_row(r)]
         if not found:
             raise BadInput(

@@ -65,17 +65,14 @@ def _profile(program: str, listing: Path | None, table: Path | None) -> Profile 
     from epitaxy.toolchains import _bundles
 
     values: dict[str, float] = {}
-    try:
-        if listing is not None:
-            values |= _bundles.counts(_text(listing), 1.0)
-            values.pop("bundles_run")
-        if table is not None:
-            text = _text(table)
-            values |= _bundles.slots(text) | _bundles.capacities(text)
-            rows = text.partition("UTILIZATION")[2].split("\n")[1:]
-            values["bundles"] = float(sum(bool(x.strip()) for x in rows))
-    except (ValueError, IndexError) as error:
-        raise BadInput(f"{table or listing} is cut off: {error}", "compile again") from None
+    if listing is not None:
+        values |= _bundles.counts(_text(listing), 1.0)
+        values.pop("bundles_run")
+    if table is not None:
+        text = _text(table)
+        values |= _bundles.slots(text) | _bundles.capacities(text)
+        rows = text.partition("UTILIZATION")[2].split("\n")[1:]
+        values["bundles"] = float(sum(bool(x.strip()) for x in rows))
     if not values.get("bundles"):
         return None
     return Profile(
