@@ -59,6 +59,10 @@ class Kernel:
     l2_hit: float = 0.4
     in_flight: float = 4.0
     """Independent loads that a warp has on its way at once."""
+    uneven: float = 1.0
+    """How much longer the SM with most work takes than the average."""
+    from_host: float = 0.0
+    """The share of what misses the L2 that lies in the host's memory."""
     chains: float = 2.0
     """Independent chains of arithmetic in a warp."""
 
@@ -146,7 +150,8 @@ class Model:
         tail = round_(math.ceil(rest / SMS) * self.warps) if rest else 0.0
         launch = 1500.0
         full = whole * round_(self.resident)
-        self.elapsed = launch + full + tail
+        self.longest = launch / 2 + (full + tail) * self.k.uneven
+        self.elapsed = launch / 2 + self.longest
         # An SM without a block is not active: an average over all of them.
         self.active = launch / 2 + full + tail * min(1.0, rest / SMS)
         self.total_warps = self.k.grid * self.warps / SMS  # of one SM, on average
@@ -214,6 +219,9 @@ def metrics(k: Kernel) -> dict[str, tuple[float, str]]:
         "gpc__cycles_elapsed.max": (m.elapsed, "cycle"),
         "gpc__cycles_elapsed.avg.per_second": (CLOCK_HZ / 1e9, "Ghz"),
         "sm__cycles_active.avg": (m.active, "cycle"),
+        "sm__cycles_active.max": (m.longest, "cycle"),
+        "sm__cycles_active.sum": (SMS * m.active, "cycle"),
+        "sm__cycles_elapsed.sum": (SMS * m.elapsed, "cycle"),
         **{f"{n}.avg.pct_of_peak_sustained_elapsed": (100 * v, "%") for n, v in {
             "sm__throughput": sm, "gpu__compute_memory_throughput": memory,
             "gpu__dram_throughput": m.use("dram"), "dram__throughput": m.use("dram"),
@@ -246,12 +254,24 @@ def metrics(k: Kernel) -> dict[str, tuple[float, str]]:
         **{f"launch__occupancy_limit_{n}": (v, "block") for n, v in m.limits.items()},
         "launch__occupancy_limit_barriers": (32, "block"),
         "device__attribute_multiprocessor_count": (SMS, ""),
+        "dram__bytes.sum.per_second": (
+            to_l2 * (1 - k.l2_hit) * (1 - k.from_host) * CLOCK_HZ / m.elapsed / 1e9, "Gbyte/s"),
+        "pcie__read_bytes.sum.per_second": (
+            to_l2 * (1 - k.l2_hit) * k.from_host * CLOCK_HZ / m.elapsed / 1e9 + 0.05, "Gbyte/s"),
+        "pcie__write_bytes.sum.per_second": (0.04, "Gbyte/s"),
         "dram__bytes.sum": (to_l2 * (1 - k.l2_hit) / 1e6, "Mbyte"),
         "dram__bytes_read.sum": (to_l2 * (1 - k.l2_hit) * 0.7 / 1e6, "Mbyte"),
         "dram__bytes_write.sum": (to_l2 * (1 - k.l2_hit) * 0.3 / 1e6, "Mbyte"),
         "lts__t_sectors.sum": (to_l2 / 32, "sector"),
         "lts__t_sector_hit_rate.pct": (100 * k.l2_hit, "%"),
         "lts__cycles_active.sum": (96 * m.elapsed * min(0.99, 1.15 * m.use("l2") + 0.02), "cycle"),
+        "lts__cycles_active.avg": (m.elapsed * min(0.99, 1.15 * m.use("l2") + 0.02), "cycle"),
+        "lts__cycles_active.max": (m.elapsed * min(0.99, 1.17 * m.use("l2") + 0.02), "cycle"),
+        "lts__t_sectors_srcunit_tex.avg.pct_of_peak_sustained_elapsed": (95 * m.use("l2"), "%"),
+        "lts__t_sectors_srcunit_tex_lookup_miss.sum": (to_l2 * (1 - k.l2_hit) / 32, "sector"),
+        "lts__t_sectors_srcunit_tex_aperture_peer_lookup_miss.sum": (0.0, "sector"),
+        "lts__t_sectors_srcunit_tex_aperture_sysmem_lookup_miss.sum": (
+            to_l2 * (1 - k.l2_hit) / 32 * k.from_host, "sector"),
         "lts__cycles_elapsed.sum": (96 * m.elapsed, "cycle"),
         "l1tex__t_sector_hit_rate.pct": (100 * k.l1_hit, "%"),
         "l1tex__t_sectors.sum": (sectors + 4 * local * all_warps, "sector"),
@@ -337,6 +357,11 @@ PLANTED = {
     "divergence": Kernel(
         name="ragged_rows_by_thread", grid=10_560, block=256, registers=40, integer=3_000,
         fma=900, loads=60, stores=4, branches=500, threads=7.5, l1_hit=0.6, l2_hit=0.7,
+    ),
+    "imbalance_sms": Kernel(
+        name="csr_rows_one_block_each_range", grid=132 * 8, block=256, registers=32, integer=1_400,
+        fma=1_600, loads=160, stores=8, branches=60, l1_hit=0.8, l2_hit=0.8, uneven=3.1,
+        in_flight=10, chains=4,
     ),
     "fp64": Kernel(
         name="softmax_with_double_sums", grid=10_560, block=256, registers=48, fma=40,
