@@ -229,6 +229,7 @@ def metrics(k: Kernel) -> dict[str, tuple[float, str]]:
             "sm__instruction_throughput": sm, "sm__memory_throughput": m.use("lsu"),
             "sm__pipe_fma_cycles_active": m.use("fma"), "sm__pipe_alu_cycles_active": m.use("alu"),
             "sm__pipe_fp64_cycles_active": m.use("fp64"), "sm__pipe_tensor_cycles_active": 0.0,
+            "sm__pipe_tensor_op_hmma_cycles_active": 0.0,
             "sm__inst_executed_pipe_fma": m.use("fma"), "sm__inst_executed_pipe_alu": m.use("alu"),
             "sm__inst_executed_pipe_fp64": m.use("fp64"), "sm__inst_executed_pipe_xu": m.use("xu"),
             "sm__inst_executed_pipe_lsu": m.use("lsu"),
