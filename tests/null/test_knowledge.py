@@ -479,6 +479,8 @@ def test_the_command_says_exports_and_imports(taught, tmp_path, capsys, monkeypa
     own, theirs = ["--ledger", str(taught.ledger.path)], ["--ledger", str(tmp_path / "o.sqlite")]
     assert main(["knowledge", *own]) == DONE
     assert "stream 0 -> 1" in capsys.readouterr().out
+    assert main(["knowledge", *own, "--most", "1"]) == DONE
+    assert "3 more lessons: --most 4" in capsys.readouterr().err
     assert main(["knowledge", "row softmax", *own, "--json", "--bottleneck", "memory"]) == DONE
     rows = json.loads(capsys.readouterr().out)
     assert rows[0]["parts"]["bottleneck"] == 1.0

@@ -88,12 +88,17 @@ def knowledge(
     if path:
         raise BadInput(f"{what!r} takes no second word", "use export or import before a file")
     with open_ledger(ledger) as store:
+        known = every(store)
         if not what:
-            return _say([row(one) for one in every(store)][: max(0, most)], as_json)
+            kept = known[: max(0, most)]
+            if len(kept) < len(known):
+                note(f"{len(known) - len(kept)} more lessons: --most {len(known)}")
+            return _say([row(one) for one in kept], as_json)
         problem = recorded_problem(store, what, {})
         found = search(
             problem, store, machine=_here(), toolchain=toolchain, bottleneck=bottleneck, most=most
         )
+    note(f"{len(found)} of {len(known)} lessons; those of other kinds of problems are left out")
     return _say([row(f.lesson, f) for f in found], as_json)
 
 
