@@ -114,7 +114,8 @@ class Cpp:
                 return self._build_in(made, folder, command, files, facts)
             units = self._assembly(made, command, sources)
             edited = {name: variant.edit(text) for name, text in units.items()}
-            assembling = _assembling(command, units)
+            linking = _command(compiler, candidate, sources, ())
+            assembling = _assembling(linking, units)
             return self._build_in(made, folder, assembling, {**files, **edited}, facts)
 
         try:
