@@ -56,7 +56,7 @@ def diagnose(
     if as_json:
         emit(found.to_dict())
     else:
-        _show(found)
+        show(found)
     return DONE
 
 
@@ -73,7 +73,8 @@ def readers(as_json: Json = False) -> int:
     return DONE
 
 
-def _show(found: Diagnosis) -> None:
+def show(found: Diagnosis) -> None:
+    """A diagnosis on stdout: kernels, findings with their moves, and what was not asked."""
     _show_kernels(found)
     if found.findings:
         print_table(

@@ -8,11 +8,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from epitaxy.cli import DONE
-from epitaxy.commands.output import Json, LedgerPath, add, emit, line, open_ledger, stdout
+from epitaxy.commands.condition import Threads
+from epitaxy.commands.output import (
+    Json,
+    LedgerPath,
+    add,
+    emit,
+    line,
+    note,
+    open_ledger,
+    print_table,
+    stdout,
+)
 
 if TYPE_CHECKING:
     from epitaxy.candidate import Candidate
+    from epitaxy.metric import Diagnosis
     from epitaxy.problem import Problem
+    from epitaxy.profiling.profile import Measured
     from epitaxy.profiling.view import LoopView
 
 Target = Annotated[
@@ -28,7 +41,7 @@ ProblemFile = Annotated[
 
 def register(app: Any) -> None:
     """Add this group's commands."""
-    add(app, disassemble)
+    add(app, profile, disassemble)
 
 
 def disassemble(
@@ -106,3 +119,55 @@ def say(shown: LoopView) -> None:
         cells = (f"{one.address:x}", one.text, ", ".join(one.marks), code.strip())
         table.add_row(*map(Text, cells))
     stdout().print(table)
+
+
+def profile(
+    candidate: Target,
+    problem: ProblemFile = "",
+    ablations: Annotated[
+        str, typer.Option("--ablations", help="Only these, by comma; default: all.")
+    ] = "",
+    threads: Threads = 0,
+    ledger: LedgerPath = None,
+    as_json: Json = False,
+) -> int:
+    """Measure what limits a candidate here: timed ablations, its hot loop, ranked findings."""
+    from epitaxy.commands.condition import apply
+    from epitaxy.commands.run import open_machine
+    from epitaxy.diagnose import diagnose
+    from epitaxy.profiling.profile import profile as examine
+
+    known, it = find(candidate, problem, ledger)
+    machine = apply(open_machine("local"), "warm", threads)
+    names = [n.strip() for n in ablations.split(",") if n.strip()]
+    found = examine(it, known, machine, ablations=names, tell=note)
+    said = diagnose([found.profile])
+    if as_json:
+        emit(
+            {"candidate": it.id, "problem": known.name, **found.to_dict(),
+             "diagnosis": said.to_dict()}
+        )  # fmt: skip
+    else:
+        say_profile(found, said)
+    return DONE
+
+
+def say_profile(found: Measured, said: Diagnosis) -> None:
+    """The ablations as a table, then what the rules make of everything."""
+    from epitaxy.commands.diagnose import show
+    from epitaxy.profiling.ablations import CATALOGUE
+
+    rows = [
+        (CATALOGUE[n].says, f"{r.speedup:.2f}", f"{r.low:.2f} to {r.high:.2f}")
+        for n, r in found.ablations.items()
+    ]
+    print_table(("the time", "times as long", "interval"), rows)
+    for name, why in found.failed.items():
+        line(f"not timed {CATALOGUE[name].says}: {why}")
+    if found.loop is not None:
+        line(f"hot loop: {found.loop.function} {found.loop.source} ({found.loop.why})")
+        line(f"  {found.loop.summary}")
+    if found.genome:
+        line(f"genome: {found.genome}")
+    line()
+    show(said)

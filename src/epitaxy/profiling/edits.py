@@ -91,8 +91,10 @@ def flush_denormals(text: str) -> str:
         made.append(line)
         if label := _LABEL.match(line):
             name = label[1]
-            inside = name if name in shared or "omp_fn" in name or "omp_outlined" in name else (
-                inside if name.startswith(".") else ""
+            inside = (
+                name
+                if name in shared or "omp_fn" in name or "omp_outlined" in name
+                else (inside if name.startswith(".") else "")
             )
         if inside and line.strip() == ".cfi_startproc":
             where = SCRATCH - 136
@@ -138,7 +140,15 @@ def _in_loops(lines: Iterable[str]) -> Iterator[int]:
 def _data(i: Instruction) -> bool:
     """Whether its memory holds data: not the stack, not a constant, reached through a register."""
     where = i.memory
-    return where is not None and where.base not in ("%rsp", "%rip") and i.bits > 0
+    return where is not None and not _stack(i) and where.base != "%rip" and i.bits > 0
+
+
+def _stack(i: Instruction) -> bool:
+    """Whether its memory is the stack: also below a frame that %rbp may point to."""
+    where = i.memory
+    if where is None:
+        return False
+    return where.base == "%rsp" or (where.base == "%rbp" and where.shift < 0 and not where.index)
 
 
 def _loose(name: str) -> str:
@@ -189,8 +199,7 @@ def _no_call(i: Instruction, line: str) -> str | None:
 
 
 def _no_spill(i: Instruction, line: str) -> str | None:
-    where = i.memory
-    if where is None or where.base not in ("%rsp", "%rbp") or not i.bits:
+    if not _stack(i) or not i.bits:
         return None
     if i.name.startswith(("vmov", "mov")):
         return ""

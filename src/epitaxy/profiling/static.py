@@ -63,6 +63,33 @@ def figures(loop: Loop) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
+def nest_figures(found: Sequence[Loop]) -> dict[str, float]:
+    """What loops around others do: start threads, or make them wait, again and again."""
+    calls = [i.calls for loop in found for i in loop.body if i.calls]
+    return {
+        "parallel_in_loop": float(sum(c.startswith(_STARTS) for c in calls)),
+        "barriers_in_loop": float(sum(c.startswith(_WAITS) for c in calls)),
+    }
+
+
+def memory_passes(found: Sequence[Loop], hits: Sequence[int]) -> int:
+    """How many separate nests of loops over memory take a good part of the time.
+
+    Loops that share an outer loop work on one block after the other, which stays in the caches:
+    they count once.
+    """
+    outer = [v for v in found if not any(v.addresses < other.addresses for other in found)]
+    least = PASS_SHARE * len(hits)
+    inside = [v for v in outer if any(i.bits for i in v.touches)]
+    return sum(sum(h in v.addresses for h in hits) >= least for v in inside) if hits else 0
+
+
+PASS_SHARE = 0.15
+"""Of the samples in the kernel: less is a remainder or a set-up."""
+_STARTS = ("GOMP_parallel", "__kmpc_fork")
+_WAITS = ("GOMP_barrier", "__kmpc_barrier")
+
+
 def strides(loop: Loop) -> list[int]:
     """The strides (bytes) of the loop's accesses, where they are known."""
     return [s for i in loop.touches if (s := loop.stride(i)) is not None]

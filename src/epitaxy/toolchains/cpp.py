@@ -59,6 +59,7 @@ class Cpp:
 
     def __init__(self, timeout_s: float = 60.0) -> None:
         self.timeout_s = timeout_s
+        self._assembled: dict[str, dict[str, str]] = {}
 
     def available(self) -> Availability:
         """Whether a C++ compiler is here, and which."""
@@ -156,13 +157,18 @@ class Cpp:
         self, made: Path, command: list[str], sources: Mapping[str, str]
     ) -> dict[str, str]:
         """The compiler's assembly of each unit, `kernel.s` for `kernel.cpp`."""
+        key = digest_text(canonical({"command": command, "sources": dict(sources)}))
+        if key in self._assembled:
+            return self._assembled[key]
         write_files(made, sources)
         words = [word for word in command[: command.index("-o")] if word != "-shared"]
         code, log = _compile([*words, "-S"], made, self.timeout_s)
         units = [made / Path(name).with_suffix(".s").name for name in command if _is_unit(name)]
         if code != 0 or not all(unit.is_file() for unit in units):
             raise BadCandidate(f"it does not compile: {log[:500]}", "see epitaxy judge")
-        return {u.name: u.read_text(encoding="utf-8", errors="replace") for u in units}
+        found = {u.name: u.read_text(encoding="utf-8", errors="replace") for u in units}
+        self._assembled = {key: found}  # the next edit is of the same
+        return found
 
     def listing(self, build: Build) -> str:
         """The library's machine code, with source lines where it was built with -g."""

@@ -1,0 +1,16 @@
+"""Sums over 128 rows of 2,048."""
+
+import torch
+
+
+class Model(torch.nn.Module):
+    def forward(self, x):
+        return x.sum(1)
+
+
+def get_inputs():
+    return [torch.randn(128, 2048)]
+
+
+def get_init_inputs():
+    return []

@@ -1,0 +1,207 @@
+"""Variants of a kernel timed side by side with the kernel as it is: ratios with intervals."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+from epitaxy import paired, timing
+from epitaxy.errors import MachineFault
+from epitaxy.machine import Job, WorkerFailure
+from epitaxy.measure import OURS
+from epitaxy.profiling.sampling import Sampler, Seen
+from epitaxy.timing import Taken
+from epitaxy.verdict import Comparison
+
+SLOTS = (0, 1)
+ROUNDS, MOST_ROUNDS = 12, 60
+"""Calm rounds that are wanted of each pair, and rounds that are taken for them at most."""
+LIMIT_S = 12.0
+"""Seconds after which timing ends on a busy machine."""
+CALM = 0.05
+"""A time is calm when its threads waited for a processor for at most this part of it more."""
+FEWEST = 8
+"""Calm pairs without which the others count too."""
+SAMPLED_S = 0.4
+"""How long the kernel is watched."""
+BURST_S = 0.05
+"""A burst that is watched: so long that what is done before it weighs little."""
+FAR_SLOWER = 8.0
+"""A variant this many times as slow is not timed on: its first calls say enough."""
+
+
+@dataclass
+class Timings:
+    """Seconds per call of each party by name, with `failed` variants and why they did."""
+
+    taken: Taken
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def ratio(self, name: str, base: str = OURS) -> Comparison | None:
+        """The time of a variant divided by that of `base`, paired by rounds; None where it failed.
+
+        `speedup` is that ratio: below 1 the variant is faster. Rounds in which either waited for a
+        processor are left out, where FEWEST others remain: chosen by the waits, not by the times.
+        """
+        if not {name, base} <= set(self.taken.times):
+            return None
+        theirs, ours = self.taken.times[name], self.taken.times[base]
+        calm = self.calm(name, base)
+        if len(calm) >= FEWEST:
+            pairs = [theirs[n] for n in calm], [ours[n] for n in calm]
+            return paired.compare(name, *pairs, spread=paired.PRIOR)
+        waits = self.taken.waits[name], self.taken.waits[base]
+        return paired.compare(name, theirs, ours, spread=paired.PRIOR, waits=waits)
+
+    def calm(self, name: str, base: str = OURS) -> list[int]:
+        """The rounds in which neither waited."""
+        return _calm(self.taken, name, base)
+
+    @property
+    def time_s(self) -> float:
+        """The kernel's median time as it is (s), of its calm rounds where there are enough."""
+        calm = self.calm(OURS)
+        times = self.taken.times[OURS]
+        return timing.median([times[n] for n in calm] if len(calm) >= FEWEST else times)
+
+
+def _calm(taken: Taken, *names: str) -> list[int]:
+    """Rounds in which none waited more than it does in its best round: threads that are woken
+    together always wait a little."""
+    habit = {name: min(taken.waits[name]) for name in names}
+
+    def quiet(name: str, n: int) -> bool:
+        return taken.waits[name][n] - habit[name] <= CALM * taken.times[name][n]
+
+    return [n for n in range(taken.rounds) if all(quiet(name, n) for name in names)]
+
+
+class _Calm:
+    """Rounds until every pair has enough calm ones, or the time is up."""
+
+    def enough(self, taken: Taken, elapsed_s: float) -> bool:
+        """Whether to stop."""
+        if taken.rounds < timing.LEAST_ROUNDS:
+            return False
+        if taken.rounds >= MOST_ROUNDS or elapsed_s > LIMIT_S:
+            return True
+        return taken.rounds >= ROUNDS and all(
+            len(_calm(taken, OURS, name)) >= ROUNDS for name in taken.times
+        )
+
+
+@dataclass
+class Watched:
+    """What was seen of the kernel as it is: samples, and pages that the system found per call."""
+
+    seen: Seen
+    faults: float
+
+
+class Clock:
+    """Workers on one machine with the problem's own inputs, timed in rounds. Use with `with`."""
+
+    def __init__(self, machine: Any, reference: Any) -> None:
+        self.machine, self.reference = machine, reference
+        seed = secrets.randbits(40)
+        self.inputs = [reference.inputs(seed + slot, "given") for slot in SLOTS]
+        self.failed: dict[str, str] = {}
+        self._workers: dict[str, Any] = {}
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Clock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def add(self, name: str, job: Job, even: bool = False) -> None:
+        """Start a variant; `even`: its inputs have one value. One that fails at its first calls is
+        noted in `failed`. Raises WorkerFailure where it is the kernel itself (OURS)."""
+        worker = self._stack.enter_context(self.machine.start(job))
+        try:
+            worker.prepare(self.reference.init_arguments(), self.reference.state())
+            for slot, values in zip(SLOTS, self.inputs, strict=True):
+                worker.write(slot, [_even(v) for v in values] if even else values)
+            worker.burst([*SLOTS, *SLOTS])
+            self._workers[name] = worker
+            self._not_far(name)
+        except WorkerFailure as failure:
+            if name == OURS:
+                raise
+            self._workers.pop(name, None)
+            self.failed[name] = _ended(failure)
+
+    def _not_far(self, name: str) -> None:
+        """Drop a variant that is so slow that timing it would take most of the time."""
+        ours, theirs = (min(self._workers[n].burst(SLOTS) for _ in range(3)) for n in (OURS, name))
+        if theirs > FAR_SLOWER * ours and theirs > BURST_S:
+            del self._workers[name]
+            self.failed[name] = f"about {theirs / ours:.0f} times as slow: not timed further"
+
+    def watch(self) -> Watched:
+        """Sample the kernel for a while, and count the pages that the system finds for it."""
+        worker = self._workers[OURS]
+        each = max(worker.burst([0]), 1e-6)
+        count = max(1, min(timing.LONGEST_BURST, int(BURST_S / each)))
+        slots = [SLOTS[n % len(SLOTS)] for n in range(count)]
+        worker.burst(slots)
+        sampler = Sampler(worker.pid)
+        calls, before = 0, faults(worker.pid)
+        until = timing.now_s() + SAMPLED_S
+        with sampler.watching() as seen:
+            while timing.now_s() < until:
+                worker.burst(slots)
+                calls += count
+        return Watched(seen, (faults(worker.pid) - before) / calls)
+
+    def time(self, condition: str = "warm", only: str = "") -> Timings:
+        """All that were added, interleaved in rounds; `only` one of them where it is named.
+
+        A variant that fails meanwhile is left out, with the reason.
+        """
+        plan = timing.plan("screen", condition).replace(name="profile")
+        rng = random.Random(secrets.randbits(64))
+        workers = {only: self._workers[only]} if only else self._workers
+        with getattr(self.reference, "beside_timing", contextlib.nullcontext)():
+            while True:
+                try:
+                    taken = timing.interleave(workers, SLOTS, plan, rng, pace=_Calm())
+                    return Timings(taken, self.failed)
+                except WorkerFailure as failure:
+                    dead = [n for n, w in workers.items() if n != OURS and not _alive(w)]
+                    if not dead:
+                        raise
+                    for name in dead:
+                        self.failed[name] = _ended(failure)
+                        del self._workers[name]
+
+
+def _even(value: Any) -> Any:
+    """A floating-point tensor of ones; anything else as it is: an index must stay one."""
+    floating = getattr(value, "is_floating_point", None)
+    return value.new_ones(value.shape) if floating is not None and floating() else value
+
+
+def _alive(worker: Any) -> bool:
+    try:
+        worker.burst([0])
+    except (WorkerFailure, MachineFault):
+        return False
+    return True
+
+
+def _ended(failure: WorkerFailure) -> str:
+    return f"{failure.kind}: {failure.message.splitlines()[0][:160]}"
+
+
+def faults(pid: int) -> int:
+    """Pages that the system found for a process so far (minor faults, proc(5)); 0 if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[7])
+    except (OSError, IndexError, ValueError):
+        return 0
