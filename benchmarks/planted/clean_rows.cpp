@@ -6,7 +6,7 @@ extern "C" void region0(const void* const* in, void* const* out) {
   const float* x = (const float*)in[0];
   float* y = (float*)out[0];
 #pragma omp parallel for
-  for (long r = 0; r < 128; r++) {
+  for (long r = 0; r < 512; r++) {
     vec sum[8] = {};
     for (long c = 0; c < 2048; c += 64)
 #pragma GCC unroll 8

@@ -4,5 +4,5 @@ extern "C" void region0(const void* const* in, void* const* out) {
   const float* x = (const float*)in[0];
   float* y = (float*)out[0];
 #pragma omp parallel for
-  for (long i = 0; i < 256 * 512; i++) y[i] = x[i] / 3.1f / 1.7f;
+  for (long i = 0; i < 512 * 1024; i++) y[i] = 1.0f / (1.5f + x[i] / (2.5f + x[i] / (3.5f + x[i])));
 }

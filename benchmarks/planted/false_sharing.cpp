@@ -9,7 +9,7 @@ extern "C" void region0(const void* const* in, void* const* out) {
 #pragma omp parallel
   {
     const long threads = omp_get_num_threads();
-    for (long r = omp_get_thread_num(); r < 128; r += threads) {
+    for (long r = omp_get_thread_num(); r < 512; r += threads) {
       volatile float* sum = y + r;
       *sum = 0;
       for (long c = 0; c < 2048; c++) *sum = *sum + x[r * 2048 + c];

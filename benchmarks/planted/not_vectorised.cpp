@@ -1,14 +1,12 @@
 // planted: not_vectorised
 // problem: map_near
 // The coefficients are read again for each number, since y might be where they are.
-struct Polynomial {
-  float a, b, c, d;
-};
-static Polynomial polynomial = {0.3f, 0.7f, 0.2f, 0.1f};
+static float coefficients[12] = {0.7f, 0.2f, 0.1f, 0.5f, 0.4f, 0.3f, 0.6f, 0.8f, 0.15f, 0.25f, 0.35f, 0.45f};
 
-static void one(const float* x, float* y, long i, Polynomial* p) {
+static void one(const float* x, float* y, long i, float* c) {
   float v = x[i];
-  y[i] = ((v * p->a + p->b) * v + p->c) * v + p->d;
+  for (int k = 0; k < 12; k++) v = v * x[i] + c[k];
+  y[i] = v;
   asm volatile("" ::: "memory");
 }
 
@@ -16,5 +14,5 @@ extern "C" void region0(const void* const* in, void* const* out) {
   const float* x = (const float*)in[0];
   float* y = (float*)out[0];
 #pragma omp parallel for
-  for (long i = 0; i < 128 * 512; i++) one(x, y, i, &polynomial);
+  for (long i = 0; i < 512 * 1024; i++) one(x, y, i, coefficients);
 }

@@ -1,14 +1,16 @@
 // planted: tiny_regions
 // problem: map_near
-// All threads are called together for each row of 512.
+// All threads are called together for each row of 1,024.
 extern "C" void region0(const void* const* in, void* const* out) {
   const float* x = (const float*)in[0];
   float* y = (float*)out[0];
-  for (long r = 0; r < 128; r++) {
+  for (long r = 0; r < 512; r++) {
 #pragma omp parallel for
-    for (long c = 0; c < 512; c++) {
-      const float v = x[r * 512 + c];
-      y[r * 512 + c] = ((v * 0.3f + 0.7f) * v + 0.2f) * v + 0.1f;
+    for (long i = r * 1024; i < (r + 1) * 1024; i++) {
+      const float c[12] = {0.7f, 0.2f, 0.1f, 0.5f, 0.4f, 0.3f, 0.6f, 0.8f, 0.15f, 0.25f, 0.35f, 0.45f};
+      float v = x[i];
+      for (int k = 0; k < 12; k++) v = v * x[i] + c[k];
+      y[i] = v;
     }
   }
 }

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from conftest import GENEROUS
 
 from epitaxy.cli import DONE, UNUSABLE, main
 
@@ -52,3 +53,65 @@ def test_the_hot_loop_is_shown_with_its_source(files, capsys):
 def test_sources_need_their_problem(files, capsys):
     assert main(["disassemble", files[0]]) == UNUSABLE
     assert "give --problem" in capsys.readouterr().err
+
+
+def test_a_profile_says_what_was_measured_and_what_was_not(files, capsys, monkeypatch):
+    """One run from the command line, with few ablations, on a chip that needs no probing."""
+    from epitaxy.machines.local import LocalMachine
+
+    monkeypatch.setattr(LocalMachine, "chip", lambda self: GENEROUS)
+    kernel, problem = files
+    few = "one_thread,without_stores,not_streaming,cheap_divides"
+    asked = ["profile", kernel, "--problem", problem, "--ablations", few, "--json"]
+    assert main(asked) == DONE
+    found = json.loads(capsys.readouterr().out)
+    metrics = {m["id"]: m["value"] for m in found["profile"]["metrics"]}
+    assert 0 < metrics["ablation.one_thread.low"] <= metrics["ablation.one_thread.time_ratio"]
+    assert metrics["ablation.without_stores.time_ratio"] > 0
+    assert metrics["static.vector_share"] == 1
+    assert metrics["probe.time_s"] == found["profile"]["time_s"] > 0
+    assert set(found["failed"]) == {"not_streaming", "cheap_divides"}
+    assert "no streaming stores" in found["failed"]["not_streaming"]
+    assert "ablation.not_streaming.time_ratio" in found["profile"]["unreadable"]
+    assert found["loop"]["function"] == "region0._omp_fn.0"
+    assert found["profile"]["notes"]
+    asked = {u["rule"] for u in found["diagnosis"]["kernels"][0]["unevaluated"]}
+    assert "streaming_misused" in asked  # a rule whose ablation could not be made
+    assert main(["profile", kernel, "--problem", problem, "--ablations", "nosuch"]) == UNUSABLE
+    assert "one_thread" in capsys.readouterr().err
+
+
+def test_edited_builds_run_in_the_same_jail_and_compute_something_else(files, tmp_path):
+    """Without its stores a kernel leaves its output as it was: a variant is never a candidate."""
+    from pathlib import Path
+
+    import torch
+
+    from epitaxy.machine import Job
+    from epitaxy.machines.local import LocalMachine
+    from epitaxy.problem import load
+    from epitaxy.profiling import edits
+    from epitaxy.profiling.target import from_cpp
+    from epitaxy.toolchain import Variant
+    from epitaxy.toolchains.cpp import Cpp
+
+    problem = load(files[1])
+    candidate = from_cpp(Path(files[0]), problem)
+    plain = Cpp().build(candidate, problem, tmp_path)
+    variant = Variant("without_stores 1", (), edits.without_stores)
+    edited = Cpp().build_variant(candidate, problem, tmp_path, variant)
+    assert plain.ok
+    assert edited.ok, edited.log
+    assert plain.folder != edited.folder
+    x = torch.randn(512, 512)
+    right = {}
+    machine = LocalMachine(home=tmp_path)
+    for build in (plain, edited):
+        with machine.start(Job(problem=problem, folder=build.folder)) as worker:
+            assert worker.layers
+            worker.prepare([], {})
+            worker.write(0, [x])
+            worker.burst([0])
+            right[build.folder] = torch.equal(worker.outputs()[0], x * 2 + 1)
+    machine.close()
+    assert right == {plain.folder: True, edited.folder: False}

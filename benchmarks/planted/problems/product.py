@@ -1,4 +1,4 @@
-"""The product of a 192 x 192 matrix with itself."""
+"""The product of a 384 x 384 matrix with itself."""
 
 import torch
 
@@ -9,7 +9,7 @@ class Model(torch.nn.Module):
 
 
 def get_inputs():
-    return [torch.randn(192, 192)]
+    return [torch.randn(384, 384)]
 
 
 def get_init_inputs():

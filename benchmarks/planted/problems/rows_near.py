@@ -1,4 +1,4 @@
-"""Sums over 128 rows of 2,048."""
+"""Sums over 512 rows of 2,048."""
 
 import torch
 
@@ -9,7 +9,7 @@ class Model(torch.nn.Module):
 
 
 def get_inputs():
-    return [torch.randn(128, 2048)]
+    return [torch.randn(512, 2048)]
 
 
 def get_init_inputs():
