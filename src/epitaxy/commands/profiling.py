@@ -125,7 +125,7 @@ def profile(
     candidate: Target,
     problem: ProblemFile = "",
     ablations: Annotated[
-        str, typer.Option("--ablations", help="Only these, by comma; default: all.")
+        str, typer.Option("--ablations", help="Only these, by comma, or all.")
     ] = "",
     threads: Threads = 0,
     ledger: LedgerPath = None,

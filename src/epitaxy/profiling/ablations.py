@@ -20,7 +20,7 @@ class Ablation:
     """One change. `says` completes "the time ..."; `threads` above 0 limits them; `rewrite` changes
     the candidate's sources, and raises BadCandidate where it finds nothing to change; `even` gives
     every element of a floating-point input the same ordinary value. `needs` are metrics of which
-    one must be above 0 for it to tell anything."""
+    one must be above 0 for it to tell anything. Not `usual`: only where it is asked for."""
 
     name: str
     says: str
@@ -29,6 +29,7 @@ class Ablation:
     rewrite: Callable[[Candidate], Candidate] | None = None
     even: bool = False
     needs: tuple[str, ...] = ()
+    usual: bool = True
 
     def pointless(self, known: Mapping[str, float]) -> str:
         """Why it would tell nothing, from the metrics that are known; "" where it may."""
@@ -64,8 +65,11 @@ def _edited(name: str, says: str, edit: Callable[[str], str], *needs: str) -> Ab
     return Ablation(name, says, Variant(f"{name} 1", (), edit), needs=needs)
 
 
-def _flagged(name: str, says: str, *flags: str, needs: tuple[str, ...] = ()) -> Ablation:
-    return Ablation(name, says, Variant(f"{name} 1", flags, edits.same), needs=needs)
+def _flagged(
+    name: str, says: str, *flags: str, needs: tuple[str, ...] = (), usual: bool = True
+) -> Ablation:
+    variant = Variant(f"{name} 1", flags, edits.same)
+    return Ablation(name, says, variant, needs=needs, usual=usual)
 
 
 CATALOGUE: Mapping[str, Ablation] = {
@@ -95,7 +99,7 @@ CATALOGUE: Mapping[str, Ablation] = {
         _flagged("reordered", "with sums in any order", "-ffast-math"),
         _flagged("single_constants", "with constants in float32", "-fsingle-precision-constant",
                  needs=("static.converts",)),
-        _flagged("unoptimised", "at -O1", "-O1"),
-        _flagged("plain_cpu", "built for any x86-64", "-march=x86-64"),
+        _flagged("unoptimised", "at -O1", "-O1", usual=False),
+        _flagged("plain_cpu", "built for any x86-64", "-march=x86-64", usual=False),
     )
 }  # fmt: skip

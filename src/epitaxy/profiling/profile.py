@@ -17,7 +17,7 @@ from typing import Any
 
 from epitaxy.candidate import Candidate
 from epitaxy.chip import Chip
-from epitaxy.errors import BadCandidate, EpitaxyError
+from epitaxy.errors import BadCandidate, EpitaxyError, UnknownName
 from epitaxy.machine import Job, WorkerFailure
 from epitaxy.measure import OURS
 from epitaxy.metric import Metric, Profile, metrics_of
@@ -59,10 +59,10 @@ def profile(
 ) -> Measured:
     """Build the candidate in variants, time them side by side on `machine`, and read its hot loop.
 
-    `ablations` names some of CATALOGUE (none: all). Raises BadCandidate for one that does not
-    build or run, UnknownName for an ablation.
+    `ablations` names some of CATALOGUE, or "all" (none: the usual ones). Raises BadCandidate for
+    one that does not build or run, UnknownName for an ablation.
     """
-    wanted = [_known(name) for name in ablations] or list(CATALOGUE.values())
+    wanted = _wanted(ablations)
     bench = workbench(candidate)
     where = _Where(bench, candidate, problem, Path(machine.home) / "build")
     if hasattr(machine, "require"):
@@ -126,12 +126,13 @@ def _sampled(
         yield Metric(id="sample.memory_passes", value=passes, source="sample")
 
 
-def _known(name: str) -> Ablation:
-    from epitaxy.errors import UnknownName
-
-    if name not in CATALOGUE:
-        raise UnknownName.of("ablation", name, list(CATALOGUE))
-    return CATALOGUE[name]
+def _wanted(names: Sequence[str]) -> list[Ablation]:
+    if not names or "all" in names:
+        return [a for a in CATALOGUE.values() if a.usual or names]
+    unknown = next((n for n in names if n not in CATALOGUE), "")
+    if unknown:
+        raise UnknownName.of("ablation", unknown, ["all", *CATALOGUE])
+    return [CATALOGUE[name] for name in names]
 
 
 def _add(
@@ -273,6 +274,7 @@ def _notes(run: _Run, ratios: Mapping[str, Comparison], machine: Any) -> tuple[s
         notes.append(f"the machine {machine.name} cannot empty its caches: nothing cold was timed")
     busy = [n for n in ratios if len(run.timings.calm(n, OURS)) < FEWEST]
     if busy:
-        notes.append(f"the machine was busy: no {FEWEST} calm rounds of {', '.join(busy)}")
+        text = f"the machine was busy: {len(busy)} of {len(ratios)} ratios are of the fast ends"
+        notes.append(f"{text}, for want of {FEWEST} calm rounds")
     notes.append(f"{run.timings.taken.rounds} rounds, one process for each variant")
     return tuple(notes)

@@ -34,14 +34,15 @@ _PLACES = (
     ("memory", re.compile(r"libc[.-]")),
 )
 """Whose code a file holds; the rest is PyTorch and Python."""
+_WORK = ("kernel", "math", "memory")
 
 
 @dataclass
 class Seen:
     """Samples of one process: how many in each place, and for each thread.
 
-    `hits` are addresses in the kernel's library as its listing has them; `by_thread` counts those
-    of each thread. `why` says why there are no samples.
+    `hits` are addresses in the kernel's library, as its listing has them; `by_thread` counts what
+    each thread does of the kernel's work. `why` says why there are no samples.
     """
 
     places: Counter[str] = field(default_factory=Counter)
@@ -55,7 +56,8 @@ class Seen:
         return sum(self.places.values())
 
     def figures(self, threads: int) -> dict[str, float]:
-        """Shares of the samples by place, the threads that worked, and how unevenly.
+        """Shares of the samples by place, the threads that worked, and how unevenly: at least, by
+        two standard errors of the counts.
 
         `threads` is how many there could be. {} without samples in the kernel.
         """
@@ -69,7 +71,7 @@ class Seen:
             **found,
             "samples": float(self.total),
             "threads": float(active),
-            "imbalance": max(0.0, 1 - inside / max(threads, active) / most),
+            "imbalance": max(0.0, 1 - inside / max(threads, active) / most - 2 / inside**0.5),
         }
 
 
@@ -119,6 +121,7 @@ class Sampler:
             self.seen.places[place] += 1
             if place == "kernel":
                 self.seen.hits.append(offset)
+            if place in _WORK:
                 self.seen.by_thread[thread] += 1
 
 
