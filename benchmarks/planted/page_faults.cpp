@@ -1,4 +1,4 @@
-// planted: page_faults
+// planted: fresh_pages
 // problem: twice_near
 // Fresh memory from the system at every call, for what needs none.
 #include <sys/mman.h>

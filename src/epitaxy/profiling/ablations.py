@@ -62,13 +62,13 @@ def _one_by_one(match: re.Match[str]) -> str:
 
 
 def _edited(name: str, says: str, edit: Callable[[str], str], *needs: str) -> Ablation:
-    return Ablation(name, says, Variant(f"{name} 1", (), edit), needs=needs)
+    return Ablation(name, says, Variant(f"{name} 2", (), edit), needs=needs)
 
 
 def _flagged(
     name: str, says: str, *flags: str, needs: tuple[str, ...] = (), usual: bool = True
 ) -> Ablation:
-    variant = Variant(f"{name} 1", flags, edits.same)
+    variant = Variant(f"{name} 2", flags, edits.same)
     return Ablation(name, says, variant, needs=needs, usual=usual)
 
 
@@ -81,7 +81,7 @@ CATALOGUE: Mapping[str, Ablation] = {
                  needs=("sample.imbalance",)),
         _edited("without_stores", "without its stores to memory", edits.without_stores),
         Ablation("one_thread_without_stores", "on one thread without stores",
-                 Variant("without_stores 1", (), edits.without_stores), threads=1),
+                 Variant("without_stores 2", (), edits.without_stores), threads=1),
         _edited("without_loads", "without its loads from memory", edits.without_loads),
         _edited("without_memory", "without loads and stores", edits.without_memory),
         _edited("streaming", "with streaming stores", edits.streaming),

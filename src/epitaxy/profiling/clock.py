@@ -18,16 +18,16 @@ from epitaxy.timing import Taken
 from epitaxy.verdict import Comparison
 
 SLOTS = (0, 1)
-ROUNDS, MOST_ROUNDS = 12, 60
-"""Calm rounds that are wanted of each pair, and rounds that are taken for them at most."""
-LIMIT_S = 12.0
+ROUNDS, MOST_ROUNDS = 20, 80
+"""Rounds that are taken at least, and at most while an interval is wider than NARROW."""
+LIMIT_S = 10.0
 """Seconds after which timing ends on a busy machine."""
-CALM = 0.05
-"""A time is calm when its threads waited for a processor for at most this part of it more."""
-FEWEST = 8
-"""Calm pairs without which the fast ends of all are compared."""
+NARROW = 0.05
+"""Half the width that every interval shall have, as a share of its ratio."""
+STEP = 5
+"""Rounds between two looks at the intervals."""
 FAST_END = 0.15
-"""The quantile of the times that stands for a party on a busy machine."""
+"""The quantile of its times that stands for a party."""
 SAMPLED_S = 0.4
 """How long the kernel is watched."""
 BURST_S = 0.05
@@ -47,32 +47,18 @@ class Timings:
     failed: dict[str, str] = field(default_factory=dict)
 
     def ratio(self, name: str, base: str = OURS) -> Comparison | None:
-        """The time of a variant divided by that of `base`, paired by rounds; None where it failed.
+        """The time of a variant divided by that of `base`; None where one was not timed.
 
-        `speedup` is that ratio: below 1 the variant is faster. Rounds in which either waited for a
-        processor are left out, where FEWEST others remain: chosen by the waits, not by the times.
-        On a machine too busy for that the ratio is that of the fast ends (`of_fast_ends`).
+        `speedup` is that ratio: below 1 the variant is faster.
         """
         if not {name, base} <= set(self.taken.times):
             return None
-        theirs, ours = self.taken.times[name], self.taken.times[base]
-        calm = self.calm(name, base)
-        if len(calm) >= FEWEST:
-            pairs = [theirs[n] for n in calm], [ours[n] for n in calm]
-            return paired.compare(name, *pairs, spread=paired.PRIOR)
-        return of_fast_ends(name, theirs, ours)
-
-    def calm(self, name: str, base: str = OURS) -> list[int]:
-        """The rounds in which neither waited."""
-        return _calm(self.taken, name, base)
+        return of_fast_ends(name, self.taken.times[name], self.taken.times[base])
 
     @property
     def time_s(self) -> float:
-        """The kernel's median time as it is (s), of its calm rounds where there are enough."""
-        calm = self.calm(OURS)
+        """The fast end of the kernel's times as it is (s)."""
         times = self.taken.times[OURS]
-        if len(calm) >= FEWEST:
-            return timing.median([times[n] for n in calm])
         return sorted(times)[int(FAST_END * len(times))]
 
 
@@ -105,19 +91,8 @@ def of_fast_ends(name: str, theirs: Sequence[float], ours: Sequence[float]) -> C
     )  # fmt: skip
 
 
-def _calm(taken: Taken, *names: str) -> list[int]:
-    """Rounds in which none waited more than it does in its best round: threads that are woken
-    together always wait a little."""
-    habit = {name: min(taken.waits[name]) for name in names}
-
-    def quiet(name: str, n: int) -> bool:
-        return taken.waits[name][n] - habit[name] <= CALM * taken.times[name][n]
-
-    return [n for n in range(taken.rounds) if all(quiet(name, n) for name in names)]
-
-
-class _Calm:
-    """Rounds until every pair has enough calm ones, or the time is up."""
+class _Narrow:
+    """Rounds until every interval is narrow, or the time is up."""
 
     def enough(self, taken: Taken, elapsed_s: float) -> bool:
         """Whether to stop."""
@@ -125,9 +100,10 @@ class _Calm:
             return False
         if taken.rounds >= MOST_ROUNDS or elapsed_s > LIMIT_S:
             return True
-        return taken.rounds >= ROUNDS and all(
-            len(_calm(taken, OURS, name)) >= ROUNDS for name in taken.times
-        )
+        if taken.rounds < ROUNDS or taken.rounds % STEP:
+            return False
+        ratios = (Timings(taken).ratio(name) for name in taken.times if name != OURS)
+        return all(r is None or r.half_width <= NARROW for r in ratios)
 
 
 @dataclass
@@ -210,7 +186,7 @@ class Clock:
         with getattr(self.reference, "beside_timing", contextlib.nullcontext)():
             while True:
                 try:
-                    taken = timing.interleave(workers, SLOTS, plan, rng, pace=_Calm())
+                    taken = timing.interleave(workers, SLOTS, plan, rng, pace=_Narrow())
                     return Timings(taken, self.failed)
                 except WorkerFailure as failure:
                     dead = [n for n, w in workers.items() if n != OURS and not _alive(w)]

@@ -73,7 +73,7 @@ def without_math_calls(text: str) -> str:
 
 
 def without_spills(text: str) -> str:
-    """Vectors in loops neither go to the stack nor come back."""
+    """Vectors in loops do not go to the stack, and zeros come back."""
     return _changed(text, _no_spill, "no vector goes to the stack in a loop")
 
 
@@ -202,7 +202,11 @@ def _no_spill(i: Instruction, line: str) -> str | None:
     if not _stack(i) or not i.bits:
         return None
     if i.name.startswith(("vmov", "mov")):
-        return ""
+        target = i.operands[-1]
+        if i.stores or not _VECTOR.match(target):
+            return ""
+        # A register that is left as it is would chain what the stack had kept apart.
+        return f"\tvxorps\t{target}, {target}, {target}" if i.name[0] == "v" else line
     others = [o for o in i.operands if _VECTOR.match(o)]
     return f"\t{i.name}\t{', '.join(others[0] if '(' in o else o for o in i.operands)}"
 

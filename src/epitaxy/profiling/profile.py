@@ -23,7 +23,7 @@ from epitaxy.measure import OURS
 from epitaxy.metric import Metric, Profile, metrics_of
 from epitaxy.problem import Problem, open_reference
 from epitaxy.profiling.ablations import CATALOGUE, Ablation
-from epitaxy.profiling.clock import FEWEST, Clock, Timings, Watched
+from epitaxy.profiling.clock import Clock, Timings, Watched
 from epitaxy.profiling.counters import try_counters
 from epitaxy.profiling.loops import Loop, hot_loop
 from epitaxy.profiling.static import figures, memory_passes, nest_figures
@@ -272,9 +272,5 @@ def _notes(run: _Run, ratios: Mapping[str, Comparison], machine: Any) -> tuple[s
         notes.append(f"too noisy to decide anything small: {', '.join(wide)}")
     if run.cold is None:
         notes.append(f"the machine {machine.name} cannot empty its caches: nothing cold was timed")
-    busy = [n for n in ratios if len(run.timings.calm(n, OURS)) < FEWEST]
-    if busy:
-        text = f"the machine was busy: {len(busy)} of {len(ratios)} ratios are of the fast ends"
-        notes.append(f"{text}, for want of {FEWEST} calm rounds")
     notes.append(f"{run.timings.taken.rounds} rounds, one process for each variant")
     return tuple(notes)
