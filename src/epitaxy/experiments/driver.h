@@ -7,7 +7,7 @@
 
 #include "explore.h"
 
-enum : uint32_t { PREPARE = 1, RUN = 2, SHOW = 3 };
+enum : uint32_t { PREPARE = 1, RUN = 2, SHOW = 3, WAKE = 4 };
 static const size_t SLACK = 1 << 16;
 
 struct Order {

@@ -28,6 +28,13 @@ struct Job {
   T* output(size_t bytes = 0) const { return reinterpret_cast<T*>(out + bytes); }
   template <class T>
   T* input(size_t bytes = 0) const { return reinterpret_cast<T*>(in + bytes); }
+
+  // Fills the output with `value`: the answer of a kernel that computes a single one.
+  template <class T>
+  void result(T value) const {
+    for (size_t i = 0; i + sizeof value <= out_bytes; i += sizeof value)
+      __builtin_memcpy(out + i, &value, sizeof value);
+  }
 };
 
 extern "C" {
@@ -40,7 +47,7 @@ typedef float wide __attribute__((vector_size(WIDEST), may_alias));
 #define LANES (WIDEST / 4)
 
 // The compiler may assume nothing of `value` (a variable in a register) beyond this line.
-#define OPAQUE(value) asm volatile("" : "+g"(value))
+#define OPAQUE(value) asm volatile("" : "+r"(value))
 #if defined(__x86_64__)
 #define KEEP(vector) asm volatile("" : "+x"(vector))
 #else

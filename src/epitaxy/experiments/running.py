@@ -23,7 +23,7 @@ from epitaxy.record import FrozenDict
 from epitaxy.timing import Plan, Taken, interleave, unix_s
 
 PLAN = Plan(
-    name="explore", rounds=14, processes=3, cases=0, rechecks=1, limit_s=2.5, most=14
+    name="explore", rounds=14, processes=4, cases=0, rechecks=1, limit_s=2.5, most=14
 )  # fmt: skip
 SHARE_OF_FREE = 0.4
 """Of the free memory that one experiment may take."""
