@@ -11,6 +11,8 @@ from epitaxy.chip import Chip, Fact, Level
 from epitaxy.errors import BadInput, UnknownName
 from epitaxy.record import FrozenDict
 
+LOCAL = "local"
+"""The name of the chip of this machine."""
 _DTYPES = {"fp64": "float64", "fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -26,6 +28,8 @@ def load_all() -> tuple[Chip, ...]:
 def find(name: str) -> Chip:
     """The chip of that id, alias or unambiguous prefix of one. Raises UnknownName, BadInput."""
     wanted = name.strip().lower().replace("-", "_")
+    if wanted == LOCAL:
+        return local()
     chips = load_all()
     exact = [c for c in chips if wanted in (c.id, *c.aliases)]
     if exact:
@@ -35,7 +39,24 @@ def find(name: str) -> Chip:
         return near[0]
     if near:
         raise BadInput(f"chip {name!r} is ambiguous", f"one of {', '.join(c.id for c in near)}")
-    raise UnknownName.of("chip", name, [n for c in chips for n in (c.id, *c.aliases)])
+    raise UnknownName.of("chip", name, [LOCAL, *(n for c in chips for n in (c.id, *c.aliases))])
+
+
+def local() -> Chip:
+    """This machine's chip as far as it was measured: levels and peaks by the probe, and what
+    experiments found, as facts. Raises BadEnvironment when what is stored cannot be read."""
+    from epitaxy.compiler import cpu_flags
+    from epitaxy.probe import explored, host, load_measured
+
+    chip = load_measured()
+    if chip is None:
+        vendor, model = host.cpu_model()
+        chip = Chip(
+            id=f"local-{host.fingerprint()}", name=model, vendor=vendor, kind="cpu",
+            cores=len(host.core_cpus()), isa=cpu_flags(),
+            unknown=("levels and peaks: run `epitaxy probe`",),
+        )  # fmt: skip
+    return chip.replace(facts=FrozenDict({**chip.facts, **explored.facts()}))
 
 
 def _read(file: str, text: str) -> Chip:

@@ -232,6 +232,14 @@ def test_results_are_kept_with_their_conditions(capsys):
     assert fact.value.startswith("refuted: They cost.")
 
 
+def test_this_machines_chip_shows_them(capsys):
+    explored.save(result())
+    assert main(["chips", "local"]) == DONE
+    said = " ".join(capsys.readouterr().out.split())
+    assert "denormals-cost confirmed: They cost. [2x (1.9–2.1)] [measured]" in said
+    assert "levels and peaks: run `epitaxy probe`" in said
+
+
 def test_only_answers_become_facts():
     explored.save(result("refused", why="unequal"))
     assert explored.facts() == {}
