@@ -30,7 +30,7 @@ def test_nothing_more_is_a_question_for_help(capsys, arguments):
     [
         (["optimize"], "Missing argument 'FILE' — see 'epitaxy optimize --help'"),
         (["optimize", "m.py", "--chip", "loca"], "did you mean 'local'?"),
-        (["chips", "zz"], "and 40 more"),
+        (["chips", "zz"], "and 41 more"),
         (["bench", "nowhere"], "nowhere does not exist — give a folder"),
         (["bench", "level1", "--scale", "2"], "scale '2' is not understood — give auto"),
         (["probe", "--budget", "soon"], "budget 'soon' is not a time — try 30s or 1m"),
