@@ -30,6 +30,8 @@ EXPLAINS = 0.25
 """A cause explains a symptom if its own gain is at least this part of the symptom's."""
 LEAST = 0.005
 """A smaller gain is noise, and no finding."""
+OTHER_SOURCES = ("static.", "ablation.", "probe.", "trace.", "chip.")
+"""Metrics that a profiler's report of a kernel does not hold."""
 
 
 def diagnose(profiles: Sequence[Profile], chip: Chip | None = None) -> Diagnosis:
@@ -87,8 +89,15 @@ def _kernel(profile: Profile, share: float, chip: Chip | None) -> KernelDiagnosi
             findings.append(found)
     return KernelDiagnosis(
         profile=profile, share=share, findings=tuple(_ranked(_explained(findings))),
-        passed=tuple(passed), unevaluated=tuple(unevaluated), misplaced=misplaced(profile),
+        passed=tuple(passed), unevaluated=tuple(sorted(unevaluated, key=_nearness)),
+        misplaced=misplaced(profile),
     )  # fmt: skip
+
+
+def _nearness(rule: Unevaluated) -> tuple[bool, bool, int]:
+    """Rules first of which something is known, then those that the same source could fill."""
+    other = any(name.startswith(OTHER_SOURCES) for name in rule.needs)
+    return not rule.why, other, len(rule.needs)
 
 
 def _finding(
@@ -158,10 +167,9 @@ def _facts(chip: Chip | None) -> dict[str, Metric]:
 
 def misplaced(profile: Profile) -> FrozenDict[str]:
     """Metrics of the profile that its chip does not have, by the family's table of names."""
-    table = rulebook.names(profile.family)
     found: dict[str, str] = {}
     for metric in profile.metrics:
-        entry = table.find(metric.id)
+        entry = rulebook.find(profile.family, metric.id)
         if entry and entry.chips and profile.chip and profile.chip not in entry.chips:
             found[metric.id] = f"exists on {', '.join(entry.chips)}, not on {profile.chip}"
     return FrozenDict(found)
@@ -169,10 +177,9 @@ def misplaced(profile: Profile) -> FrozenDict[str]:
 
 def _why(profile: Profile, missing: Iterable[str]) -> str:
     """What is known of metrics that are not there."""
-    table = rulebook.names(profile.family)
     told = []
     for name in missing:
-        entry = table.find(name)
+        entry = rulebook.find(profile.family, name)
         if name in profile.unreadable:
             told.append(f"{name}: {profile.unreadable[name]}")
         elif entry and entry.chips and profile.chip and profile.chip not in entry.chips:

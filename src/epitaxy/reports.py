@@ -138,8 +138,7 @@ def _timed(profiles: Sequence[Profile]) -> bool:
 
 def _known(profile: Profile) -> Profile:
     """With the names listed that no table explains."""
-    table = rulebook.names(profile.family)
-    unknown = [m.id for m in profile.metrics if table.find(m.id) is None]
+    unknown = [m.id for m in profile.metrics if rulebook.find(profile.family, m.id) is None]
     return profile.replace(unknown=tuple(dict.fromkeys((*profile.unknown, *unknown))))
 
 

@@ -86,23 +86,21 @@ class Names(Record):
     toolchains: tuple[str, ...] = ()
     vendors: tuple[str, ...] = ()
 
-    def find(self, metric: str) -> Name | None:
-        """The entry for a metric, or for its base name without roll-ups; None where unknown."""
-        found = self.names.get(metric)
-        if found is None and "." in metric:
-            found = self._bases.get(metric.split(".")[0])
-        if found is None and metric.startswith(self.prefixes or ("\0",)):
-            return Name()
-        return found
 
-    @property
-    def _bases(self) -> Mapping[str, Name]:
-        return _bases(self)
+def find(family: str, metric: str) -> Name | None:
+    """The entry for a metric, or for its base name without roll-ups; None where unknown."""
+    table = names(family)
+    found = table.names.get(metric) or _bases(family).get(metric.split(".")[0])
+    if found is None and metric.startswith(table.prefixes or ("\0",)):
+        return Name()
+    return found
 
 
 @cache
-def _bases(names: Names) -> dict[str, Name]:
-    return {metric.split(".")[0]: entry for metric, entry in names.names.items()}
+def _bases(family: str) -> dict[str, Name]:
+    """Entries by the part of their name before the first dot."""
+    entries = names(family).names.items()
+    return {metric.split(".")[0]: entry for metric, entry in entries if "." in metric}
 
 
 @cache

@@ -126,7 +126,10 @@ def test_a_sample_is_read_and_diagnosed(name, tmp_path):
 def test_what_has_no_number_and_what_nobody_knows_is_listed(database):
     details = reports.load(SAMPLES / "ncu_details.csv")[0]
     assert details.unreadable == {"L2 Compression Ratio": "ncu says n/a"}
-    assert details.unknown == ("Avg. Executed Instructions Per Scheduler",)
+    assert details.unknown == ("Branch Efficiency",)
+    said = "ncu's own rule SOLBottleneck: This kernel grid is too small"
+    assert details.notes[0].startswith(said)
+    assert details.notes[0].endswith("(it estimates a gain of 27.3 %)")
     perf = reports.load(SAMPLES / "perf_stat.json")[0]
     assert perf.unreadable == {"LLC-load-misses": "not supported"}
     assert perf.unknown == ("TOPDOWN.SLOTS",)

@@ -19,8 +19,6 @@ SHOWN = 12
 """Names shown of a list; --json has them all."""
 KERNELS = 8
 LONGEST_NAME = 60
-OTHER_SOURCES = ("static.", "ablation.", "probe.", "trace.", "chip.")
-"""Metrics that a profiler's report of a kernel does not hold."""
 
 
 def register(app: Any) -> None:
@@ -149,17 +147,11 @@ def _show_unasked(kernels: Iterable[KernelDiagnosis]) -> None:
             groups.setdefault(kernel.unevaluated, []).append(_short(kernel.profile.kernel))
     for rules, names in groups.items():
         note(f"{', '.join(names[:SHOWN])}: {len(rules)} rules not evaluated")
-        for u in sorted(rules, key=_nearness)[:SHOWN]:
+        for u in rules[:SHOWN]:
             needs = f"needs {_some(u.needs)}" if u.needs else ""
             note(f"  {u.rule}: {'; '.join(t for t in (needs, u.why) if t)}")
         if len(rules) > SHOWN:
             note(f"  and {len(rules) - SHOWN} more (--json)")
-
-
-def _nearness(rule: Unevaluated) -> tuple[bool, bool, int]:
-    """Rules first of which something is known, then those that other sources could not fill."""
-    other = all(name.startswith(OTHER_SOURCES) for name in rule.needs)
-    return not rule.why, other, len(rule.needs)
 
 
 def _some(names: tuple[str, ...]) -> str:

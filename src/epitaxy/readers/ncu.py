@@ -10,7 +10,7 @@ import csv
 import importlib
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from epitaxy import rulebook
@@ -22,6 +22,8 @@ from epitaxy.record import FrozenDict
 
 TIME = "gpu__time_duration.sum"
 RULES_COLUMN = "Rule Name"
+LONGEST = 160
+"""Characters shown of what one of ncu's own rules says."""
 _HEADER = re.compile(r'^"?ID"?,"?(Process ID|Kernel Name)"?')
 _ABOUT = {
     "ID", "Process ID", "Process Name", "Host Name", "Kernel Name", "Kernel Time", "Context",
@@ -56,7 +58,7 @@ class Ncu:
             launches = _long(report, header, rows[1:])
         else:
             launches = _wide(report, header, rows[1:])
-        return tuple(_profile(about, found) for about, found in launches)
+        return tuple(_profile(about, found, rules) for about, found, rules in launches)
 
 
 def plugin() -> Ncu:
@@ -77,11 +79,11 @@ def _table(text: str) -> list[str]:
 
 Found = dict[str, tuple[str, str]]
 """Text and unit by metric name."""
+Launch = tuple[Mapping[str, str], Found, list[str]]
+"""What a launch is, its metrics, and what ncu's own rules say of it."""
 
 
-def _wide(
-    report: Report, header: list[str], rows: list[list[str]]
-) -> Iterator[tuple[Mapping[str, str], Found]]:
+def _wide(report: Report, header: list[str], rows: list[list[str]]) -> Iterator[Launch]:
     """The raw page: a row of units, then a row for each launch."""
     if not rows or rows[0][0].strip():
         raise BadInput(f"{report.path}: no row of units under the header", "use --page raw")
@@ -94,29 +96,38 @@ def _wide(
             )
         cells = dict(zip(header, row, strict=True))
         found = {n: (v, units[n]) for n, v in cells.items() if n not in _ABOUT}
-        yield cells, found
+        yield cells, found, []
 
 
-def _long(
-    report: Report, header: list[str], rows: list[list[str]]
-) -> Iterator[tuple[Mapping[str, str], Found]]:
+def _long(report: Report, header: list[str], rows: list[list[str]]) -> Iterator[Launch]:
     """The details page: a row for each metric of each launch; labels become names."""
     labels = rulebook.names("nvidia").labels
-    launches: dict[str, tuple[Mapping[str, str], Found]] = {}
+    launches: dict[str, Launch] = {}
     for row in rows:
         cells = dict(zip(header, row, strict=False))
-        if not cells.get("Metric Name"):
-            continue  # a row of one of ncu's own rules
         if "Metric Value" not in cells:
             raise BadInput(f"{report.path}: a row is cut off", "import the report again")
+        _, found, rules = launches.setdefault(cells["ID"], (cells, {}, []))
         name = cells["Metric Name"]
+        if not name:
+            rules.append(_rule(cells))
+            continue
         name = labels.get(name, labels.get(f"{cells.get('Section Name', '')}/{name}", name))
-        _, found = launches.setdefault(cells["ID"], (cells, {}))
         found[name] = (cells["Metric Value"], cells.get("Metric Unit", ""))
     yield from launches.values()
 
 
-def _profile(about: Mapping[str, str], found: Found) -> Profile:
+def _rule(cells: Mapping[str, str]) -> str:
+    """What one of ncu's own rules says, in one line."""
+    text = " ".join(cells.get("Rule Description", "").split())
+    said = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    gain = cells.get("Estimated Speedup", "")
+    return f"ncu's own rule {cells.get(RULES_COLUMN, '')}: {said}" + (
+        f" (it estimates a gain of {gain} %)" if gain else ""
+    )
+
+
+def _profile(about: Mapping[str, str], found: Found, rules: Sequence[str] = ()) -> Profile:
     metrics: dict[str, Metric] = {}
     unreadable: dict[str, str] = {}
     for name, (text, unit) in found.items():
@@ -137,7 +148,7 @@ def _profile(about: Mapping[str, str], found: Found) -> Profile:
         kernel=about.get("Kernel Name", ""), family="nvidia", source="ncu",
         chip=rulebook.names("nvidia").codes.get(code, ""), time_s=time.value if time else None,
         metrics=tuple(metrics.values()), unreadable=FrozenDict(unreadable),
-        notes=_notes(code),
+        notes=(*_notes(code), *rules),
     )  # fmt: skip
 
 
