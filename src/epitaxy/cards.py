@@ -113,7 +113,8 @@ class VerdictCard(Record):
 
     `reason` and `mend` are set when it is not accepted; `compiler` is the compiler's message, cut
     to its errors. `speedup` is over `strongest`, the fastest baseline, `low` and `high` hold it.
-    `known` says that nothing was run: these sources have been judged before.
+    `known` says that nothing was run: these sources have been judged before. `diagnosis` is what
+    its own figures say of its limits.
     """
 
     candidate: str
@@ -140,6 +141,7 @@ class VerdictCard(Record):
     worst_error: ErrorCard | None = None
     metrics: FrozenDict[float] = FrozenDict()
     remarks: tuple[str, ...] = ()
+    diagnosis: tuple[Finding, ...] = ()
     known: bool = False
 
 

@@ -214,10 +214,10 @@ class Desk:
         with self._busy, self._heard(say):
             known = {c.digest: v for c, v in self.judged()}.get(it.digest)
             if known is not None and plan in (known.plan, "screen"):
-                return verdict_card(it, known, known=True)
+                return _told(it, known, known=True)
             verdict: Verdict = self.open_judge().judge(it, plan)
             self._record(it, verdict)
-        return verdict_card(it, verdict)
+        return _told(it, verdict)
 
     def _record(self, candidate: Candidate, verdict: Verdict) -> None:
         self.ledger.add_problem(self.problem)
@@ -280,6 +280,11 @@ class _Heard:
 
     def __exit__(self, *_: object) -> None:
         self.desk.say = self.before
+
+
+def _told(candidate: Candidate, verdict: Verdict, known: bool = False) -> cards.VerdictCard:
+    card = verdict_card(candidate, verdict, known)
+    return card.replace(diagnosis=insight.of_verdict(candidate, verdict))
 
 
 def _behind(prefix: str, say: Say) -> Say:

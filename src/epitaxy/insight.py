@@ -6,18 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from epitaxy.candidate import Candidate
 from epitaxy.cards import DiagnosisCard, LessonCard, LessonsCard
 from epitaxy.chip import Chip
 from epitaxy.diagnose import diagnose
 from epitaxy.knowledge import Found, search
 from epitaxy.ledger import Ledger
-from epitaxy.metric import Diagnosis
+from epitaxy.metric import Diagnosis, Finding
 from epitaxy.problem import Problem
+from epitaxy.readers.evidence import profile_of
 from epitaxy.record import FrozenDict
+from epitaxy.verdict import Verdict
 
 FINDINGS = 8
 """Findings shown: who can try one move at a time needs no more."""
 UNASKED = 12
+WITH_A_VERDICT = 3
 
 
 def lessons(problem: Problem, ledger: Ledger, machine: Any, most: int) -> LessonsCard:
@@ -36,6 +40,13 @@ def _lesson(found: Found) -> LessonCard:
         likeness=found.score,
         candidate="" if it.origin else it.candidate[:12],
     )
+
+
+def of_verdict(candidate: Candidate, verdict: Verdict) -> tuple[Finding, ...]:
+    """What the figures of an accepted verdict alone say of its limits, the heaviest first."""
+    if not verdict.accepted or not verdict.metrics:
+        return ()
+    return diagnose([profile_of(verdict, candidate)]).findings[:WITH_A_VERDICT]
 
 
 def report(path: Path, kernel: str, chip: Chip | None) -> DiagnosisCard:

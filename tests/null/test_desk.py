@@ -92,7 +92,7 @@ def test_bad_candidates_and_names_are_errors(desk):
     with pytest.raises(BadCandidate, match="among kernel"):
         desk.candidate({"kernel.cpp": "x"})
     with pytest.raises(BadCandidate, match="leaves the candidate's folder"):
-        desk.candidate({"forward.py": "x", "../../x.py": "y"})
+        desk.candidate({"forward.py": "x", "kernel.cpp": "x", "../../x.py": "y"})
     with pytest.raises(UnknownName):
         desk.judge("abcdef")
     with pytest.raises(BadInput, match="unknown plan"):

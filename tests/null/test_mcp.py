@@ -63,6 +63,7 @@ def session(tools, work, patience_s=20.0):
                 return await work(client)
         finally:
             jobs.close()
+            assert jobs.wait(20)
 
     return anyio.run(run)
 

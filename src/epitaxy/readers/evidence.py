@@ -35,7 +35,7 @@ class Evidence:
         if data["verdict"] is None:
             raise BadInput(f"{report.path} holds no verdict", "judge the candidate, then export it")
         return (
-            _profile(Verdict.from_dict(data["verdict"]), Candidate.from_dict(data["candidate"])),
+            profile_of(Verdict.from_dict(data["verdict"]), Candidate.from_dict(data["candidate"])),
         )
 
 
@@ -48,7 +48,7 @@ def _is_profile(head: bytes) -> bool:
     return all(word in head for word in (b'"family"', b'"kernel"', b'"metrics"'))
 
 
-def _profile(verdict: Verdict, candidate: Candidate) -> Profile:
+def profile_of(verdict: Verdict, candidate: Candidate) -> Profile:
     """The verdict's static metrics; those of ablations keep their names."""
     named: dict[str, Any] = {
         (k if k.startswith(_PREFIXES) else f"static.{k}"): v for k, v in verdict.metrics.items()

@@ -7,13 +7,14 @@ machine would disturb each other; jobs that only read run beside it.
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import secrets
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from epitaxy.errors import EpitaxyError, UnknownName
+from epitaxy.errors import EpitaxyError, MachineFault, UnknownName
 from epitaxy.record import Record, record
 from epitaxy.timing import now_s
 
@@ -96,16 +97,22 @@ class Jobs:
         self._measuring = ThreadPoolExecutor(1, thread_name_prefix="epitaxy-measure")
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="epitaxy-read")
         self._jobs: dict[str, Job] = {}
+        self._ended = False
         self._lock = threading.Lock()
 
     def start(self, tool: str, work: Callable[[Say], Record], measures: bool) -> Job:
         """Begin `work`, which is told how to say its steps."""
         job = Job(secrets.token_hex(6), tool)
 
+        def say(text: str) -> None:
+            job.say(text)
+            if self._ended:
+                raise MachineFault("the server is ending", "start it again: verdicts are kept")
+
         def run() -> Record:
             job.start_s = now_s()
             try:
-                return work(job.say)
+                return work(say)
             finally:
                 job.end_s = now_s()
 
@@ -124,6 +131,13 @@ class Jobs:
             return self._jobs[id]
 
     def close(self) -> None:
-        """Begin nothing more; what runs is waited for."""
-        self._reading.shutdown(cancel_futures=True)
-        self._measuring.shutdown(cancel_futures=True)
+        """Begin nothing more; what runs is told to end at its next step."""
+        self._ended = True
+        for pool in (self._reading, self._measuring):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def wait(self, limit_s: float) -> bool:
+        """Whether all that ran has ended within so many seconds."""
+        with self._lock:
+            running = [j.future for j in self._jobs.values() if j.future is not None]
+        return not concurrent.futures.wait(running, timeout=limit_s).not_done

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from epitaxy.candidate import Candidate
 from epitaxy.errors import BadInput
-from epitaxy.handmade import read_folder
+from epitaxy.handmade import SMALL, read_folder
 from epitaxy.problem import Problem
 
 
@@ -45,7 +45,7 @@ class Place:
     def candidate(self, text: str, problem: Problem) -> Candidate:
         """The candidate whose sources lie in the folder or file `text`."""
         path = self.present(text)
-        for entry in path.iterdir() if path.is_dir() else [path]:
+        for entry in (*path.glob("*"), *path.glob(f"{SMALL}/*")) if path.is_dir() else (path,):
             if not entry.resolve().is_relative_to(self.root):
                 raise BadInput(f"{entry.name} leads out of the working folder", "copy it in")
         return read_folder(path, problem)

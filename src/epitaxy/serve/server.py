@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import os
 import typing
 from collections.abc import Callable
 from importlib import resources
@@ -28,6 +30,7 @@ PATIENCE_S = 40.0
 """After so long a call answers with its job's id: clients give up at about 60 s."""
 LOOK_S, TELL_S = 0.1, 5.0
 LOOPBACK = "127.0.0.1"
+LINGER_S = 5.0
 
 
 def data(name: str) -> str:
@@ -296,4 +299,9 @@ def serve(tools: Tools, port: int | None = None) -> None:
             server.run("streamable-http", host=LOOPBACK, port=port)
     finally:
         jobs.close()
+        if not jobs.wait(LINGER_S):
+            # A client that has left does not wait for a measurement: its processes are ended.
+            with contextlib.suppress(Exception):
+                tools.machine.close()
+            os._exit(0)
         tools.close()
