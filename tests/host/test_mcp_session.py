@@ -98,6 +98,8 @@ async def work(agent, said, root, folder):
     said["early"] = await agent("export", candidate=start, folder="early")
     said["proven"] = await agent("judge", problem="soft", candidate=start, plan="full")
     said["export"] = await agent("export", candidate=start, folder="product")
+    said["lessons"] = await agent("lessons", problem="soft")
+    said["loop"] = await agent("disassemble", candidate=start)
     said["after"] = await agent("problem_card", problem="soft")
 
 
@@ -118,6 +120,13 @@ def test_a_cold_problem_becomes_an_exported_kernel(session):
         "assert torch.allclose(y, torch.softmax(x, -1) * 0.5, atol=1e-6)"
     )
     subprocess.run([sys.executable, "-c", code, str(root / "product")], check=True, timeout=120)
+
+
+def test_what_it_taught_and_its_hot_loop_are_told(session):
+    said, _ = session
+    assert said["lessons"]["lessons"] or "nothing is known" in said["lessons"]["note"]
+    assert said["loop"]["lines"]
+    assert "instructions" in said["loop"]["summary"]
 
 
 def test_steps_are_told_and_nothing_else_is_on_the_wire(session):
