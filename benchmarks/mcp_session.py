@@ -94,6 +94,7 @@ async def play(agent: Agent, problem: str) -> None:
     child = await agent("judge", problem=problem, parent=best["candidate"],
                         intent="the mistake mended", files={"kernel.cpp": mended})  # fmt: skip
     await agent("compare", one=child["candidate"])
+    await agent("profile", candidate=best["candidate"])
     await agent("disassemble", candidate=best["candidate"])
     await agent("export", candidate=best["candidate"], folder="product")
     await agent("judge", problem=problem, candidate=best["candidate"], plan="full")

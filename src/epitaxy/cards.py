@@ -205,6 +205,33 @@ class DiagnosisCard(Record):
 
 
 @record
+class AblationCard(Record):
+    """A variant of a candidate timed beside it: `ratio` is its time over the candidate's, in [low,
+    high]. Far below 1: what the variant leaves out costs that much."""
+
+    name: str
+    ratio: float
+    low: float
+    high: float
+
+
+@record
+class ProfileCard(Record):
+    """What this machine tells of one candidate: timed variants, the hot loop in a sentence, every
+    metric by name, and what limits it. `failed` maps variants that could not be tried to why.
+    """
+
+    candidate: str
+    time_s: float | None
+    ablations: tuple[AblationCard, ...]
+    failed: FrozenDict[str]
+    loop: str
+    metrics: FrozenDict[float]
+    diagnosis: DiagnosisCard
+    notes: tuple[str, ...] = ()
+
+
+@record
 class LessonCard(Record):
     """One thing learnt before: `told` says the move, its effect, where, how often and the evidence.
 

@@ -219,6 +219,17 @@ class Desk:
             self._record(it, verdict)
         return _told(it, verdict)
 
+    def profile(
+        self, id: str, ablations: Sequence[str] = (), say: Say | None = None
+    ) -> cards.ProfileCard:
+        """What limits a recorded candidate here: variants of it timed beside it, its hot loop.
+
+        Raises BadCandidate where it does not build or run, UnknownName for an ablation.
+        """
+        with self._busy, self._heard(say):
+            it = self.ledger.candidate(id)
+            return insight.profile(it, self.problem, self.machine, ablations, self.say)
+
     def _record(self, candidate: Candidate, verdict: Verdict) -> None:
         self.ledger.add_problem(self.problem)
         self.ledger.add_machine(self.machine.fingerprint())

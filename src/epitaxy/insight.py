@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from epitaxy.candidate import Candidate
-from epitaxy.cards import DiagnosisCard, LessonCard, LessonsCard
+from epitaxy.cards import AblationCard, DiagnosisCard, LessonCard, LessonsCard, ProfileCard
 from epitaxy.chip import Chip
 from epitaxy.diagnose import diagnose
 from epitaxy.knowledge import Found, search
@@ -18,6 +18,7 @@ from epitaxy.readers.evidence import profile_of
 from epitaxy.record import FrozenDict
 from epitaxy.verdict import Verdict
 
+Say = Callable[[str], None]
 FINDINGS = 8
 """Findings shown: who can try one move at a time needs no more."""
 UNASKED = 12
@@ -47,6 +48,32 @@ def of_verdict(candidate: Candidate, verdict: Verdict) -> tuple[Finding, ...]:
     if not verdict.accepted or not verdict.metrics:
         return ()
     return diagnose([profile_of(verdict, candidate)]).findings[:WITH_A_VERDICT]
+
+
+def profile(
+    candidate: Candidate, problem: Problem, machine: Any, ablations: Sequence[str], say: Say
+) -> ProfileCard:
+    """Profile a candidate on a machine and say what limits it.
+
+    Raises BadCandidate for one that does not build or run, UnknownName for an ablation.
+    """
+    from epitaxy.profiling.profile import profile as measured
+
+    found = measured(candidate, problem, machine, ablations=ablations, tell=say)
+    rows = [
+        AblationCard(name=name, ratio=c.speedup, low=c.low, high=c.high)
+        for name, c in found.ablations.items()
+    ]
+    return ProfileCard(
+        candidate=candidate.id,
+        time_s=found.profile.time_s,
+        ablations=tuple(sorted(rows, key=lambda row: row.ratio)),
+        failed=found.failed,
+        loop=found.loop.summary if found.loop else "no loop was found",
+        metrics=FrozenDict(found.profile.values),
+        diagnosis=diagnosis_card(diagnose([found.profile])),
+        notes=found.profile.notes,
+    )
 
 
 def report(path: Path, kernel: str, chip: Chip | None) -> DiagnosisCard:

@@ -99,6 +99,7 @@ async def work(agent, said, root, folder):
     said["proven"] = await agent("judge", problem="soft", candidate=start, plan="full")
     said["export"] = await agent("export", candidate=start, folder="product")
     said["lessons"] = await agent("lessons", problem="soft")
+    said["profile"] = await agent("profile", candidate=start, ablations=["one_thread"])
     said["loop"] = await agent("disassemble", candidate=start)
     said["after"] = await agent("problem_card", problem="soft")
 
@@ -126,6 +127,8 @@ def test_what_it_taught_and_its_hot_loop_are_told(session):
     said, _ = session
     assert said["lessons"]["lessons"] or "nothing is known" in said["lessons"]["note"]
     assert said["loop"]["lines"]
+    assert [row["name"] for row in said["profile"]["ablations"]] == ["one_thread"]
+    assert said["profile"]["metrics"]
     assert "instructions" in said["loop"]["summary"]
 
 

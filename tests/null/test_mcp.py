@@ -183,6 +183,7 @@ def test_answers_are_as_the_schemas_say(place):
         ("diagnose_report", {"report": "../ledger.sqlite"}, "leads out"),
         ("diagnose_report", {"report": "nothing.csv"}, "there is no nothing.csv"),
         ("disassemble", {"candidate": "zzz"}, "unknown candidate"),
+        ("profile", {"candidate": "zzz"}, "unknown candidate"),
         ("export", {"candidate": "zzz", "folder": "out"}, "unknown candidate"),
         ("job_status", {"job_id": "zzz"}, "unknown job"),
         ("job_result", {"job_id": "zzz", "wait_s": 1}, "unknown job"),

@@ -265,6 +265,20 @@ class Tools:
         self._measure(say)
         return self._measuring(known).grow(genome, vary, count=count, plan=plan, say=say)
 
+    def profile(
+        self,
+        say: Say,
+        candidate: CandidateId,
+        ablations: Annotated[
+            list[str], 'Variants to time, e.g. ["no_stores"]; "all"; empty: the usual ones.'
+        ] = [],  # noqa: B006
+    ) -> cards.ProfileCard:
+        """What limits a candidate on this machine: variants of it (without stores, without loads,
+        one thread ...) timed beside it, its hot loop, and findings with gain, source and move."""
+        self._measure(say)
+        with self._of(candidate) as (desk, it):
+            return desk.profile(it.digest, ablations, say)
+
     def disassemble(
         self,
         say: Say,
@@ -294,6 +308,6 @@ class Tools:
 READ = ("list_problems", "show", "compare")
 LONG = (
     "problem_card", "chip_card", "search", "lessons", "read_guide", "diagnose_report",
-    "judge", "grow", "disassemble", "export",
+    "judge", "grow", "profile", "disassemble", "export",
 )  # fmt: skip
-MEASURES = ("judge", "grow", "disassemble", "export")
+MEASURES = ("judge", "grow", "profile", "disassemble", "export")
