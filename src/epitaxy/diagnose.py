@@ -30,7 +30,7 @@ EXPLAINS = 0.25
 """A cause explains a symptom if its own gain is at least this part of the symptom's."""
 LEAST = 0.005
 """A smaller gain is noise, and no finding."""
-OTHER_SOURCES = ("static.", "ablation.", "probe.", "trace.", "chip.")
+OTHER_SOURCES = ("static.", "ablation.", "sample.", "probe.", "trace.", "chip.")
 """Metrics that a profiler's report of a kernel does not hold."""
 
 

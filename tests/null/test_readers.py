@@ -229,6 +229,12 @@ def test_our_own_evidence_is_a_report(tmp_path):
     path.write_text(json.dumps(facts | {"digests": digests}, sort_keys=True))
     profile = reports.load(path)[0]
     assert (profile.family, profile.values["static.vector_spills"]) == ("cpu", 3.0)
+    gpu = tried.replace(toolchain="triton_nvidia")
+    static = FrozenDict(spill_bytes=96.0, occupancy=0.2, blocks_by_registers=1.0, launches=1.0)
+    of_gpu = {"candidate": gpu.to_dict(), "verdict": found.replace(metrics=static).to_dict()}
+    path.write_text(json.dumps(facts | of_gpu | {"digests": digests}, sort_keys=True))
+    said = [f.rule for f in diagnose(reports.load(path)).findings]
+    assert said == ["static_spills", "static_occupancy_registers"]
     saved = tmp_path / "profile.json"
     saved.write_text(json.dumps(profile.to_dict()))
     assert reports.load(saved)[0].metrics == profile.metrics

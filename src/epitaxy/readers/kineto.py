@@ -79,7 +79,17 @@ def _profiles(
         kernel=WHOLE, family=family, source="kineto", chip=chip, time_s=span_s, metrics=times,
         whole=True,
     )  # fmt: skip
-    return (whole, *(_kernel(e, family, chip, device) for e in kernels))
+    return (whole, *(_kernel(g, family, chip, device) for g in _launches(kernels)))
+
+
+def _launches(kernels: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Launches of the same kernel and shape together: a trace has hundreds of thousands."""
+    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for event in kernels:
+        args = event.get("args") or {}
+        shape = tuple(args.get("grid") or ()), tuple(args.get("block") or ())
+        groups.setdefault((str(event.get("name", "")), *shape), []).append(event)
+    return list(groups.values())
 
 
 def _is_amd(device: Mapping[str, Any]) -> bool:
@@ -122,8 +132,11 @@ def _covered(events: Iterable[Mapping[str, Any]]) -> float:
     return total
 
 
-def _kernel(event: Mapping[str, Any], family: str, chip: str, device: Mapping[str, Any]) -> Profile:
-    args = event.get("args") or {}
+def _kernel(
+    events: Sequence[Mapping[str, Any]], family: str, chip: str, device: Mapping[str, Any]
+) -> Profile:
+    """All launches of a kernel in one shape, with what the first one says of it."""
+    args = events[0].get("args") or {}
     found: dict[str, float] = {}
     sizes = {k: math.prod(args[k]) for k in ("grid", "block") if args.get(k)}
     if family == "nvidia":
@@ -137,7 +150,7 @@ def _kernel(event: Mapping[str, Any], family: str, chip: str, device: Mapping[st
         if "numSms" in device:
             found["agent.cu_count"] = float(device["numSms"])
     return Profile(
-        kernel=str(event.get("name", "")), family=family, source="kineto", chip=chip,
-        time_s=float(event["dur"]) * 1e-6,
+        kernel=str(events[0].get("name", "")), family=family, source="kineto", chip=chip,
+        time_s=sum(float(e["dur"]) for e in events) * 1e-6, calls=len(events),
         metrics=tuple(Metric(id=n, value=v, source="kineto") for n, v in found.items()),
     )  # fmt: skip
