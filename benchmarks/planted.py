@@ -3,7 +3,8 @@
 Profiles every `planted/*.cpp` on this machine and writes what the rules say. The first lines of a
 kernel name the rule that it was planted for (nothing: it is clean) and its problem.
 
-    python benchmarks/planted.py --out docs/results/2026-11-21-planted.md [--only NAME,NAME]
+    python benchmarks/planted.py --record metrics.json [--only NAME,NAME]
+    python benchmarks/planted.py --again metrics.json --out table.md
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from typing import Any
 from epitaxy.diagnose import diagnose
 from epitaxy.errors import EpitaxyError
 from epitaxy.machines.local import LocalMachine
-from epitaxy.metric import Diagnosis
+from epitaxy.metric import Profile, metrics_of
 from epitaxy.problem import load
-from epitaxy.profiling.profile import Measured, profile
+from epitaxy.profiling.profile import FAMILY, profile
 from epitaxy.profiling.target import from_cpp
 
 FOLDER = Path(__file__).parent / "planted"
@@ -54,29 +55,23 @@ def header(file: Path, word: str) -> str:
     return match[1] if match else ""
 
 
-def one(file: Path, machine: Any, keep: Path | None) -> Outcome:
-    """Profile one kernel; the record goes to the folder `keep`, if there is one."""
+def one(file: Path, machine: Any) -> tuple[Outcome, dict[str, Any]]:
+    """Profile one kernel: what was found, and its metrics for the record."""
     problem = load(FOLDER / "problems" / f"{header(file, 'problem')}.py")
-    start = time.monotonic()
+    planted, start = header(file, "planted"), time.monotonic()
     try:
         measured = profile(from_cpp(file, problem), problem, machine)
         said = diagnose([measured.profile])
     except EpitaxyError as error:
-        return Outcome(file.stem, header(file, "planted"), [], time.monotonic() - start, str(error))
-    if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
-        (keep / f"{file.stem}.json").write_text(json.dumps(document(measured, said), indent=1))
+        return Outcome(file.stem, planted, [], time.monotonic() - start, str(error)), {}
     found = [(f.rule, f.gain or 0.0) for f in said.findings]
-    return Outcome(file.stem, header(file, "planted"), found, time.monotonic() - start)
-
-
-def document(measured: Measured, said: Diagnosis) -> dict[str, Any]:
-    """The record of one run: the profile, and the rules that spoke, in their order."""
-    return {
-        "profile": measured.profile.to_dict(),
+    record = {
+        "planted": planted,
+        "metrics": {m.id: float(f"{m.value:.5g}") for m in measured.profile.metrics},
         "loop": measured.loop.summary if measured.loop else "",
-        "findings": [[f.rule, round(f.gain or 0.0, 3)] for f in said.findings],
+        "notes": list(measured.profile.notes[1:]),
     }
+    return Outcome(file.stem, planted, found, time.monotonic() - start), record
 
 
 def table(outcomes: list[Outcome]) -> str:
@@ -91,24 +86,51 @@ def table(outcomes: list[Outcome]) -> str:
     return "\n".join(rows)
 
 
-def main() -> int:
-    """Run all, or --only some; exit code 1 where one is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--out", type=Path, help="Markdown table to write")
-    parser.add_argument("--keep", type=Path, help="folder for one JSON record a kernel")
-    parser.add_argument("--only", default="", help="names, by comma")
-    given = parser.parse_args()
-    names = [n for n in given.only.split(",") if n]
+def recorded(name: str, record: dict[str, Any]) -> Outcome:
+    """What the rules say of recorded metrics."""
+    said = diagnose([as_profile(name, record)])
+    return Outcome(name, record["planted"], [(f.rule, f.gain or 0.0) for f in said.findings], 0.0)
+
+
+def as_profile(name: str, record: dict[str, Any]) -> Profile:
+    """The profile of one record."""
+    metrics = metrics_of(record["metrics"], "record")
+    return Profile(kernel=name, family=FAMILY, source="profile", metrics=metrics)
+
+
+def measured_now(names: list[str], record: Path | None) -> list[Outcome]:
+    """Profile the kernels named (none: all), adding each to the file `record` as it is done."""
     files = [f for f in sorted(FOLDER.glob("*.cpp")) if not names or f.stem in names]
     machine = LocalMachine()
     outcomes = []
     for file in files:
-        o = one(file, machine, given.keep)
-        outcomes.append(o)
+        outcome, found = one(file, machine)
+        outcomes.append(outcome)
+        if record is not None and found:
+            known = json.loads(record.read_text()) if record.is_file() else {}
+            text = json.dumps(dict(sorted({**known, file.stem: found}.items())), indent=1)
+            record.write_text(text + "\n", encoding="utf-8")
+    machine.close()
+    return outcomes
+
+
+def main() -> int:
+    """Run all, or --only some; exit code 1 where one is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--out", type=Path, help="Markdown table to write")
+    parser.add_argument("--record", type=Path, help="JSON file of metrics, added to")
+    parser.add_argument("--again", type=Path, help="ask the rules again of such a file")
+    parser.add_argument("--only", default="", help="names, by comma")
+    given = parser.parse_args()
+    names = [n for n in given.only.split(",") if n]
+    if given.again:
+        outcomes = [recorded(n, r) for n, r in json.loads(given.again.read_text()).items()]
+    else:
+        outcomes = measured_now(names, given.record)
+    for o in outcomes:
         told = ", ".join(f"{rule} {gain:.2f}" for rule, gain in o.found[:4]) or o.note or "nothing"
         mark = "right" if o.right else "WRONG"
         print(f"{mark} {o.name} [{o.planted or 'clean'}]: {told} ({o.seconds:.0f} s)", flush=True)
-    machine.close()
     planted = [o for o in outcomes if o.planted]
     clean = [o for o in outcomes if not o.planted]
     said = (
