@@ -40,7 +40,9 @@ def test_the_planted_cause_is_first(name):
 
 @pytest.mark.parametrize("name", CLEAN)
 def test_a_clean_kernel_is_not_accused(name):
-    assert [f.rule for f in diagnosed(RECORD[name]["metrics"]).findings if (f.gain or 0) > 0.15] == []
+    assert [
+        f.rule for f in diagnosed(RECORD[name]["metrics"]).findings if (f.gain or 0) > 0.15
+    ] == []
 
 
 def test_there_are_enough_of_both():

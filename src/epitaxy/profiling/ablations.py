@@ -20,7 +20,8 @@ class Ablation:
     """One change. `says` completes "the time ..."; `threads` above 0 limits them; `rewrite` changes
     the candidate's sources, and raises BadCandidate where it finds nothing to change; `even` gives
     every element of a floating-point input the same ordinary value. `needs` are metrics of which
-    one must be above 0 for it to tell anything. Not `usual`: only where it is asked for."""
+    one must be above 0 for it to tell anything. Not `usual`: only where it is asked for.
+    `smaller`: the problem is cut down to what the caches hold."""
 
     name: str
     says: str
@@ -30,6 +31,7 @@ class Ablation:
     even: bool = False
     needs: tuple[str, ...] = ()
     usual: bool = True
+    smaller: bool = False
 
     def pointless(self, known: Mapping[str, float]) -> str:
         """Why it would tell nothing, from the metrics that are known; "" where it may."""
@@ -76,6 +78,7 @@ CATALOGUE: Mapping[str, Ablation] = {
     a.name: a
     for a in (
         Ablation("one_thread", "on one thread", threads=1),
+        Ablation("in_cache", "per byte, at a size that the caches hold", smaller=True),
         Ablation("even_inputs", "with inputs of one value", even=True),
         Ablation("dynamic_schedule", "with iterations handed out one by one", rewrite=dynamic,
                  needs=("sample.imbalance",)),

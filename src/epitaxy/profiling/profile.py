@@ -19,13 +19,14 @@ from epitaxy.candidate import Candidate
 from epitaxy.chip import Chip
 from epitaxy.errors import BadCandidate, EpitaxyError, UnknownName
 from epitaxy.machine import Job, WorkerFailure
-from epitaxy.measure import OURS
+from epitaxy.measure import AGAIN, OURS
 from epitaxy.metric import Metric, Profile, metrics_of
 from epitaxy.problem import Problem, open_reference
 from epitaxy.profiling.ablations import CATALOGUE, Ablation
-from epitaxy.profiling.clock import Clock, Timings, Watched
+from epitaxy.profiling.clock import Clock, Timings, Watched, of_fast_ends
 from epitaxy.profiling.counters import try_counters
 from epitaxy.profiling.loops import Loop, hot_loop
+from epitaxy.profiling.smaller import cut_down
 from epitaxy.profiling.static import figures, memory_passes, nest_figures
 from epitaxy.profiling.view import DEBUG, LoopView, built, listed, view, workbench
 from epitaxy.record import FrozenDict, Record, record
@@ -34,6 +35,7 @@ from epitaxy.toolchain import Build
 from epitaxy.verdict import Comparison
 
 FAMILY = "cpu"
+IN_CACHE = "in_cache"
 WIDE = 0.15
 """An interval this wide on either side of its ratio decides nothing small: it is said."""
 
@@ -71,7 +73,8 @@ def profile(
     found = listed(bench, plain)
     try:
         with Clock(machine, open_reference(problem)) as clock:
-            clock.add(OURS, Job(problem=problem, folder=plain.folder))
+            for name in (OURS, AGAIN):
+                clock.add(name, Job(problem=problem, folder=plain.folder))
             tell("watching the kernel as it is")
             watched = clock.watch()
             loop, share = hot_loop(found, watched.seen.hits)
@@ -82,9 +85,10 @@ def profile(
             timings = clock.time()
             with _cold(machine) as possible:
                 cold = clock.time("cold", only=OURS) if possible else None
+        small = _in_cache(where, machine, timings) if any(a.smaller for a in wanted) else None
     except WorkerFailure as failure:
         raise BadCandidate(f"it {failure.kind}: {failure.message}", "see epitaxy judge") from None
-    run = _Run(timings, cold, watched, found, loop, share)
+    run = _Run(timings, cold, watched, found, loop, share, small)
     return _measured(candidate, problem, machine, run, seen)
 
 
@@ -104,6 +108,25 @@ class _Run:
     loops: Sequence[Loop]
     loop: Loop | None
     share: float
+    small: Comparison | None = None
+
+
+def _in_cache(where: _Where, machine: Any, timings: Timings) -> Comparison | None:
+    """The time per byte at a size that the caches hold, over that at full size; None where it
+    cannot be had, for a reason that is noted."""
+    try:
+        candidate, problem = cut_down(where.candidate, where.problem, machine)
+        build = built(where.bench, candidate, problem, where.cache, DEBUG)
+        with Clock(machine, open_reference(problem)) as clock:
+            clock.add(OURS, Job(problem=problem, folder=build.folder))
+            theirs = clock.time().taken.times[OURS]
+    except (BadCandidate, WorkerFailure) as error:
+        timings.failed[IN_CACHE] = error.message
+        return None
+    scale = where.problem.work.bytes / problem.work.bytes
+    ours = timings.taken.times[OURS]
+    count = min(len(ours), len(theirs))
+    return of_fast_ends(IN_CACHE, [t * scale for t in theirs[:count]], ours[:count], timings.apart)
 
 
 def _threads(machine: Any) -> int:
@@ -140,6 +163,8 @@ def _add(
 ) -> None:
     """Build and start what can tell something; the reasons of the rest are kept in the clock."""
     for one in wanted:
+        if one.smaller:
+            continue
         reason = one.pointless(known)
         if reason:
             clock.failed[one.name] = reason
@@ -182,8 +207,10 @@ def _measured(
     candidate: Candidate, problem: Problem, machine: Any, run: _Run, seen: Sequence[Metric]
 ) -> Measured:
     chip, threads = machine.chip(), _threads(machine)
-    names = [n for n in run.timings.taken.times if n != OURS]
+    names = [n for n in run.timings.taken.times if n not in (OURS, AGAIN)]
     ratios = {n: r for n in names if (r := run.timings.ratio(n)) is not None}
+    if run.small is not None:
+        ratios[IN_CACHE] = run.small
     metrics = [
         *_ablation_metrics(ratios),
         *seen,
@@ -262,9 +289,15 @@ def _view(candidate: Candidate, run: _Run) -> LoopView | None:
 
 def _notes(run: _Run, ratios: Mapping[str, Comparison], machine: Any) -> tuple[str, ...]:
     counters = try_counters()
-    notes = [counters.why] if counters.why else [f"counters here: {', '.join(counters.usable)}"]
+    text = (
+        f"hardware counters work here ({', '.join(counters.usable)}): perf stat -j, then diagnose"
+    )
+    notes = [counters.why or text]
     if run.watched.seen.why:
         notes.append(f"no samples: {run.watched.seen.why}")
+    if run.timings.apart > WIDE:
+        text = f"two processes of the same code differ by {math.expm1(run.timings.apart):.0%}"
+        notes.append(f"{text}: small effects are not decided")
     if run.loop is None:
         notes.append("its code has no loop: nothing static is said")
     wide = [n for n, r in ratios.items() if r.half_width > WIDE]
