@@ -122,6 +122,22 @@ def test_a_control_with_the_instruction_is_refused():
     assert "it holds 'vmovntps" in building.check(STREAMS, control)
 
 
+SASS = """
+.text.device_kernel_b:
+        /*0000*/                   MOV R1, c[0x0][0x28] ;
+        /*0010*/              @!P0 LDG.E.NA.LTC256B.128 R4, desc[UR4][R2.64] ;
+"""
+
+
+def test_instructions_of_a_gpu():
+    from epitaxy.experiments import gpu
+
+    wanted = Variant(name="", code="", contains=(r"LDG\.E\.NA\.LTC256B\.128",), lacks=(r"ATOMS",))
+    assert gpu.check(SASS, wanted) == ""
+    assert "nothing matches" in gpu.check(SASS.replace(".NA", ""), wanted)
+    assert "it holds 'MOV" in gpu.check(SASS, wanted.replace(lacks=("MOV",)))
+
+
 def test_a_loop_that_spills_is_refused():
     spilled = PLAIN.replace("add    $0x20,%rax", "vmovaps %ymm1,0x20(%rsp)")
     assert "spills" in building.check(spilled, Variant(name="", code="", contains=(r"vmovaps",)))
@@ -255,6 +271,16 @@ def test_what_cannot_run_here_says_why():
     answer = explore(needy)
     assert (answer.verdict, answer.why) == ("impossible", "this machine has no avx9000")
     assert explored.load() == {}
+
+
+def test_gpus_are_asked_for():
+    from epitaxy.experiments import explore, gpu, impossible
+
+    experiments = [e for e in recipe.catalogue() if e.language == "cuda"]
+    assert len(experiments) >= 10
+    if not gpu.here():
+        assert "needs an NVIDIA GPU" in impossible(experiments[0])
+        assert explore(experiments[0]).verdict == "impossible"
 
 
 def test_sizes_are_this_machines():

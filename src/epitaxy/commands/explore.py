@@ -22,6 +22,9 @@ def explore(
         typer.Argument(metavar="[NAME|FILE.toml]...", help="Experiments; none: list them."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Run the whole catalogue.")] = False,
+    build: Annotated[
+        bool, typer.Option("--build", help="Only build, and check what the compiler wrote.")
+    ] = False,
     as_json: Json = False,
 ) -> int:
     """Put hypotheses about this machine to the test; without names, list those known."""
@@ -31,7 +34,8 @@ def explore(
         raise BadInput("--all and names at once", "give either")
     if not names and not every:
         return _list(as_json)
-    return _run(list(catalogue()) if every else [find(name) for name in names or ()], as_json)
+    chosen = list(catalogue()) if every else [find(name) for name in names or ()]
+    return _run(chosen, build, as_json)
 
 
 def _list(as_json: bool) -> int:
@@ -62,7 +66,8 @@ def _list(as_json: bool) -> int:
     return DONE
 
 
-def _run(experiments: list[Any], as_json: bool) -> int:
+def _run(experiments: list[Any], build: bool, as_json: bool) -> int:
+    from epitaxy.experiments import check
     from epitaxy.experiments import explore as run
     from epitaxy.progress import Display
 
@@ -73,13 +78,14 @@ def _run(experiments: list[Any], as_json: bool) -> int:
             def step(fraction: float, text: str, done: int = number) -> None:
                 display.step((done + fraction) / len(experiments), text)
 
-            results.append(run(experiment, progress=step))
+            step(0.0, experiment.name)
+            results.append(check(experiment) if build else run(experiment, progress=step))
     if as_json:
         emit([result.to_dict() for result in results])
     else:
         _show(results)
     failed = [r for r in results if r.verdict == "refused"]
-    only = len(results) == 1 and not results[0].answered
+    only = len(results) == 1 and not results[0].answered and not build
     return NOTHING_ACCEPTED if failed or only else DONE
 
 

@@ -3,6 +3,7 @@
     catalogue/*.toml  hypotheses, each with the pair of kernels that can refute it
     recipe.py         what such a file may say
     building.py       the real compiler, and the check of what it wrote
+    gpu.py            the same for CUDA C++, by nvcc
     process.py        one fresh, confined process with both kernels
     gate.py           both must compute the same
     verdicts.py       paired times to confirmed, refuted, inconclusive
@@ -12,6 +13,6 @@ Results are kept beside the measured chip (probe/explored.py).
 """
 
 from epitaxy.experiments.recipe import Experiment, catalogue, find
-from epitaxy.experiments.running import explore, impossible
+from epitaxy.experiments.running import check, explore, impossible
 
-__all__ = ["Experiment", "catalogue", "explore", "find", "impossible"]
+__all__ = ["Experiment", "catalogue", "check", "explore", "find", "impossible"]

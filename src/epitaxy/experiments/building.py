@@ -58,9 +58,9 @@ def build(experiment: Experiment, x: float, folder: Path) -> Path:
     units = [*bodies]
     more = [f"-DX={x:g}"] if experiment.compiled else []
     own = [*_FLAGS, *more, *experiment.flags]
-    _run([compiler.path, *own, "-c", *(f"{unit}.cpp" for unit in units)], folder)
+    run([compiler.path, *own, "-c", *(f"{unit}.cpp" for unit in units)], folder)
     units.append("driver")
-    _run([compiler.path, "-fopenmp", "-shared", *(f"{u}.o" for u in units), "-o", _LIBRARY], folder)
+    run([compiler.path, "-fopenmp", "-shared", *(f"{u}.o" for u in units), "-o", _LIBRARY], folder)
     for unit, variant in (("kernel_a", experiment.a), ("kernel_b", experiment.b)):
         fault = check(_listing(folder, unit), variant)
         if fault:
@@ -79,7 +79,7 @@ def _driver(compiler: Compiler) -> bytes:
     with tempfile.TemporaryDirectory(prefix="epitaxy-explore-") as name:
         folder = Path(name)
         _headers(folder)
-        _run([compiler.path, *_FLAGS, "-c", "driver.cpp"], folder)
+        run([compiler.path, *_FLAGS, "-c", "driver.cpp"], folder)
         return (folder / "driver.o").read_bytes()
 
 
@@ -100,9 +100,9 @@ def check(listing: str, variant: Variant) -> str:
     anywhere = [p.removeprefix(_ANYWHERE) for p in variant.contains if p.startswith(_ANYWHERE)]
     inside = [p for p in variant.contains if not p.startswith(_ANYWHERE)]
     for pattern in anywhere:
-        if not _holds(whole, pattern):
+        if not holds(whole, pattern):
             return f"nothing matches {pattern!r}"
-    missing = [[p for p in inside if not _holds(loop, p)] for loop in loops or [[]]]
+    missing = [[p for p in inside if not holds(loop, p)] for loop in loops or [[]]]
     fewest = min(missing, key=len)
     if fewest:
         return f"no loop holds {fewest[0]!r}"
@@ -124,7 +124,8 @@ def _spills(loop: list[str]) -> bool:
     return disassembly.spills(loop) and not any(text.startswith("call") for text in loop)
 
 
-def _holds(lines: list[str], pattern: str) -> bool:
+def holds(lines: list[str], pattern: str) -> bool:
+    """Whether a line begins with the pattern."""
     return any(re.match(pattern, line) for line in lines)
 
 
@@ -134,13 +135,13 @@ def _listing(folder: Path, unit: str) -> str:
         raise BadEnvironment(
             "objdump is absent: what the compiler wrote cannot be checked", "apt install binutils"
         )
-    return _run([objdump, "-d", "-r", "--no-show-raw-insn", "-w", f"{unit}.o"], folder)
+    return run([objdump, "-d", "-r", "--no-show-raw-insn", "-w", f"{unit}.o"], folder)
 
 
-def _run(command: list[str], folder: Path) -> str:
-    """What a confined program says. Raises Failed when it fails."""
+def run(command: list[str], folder: Path, bounds: _confined.Bounds = _BOUNDS) -> str:
+    """What a confined program says within `bounds`. Raises Failed when it fails."""
     with tempfile.TemporaryFile() as output:
-        ended = _confined.run(command, folder, output, _LIMITS, _BOUNDS)
+        ended = _confined.run(command, folder, output, _LIMITS, bounds)
         output.seek(0)
         said = output.read(8 << 20).decode(errors="replace")
     if ended.late or ended.big:

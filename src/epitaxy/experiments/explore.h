@@ -4,6 +4,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#if defined(__CUDACC__)
+#define EVERYWHERE __host__ __device__
+#else
+#define EVERYWHERE
+#endif
+
 #if defined(__AVX512F__)
 #define WIDEST 64
 #elif defined(__AVX__)
@@ -25,9 +31,9 @@ struct Job {
   uint64_t seed;
 
   template <class T>
-  T* output(size_t bytes = 0) const { return reinterpret_cast<T*>(out + bytes); }
+  EVERYWHERE T* output(size_t bytes = 0) const { return reinterpret_cast<T*>(out + bytes); }
   template <class T>
-  T* input(size_t bytes = 0) const { return reinterpret_cast<T*>(in + bytes); }
+  EVERYWHERE T* input(size_t bytes = 0) const { return reinterpret_cast<T*>(in + bytes); }
 
   // Fills the output with `value`: the answer of a kernel that computes a single one.
   template <class T>
@@ -43,6 +49,7 @@ void kernel_a(const Job& job);
 void kernel_b(const Job& job);
 }
 
+#if !defined(__CUDACC__)
 typedef float wide __attribute__((vector_size(WIDEST), may_alias));
 #define LANES (WIDEST / 4)
 
@@ -54,3 +61,4 @@ typedef float wide __attribute__((vector_size(WIDEST), may_alias));
 #define KEEP(vector) asm volatile("" : "+w"(vector))
 #endif
 #define TOUCH asm volatile("" ::: "memory")
+#endif

@@ -24,17 +24,22 @@ LANGUAGES = ("cpp", "cuda")
 @record
 class Variant(Record):
     """One kernel: its body in C++, what its loops must hold (`contains`) and nothing in it may be
-    (`lacks`), as regular expressions over AT&T assembly, and the `pages` under its memory."""
+    (`lacks`), as regular expressions over AT&T assembly, and the `pages` under its memory. In
+    CUDA they are of SASS, and it is launched as `blocks` of `block` threads."""
 
     name: str
     code: str
     contains: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
     pages: str = "huge"
+    blocks: int = 1024
+    block: int = 256
 
     def validate(self) -> None:
         if self.pages not in ("huge", "small"):
             raise BadInput(f"pages {self.pages!r} are not known", 'use "huge" or "small"')
+        if not (1 <= self.blocks < 1 << 31 and 1 <= self.block <= 1024):
+            raise BadInput("a grid that no GPU takes", "blocks from 1, block from 1 to 1024")
         for pattern in (*self.contains, *self.lacks):
             if len(pattern) > MOST_TEXT:
                 raise BadInput("a pattern is too long", f"{MOST_TEXT} characters at most")

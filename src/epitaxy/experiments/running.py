@@ -13,7 +13,7 @@ from typing import Any
 
 from epitaxy import quiet
 from epitaxy.errors import BadInput
-from epitaxy.experiments import building, gate, verdicts
+from epitaxy.experiments import building, gate, gpu, verdicts
 from epitaxy.experiments.process import A, B, Failed, Pair, Point, Timed, require_jail
 from epitaxy.experiments.recipe import UNITS, Experiment, parse_size
 from epitaxy.machines._activity import activity
@@ -33,11 +33,45 @@ Progress = Callable[[float, str], None]
 def impossible(experiment: Experiment) -> str:
     """Why this machine cannot run it; "" when it can."""
     if experiment.language == "cuda":
-        return "it needs an NVIDIA GPU, and none is here"
+        return _no_gpu(experiment)
     cores = len(host.core_cpus())
     if experiment.threads > cores:
         return f"it needs {experiment.threads} cores, and there are {cores}"
     return building.missing(experiment)
+
+
+def _no_gpu(experiment: Experiment) -> str:
+    if not gpu.here():
+        return "it needs an NVIDIA GPU, and none is here"
+    if experiment.origin != "catalogue":
+        return "programs for a GPU cannot be confined: only the catalogue's are run"
+    return ""
+
+
+def check(experiment: Experiment) -> Explored:
+    """Build the pairs of `experiment` and look at what the compiler wrote; nothing is run.
+
+    The result is "refused" or, since it was not run, "impossible". Raises as `explore`.
+    """
+    why = building.missing(experiment)
+    if why:
+        return _result(experiment, "impossible", why=why)
+    values = experiment.x if experiment.compiled else experiment.x[:1]
+    try:
+        with tempfile.TemporaryDirectory(prefix="epitaxy-explore-") as name:
+            for number, x in enumerate(values):
+                folder = Path(name, str(number))
+                folder.mkdir()
+                _build(experiment, x, folder, link=False)
+    except Failed as failure:
+        return _result(experiment, "refused", why=str(failure))
+    return _result(experiment, "impossible", why="built, its instructions are there; not run")
+
+
+def _build(experiment: Experiment, x: float, folder: Path, link: bool = True) -> Path:
+    if experiment.language == "cuda":
+        return gpu.build(experiment, folder, x, link)
+    return building.build(experiment, x, folder)
 
 
 def explore(
@@ -51,7 +85,8 @@ def explore(
     why = impossible(experiment)
     if why:
         return _result(experiment, "impossible", why=why)
-    require_jail()
+    if experiment.language != "cuda":
+        require_jail()
     try:
         result = _run(experiment, progress or (lambda fraction, text: None))
     except Failed as failure:
@@ -72,7 +107,7 @@ def _run(experiment: Experiment, tell: Progress) -> Explored:
             folder = Path(name, f"x{experiment.x.index(x) if experiment.compiled else 0}")
             if not folder.exists():
                 folder.mkdir()
-                library = building.build(experiment, x, folder)
+                library = _build(experiment, x, folder)
             point = _point(experiment, size, x)
             each = [_take(library, point, experiment) for _ in range(PLAN.processes)]
             taken = [rounds for rounds, _ in each]
@@ -92,7 +127,9 @@ def _take(
 ) -> tuple[Taken, quiet.Activity | None]:
     """The rounds of one fresh process, its outputs compared before and after, and what the
     processors did meanwhile."""
-    pair = Pair(library, point, secrets.randbits(62))
+    # The jail shuts out a GPU's devices: what runs there is of the catalogue (_no_gpu).
+    confined = experiment.language != "cuda"
+    pair = Pair(library, point, secrets.randbits(62), confined)
     try:
         gate.check(pair, experiment.tolerance)
         workers = {"a": Timed(pair, A), "candidate": Timed(pair, B)}
@@ -147,9 +184,12 @@ def _result(experiment: Experiment, answer: str, **more: Any) -> Explored:
 def _conditions(experiment: Experiment) -> FrozenDict[str]:
     vendor, model = host.cpu_model()
     caches = host.caches()
+    cuda = experiment.language == "cuda"
     return FrozenDict(
-        cpu=f"{vendor} {model}", microcode=explored.microcode(), kernel=platform.release(),
-        compiler=building.describe(), threads=str(experiment.threads),
-        cores=str(len(host.core_cpus())), a=experiment.a.name, b=experiment.b.name,
+        cpu=f"{vendor} {model}", gpu=gpu.chip_name() if cuda else "none",
+        microcode=host.cpu_field("microcode") or "unknown", kernel=platform.release(),
+        compiler=gpu.describe() if cuda else building.describe(),
+        threads=str(experiment.threads), cores=str(len(host.core_cpus())),
+        a=experiment.a.name, b=experiment.b.name,
         caches=", ".join(f"{n} {b >> 10} KiB" for n, b in caches.items()),
     )  # fmt: skip

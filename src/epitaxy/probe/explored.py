@@ -9,7 +9,7 @@ from pathlib import Path
 
 from epitaxy.chip import Fact
 from epitaxy.errors import BadEnvironment, BadInput
-from epitaxy.probe import host, store
+from epitaxy.probe import store
 from epitaxy.record import FrozenDict, Record, record
 
 FORMAT = 1
@@ -114,8 +114,3 @@ def facts() -> dict[str, Fact]:
             source = f"{origin}, {result.measured_on}, {result.conditions.get('compiler', '')}"
             found[name] = Fact(value=value, unit="", confidence="measured", sources=(source,))
     return found
-
-
-def microcode() -> str:
-    """The processor's microcode revision as the kernel tells it; "unknown" in some machines."""
-    return host.cpu_field("microcode") or "unknown"

@@ -51,7 +51,7 @@ class Cuda(DeviceToolchain):
 
     def remarks(self) -> str:
         """Whether instructions can be listed."""
-        return "" if _lister() else f"; no nvdisasm: no instruction counts ({LISTER_MEND})"
+        return "" if find_lister() else f"; no nvdisasm: no instruction counts ({LISTER_MEND})"
 
     def aim(self, chip: Chip) -> None:
         """Build for `chip` from now on. Raises BadInput when its facts or nvcc do not suffice."""
@@ -73,14 +73,14 @@ class Cuda(DeviceToolchain):
             *units, "-o", "kernel.cubin",
         ]  # fmt: skip
         found = [{"run": build, "log": "ptxas.log"}]
-        lister = _lister()
+        lister = find_lister()
         if lister:
             found.append({"run": [lister, "-c", "-hex", "kernel.cubin"], "log": "kernel.sass"})
         return found
 
     def reads(self) -> tuple[str, ...]:
         """The toolkit, and nvdisasm where it lies elsewhere."""
-        lister = _lister()
+        lister = find_lister()
         return (*super().reads(), *([str(Path(lister).parent)] if lister else []))
 
     def numbers(self, made: Path, kernel: str, chip: Chip) -> dict[str, float]:
@@ -137,7 +137,7 @@ def _archs(tool: Tool) -> frozenset[str]:
 
 
 @functools.cache
-def _lister() -> str | None:
+def find_lister() -> str | None:
     """nvdisasm: on PATH, beside nvcc, from PyPI, or Triton's own."""
     tool = _nvcc(os.environ.get("PATH", ""))
     beside = Path(tool.folder, "bin", "nvdisasm") if isinstance(tool, Tool) else None
