@@ -11,6 +11,7 @@ import pytest
 from epitaxy.checked import CheckingJudge
 from epitaxy.chip import find_chip
 from epitaxy.compiler import find_compiler
+from epitaxy.errors import BadEnvironment, BadInput
 from epitaxy.handmade import read_folder
 from epitaxy.plugin import plugins
 from epitaxy.problem import load
@@ -18,7 +19,7 @@ from epitaxy.record import FrozenDict
 from epitaxy.testing import ToolchainConformance
 from epitaxy.toolchains._absent import same_text_but_numbers
 from epitaxy.toolchains._device import LIBRARY, SHIM, misshapen
-from epitaxy.toolchains._device_build import adapted
+from epitaxy.toolchains._device_build import Refused, adapted
 
 ROOT = Path(__file__).parents[2]
 CUDA = plugins("toolchains").get("cuda")
@@ -48,6 +49,32 @@ class TestCuda(ToolchainConformance):
     broken = FrozenDict({"kernel.cu": RELU.replace("float* y", "flat* y"), "forward.py": FORWARD})
 
 
+HIP = plugins("toolchains").get("hip")
+
+
+class TestHip(ToolchainConformance):
+    plugin = "hip"
+    files = FrozenDict({
+        "kernel.hip": RELU.replace("cuda_runtime.h", "hip/hip_runtime.h"), "forward.py": FORWARD,
+    })  # fmt: skip
+    entry = "forward.py"
+    broken = FrozenDict({**files, "kernel.hip": "void f() { nothing(); }"})
+
+
+class TestOpenCl(ToolchainConformance):
+    plugin = "opencl"
+    files = FrozenDict({
+        "kernel.cl": """__kernel void relu(__global const float* x, __global float* y) {
+  const int i = get_global_id(0);
+  y[i] = x[i] < 0 ? 0.0f : x[i];
+}
+""",
+        "forward.py": FORWARD,
+    })  # fmt: skip
+    entry = "forward.py"
+    broken = FrozenDict({**files, "kernel.cl": "__kernel void f() { nothing(); }"})
+
+
 # -- the runtime ---------------------------------------------------------------------------------
 
 
@@ -59,9 +86,8 @@ class Runtime:
         unit.write_text(adapted(unit.name, source))
         toolchain = plugins("toolchains").get(dialect)
         runtime, one, link = toolchain._shim(find_compiler())
-        self.name = {"{unit}": unit.name, "{object}": "unit.o", "{objects}": "unit.o"}
         for command in (runtime, one, link):
-            words = [self.name.get(w, w) for w in command]
+            words = [unit.name if w == "{unit}" else w for w in command]
             done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
         self.library = ctypes.CDLL(str(folder / LIBRARY))
@@ -178,6 +204,71 @@ def test_a_kernels_mistakes_are_told_by_name(runtime, kernel, said):
     found = {runtime.run(kernel, [data], shared=64) for _ in range(2)}
     assert all(text.startswith(f"{kernel}: ") for text in found)
     assert any(said in text for text in found), found
+
+
+AMD = """#include <hip/hip_runtime.h>
+extern "C" __global__ void wave(float* x) {
+  float v = threadIdx.x;
+  for (int d = warpSize / 2; d; d /= 2) v += __shfl_xor(v, d);
+  if (threadIdx.x < 8) v += __ballot(threadIdx.x & 1) == 0xaau;  // the active lanes alone
+  x[threadIdx.x] = v;
+}
+"""
+CL = """__kernel void turn(__global float* x) {
+  __local float held[32], other;
+  const int me = get_local_id(0);
+  __local float* place = held;
+  place[me] = x[me];
+  if (me == 0) other = 1;
+  barrier(CLK_LOCAL_MEM_FENCE);
+  x[me] = held[31 - me] + other;
+}
+"""
+
+
+def test_the_other_dialects_run(tmp_path):
+    data = (ctypes.c_float * 64)()
+    for name in ("amd", "cl"):
+        (tmp_path / name).mkdir()
+    amd = Runtime(tmp_path / "amd", AMD, "hip", ".hip")
+    assert amd.run("wave", [data], block=(64, 1, 1), lanes=64) == ""
+    assert list(data) == [2017.0] * 8 + [2016.0] * 56
+    data = (ctypes.c_float * 32)(*range(32))
+    assert Runtime(tmp_path / "cl", CL, "opencl", ".cl").run("turn", [data], lanes=64) == ""
+    assert list(data) == [32.0 - i for i in range(32)]
+
+
+def test_what_cxx_would_read_otherwise_is_refused():
+    with pytest.raises(Refused, match="vector literals"):
+        adapted("kernel.cl", "float4 v = (float4)(0, 1, 2, 3);")
+
+
+@pytest.mark.skipif(HIP.available().ok, reason="a clang for AMD's chips is here")
+def test_a_missing_compiler_is_said_with_its_mend(tmp_path):
+    suite = TestHip()
+    with pytest.raises(BadEnvironment) as missing:
+        HIP.build(suite.candidate(suite.files, "forward.py", "hip"), suite.problem, tmp_path)
+    assert "ziglang" in missing.value.mend
+
+
+def test_an_nvcc_that_is_too_old_is_said(tmp_path, monkeypatch):
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text("#!/bin/sh\necho 'Cuda compilation tools, release 10.2, V10.2.89'\n")
+    nvcc.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    state = CUDA.available()
+    assert not state.ok
+    assert "nvcc 10.2 is older than 11.0" in state.detail
+    nvcc.write_text(
+        "#!/bin/sh\n[ $1 = --list-gpu-code ] && echo sm_80 && exit\n"
+        "echo 'Cuda compilation tools, release 11.4, V11.4.1'\n"
+    )
+    other = tmp_path / "second"
+    other.mkdir()
+    nvcc.rename(other / "nvcc")
+    monkeypatch.setenv("PATH", f"{other}:/usr/bin:/bin")
+    with pytest.raises(BadInput, match=r"nvcc 11.4 does not build for sm_90"):
+        CUDA.aim(H100)
 
 
 def test_what_is_right_runs(runtime):

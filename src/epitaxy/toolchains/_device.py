@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,8 +73,9 @@ class DeviceToolchain(AbsentToolchain):
         """The vendor's compiler, or why there is none."""
         raise NotImplementedError
 
-    def commands(self, tool: Tool, chip: Chip, units: Sequence[str]) -> list[dict[str, Any]]:
-        """What a build runs: {"run": words, "log": file for what they say}, one after the other."""
+    def commands(self, tool: Tool, chip: Chip, unit: str) -> list[dict[str, Any]]:
+        """What a build runs: {"run": words, "log": file for what they say}, one after the other;
+        `unit` stands for the source."""
         raise NotImplementedError
 
     def numbers(self, made: Path, kernel: str, chip: Chip) -> dict[str, float]:
@@ -154,8 +156,7 @@ class DeviceToolchain(AbsentToolchain):
         """What the builder runs. Raises BadInput where the chip's facts do not suffice."""
         read_target(chip, self.backend, str)
         tool = self.compiler()
-        units = ["{units}"]
-        found = self.commands(tool, chip, units) if isinstance(tool, Tool) else []
+        found = self.commands(tool, chip, "{unit}") if isinstance(tool, Tool) else []
         return {"device": found, "shim": self._shim(find_compiler()), "suffix": self.suffix}
 
     def _shim(self, host: Compiler) -> list[list[str]]:
@@ -165,17 +166,19 @@ class DeviceToolchain(AbsentToolchain):
         own = [*plain, "-O1", "-ffp-contract=fast", *CHECKED, f"-I{headers}"]
         return [
             [*plain, "-O2", str(SHIM / "runtime.cpp"), "-o", "runtime.o"],
-            [*own, "-x", "c++", "-include", str(headers / self.header), "{unit}", "-o", "{object}"],
-            [host.path, "-shared", "runtime.o", "{objects}", "-Wl,-z,noexecstack", "-o", LIBRARY],
+            [*own, "-x", "c++", "-include", str(headers / self.header), "{unit}", "-o", "kernel.o"],
+            [host.path, "-shared", "runtime.o", "kernel.o", "-Wl,-z,noexecstack", "-o", LIBRARY],
         ]
 
     def bundle(self, candidate: Candidate, problem: Problem) -> str:
         """The text of `model_new.py`. Raises BadCandidate or BadProblem."""
         sources = {n: t for n, t in candidate.files.items() if not n.endswith(".py")}
         sources = {n: t for n, t in sources.items() if "/" not in n}
-        if not any(n.endswith(self.suffix) for n in sources):
+        units = [n for n in sources if n.endswith(self.suffix)]
+        if len(units) != 1:
             raise BadCandidate(
-                f"the candidate has no {self.suffix} file", f"add kernel{self.suffix} to its files"
+                f"the candidate has {len(units) or 'no'} {self.suffix} files",
+                f"put its kernels into kernel{self.suffix}, and what they share into headers",
             )
         texts = "".join(f"    {n!r}: {compose.literal(t)},\n" for n, t in sources.items())
         chip = self._chip or self.default_chip()
@@ -229,6 +232,15 @@ class DeviceToolchain(AbsentToolchain):
         from epitaxy.toolchains._occupancy import occupancy
 
         return occupancy(launch, found["registers"], chip)
+
+
+def ask(command: Sequence[str]) -> str:
+    """What a program says, of its version for example; "" when it cannot be run."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout + done.stderr
 
 
 def misshapen(launch: Mapping[str, Any], chip: Chip, limits: Mapping[str, int]) -> str:

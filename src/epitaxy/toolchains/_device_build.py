@@ -30,12 +30,12 @@ def main(path: str) -> int:
     try:
         model, module = _loaded()
         sources = module["_epitaxy_sources"]
-        units = _written(sources, job["suffix"])
+        unit = _written(sources, job["suffix"])
         if not job["small"]:
             for one in job["device"]:
-                said = _run(_filled(one["run"], units), one.get("needed", True))
+                said = _run([unit if w == "{unit}" else w for w in one["run"]])
                 Path(one["log"]).write_text(said, encoding="utf-8")
-        _shim(job["shim"], sources, units)
+        _shim(job["shim"], sources, unit)
         Path("launches.json").write_text(json.dumps(_noted(model, module, job)), encoding="utf-8")
     except Refused as refused:
         print(f"error: {refused}")
@@ -57,22 +57,18 @@ def _loaded() -> tuple[Any, dict[str, Any]]:
     return model, sys.modules["model_new"].__dict__
 
 
-def _written(sources: dict[str, str], suffix: str) -> list[str]:
-    """The sources as files; those that are compiled."""
+def _written(sources: dict[str, str], suffix: str) -> str:
+    """The sources as files; the one that is compiled."""
     for name, text in sources.items():
         Path(name).write_text(text, encoding="utf-8", newline="")
-    return [name for name in sources if name.endswith(suffix)]
+    return next(name for name in sources if name.endswith(suffix))
 
 
-def _filled(words: list[str], units: list[str]) -> list[str]:
-    return [w for word in words for w in (units if word == "{units}" else [word])]
-
-
-def _run(command: list[str], needed: bool = True) -> str:
-    """What a command says. Raises Refused with its first errors when it fails and is needed."""
+def _run(command: list[str]) -> str:
+    """What a command says. Raises Refused with its first errors when it fails."""
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     said = done.stdout + done.stderr
-    if done.returncode and needed:
+    if done.returncode:
         raise Refused(_telling(said) or f"{Path(command[0]).name} ended with {done.returncode}")
     return said
 
@@ -88,12 +84,18 @@ _ALIGNED = r"(?:(?:alignas|__align__)\s*\([^()]*\)\s*)?"
 DYNAMIC = re.compile(
     rf"\bextern\s+__shared__\s+{_ALIGNED}([\w:]+(?:\s+[\w:]+)*?)\s+(\w+)\s*\[\s*\]\s*;"
 )
-STATIC = re.compile(rf"\b__shared__\s+{_ALIGNED}([^;]*);")
+STATIC = re.compile(rf"\b(?:__shared__|__local)\s+{_ALIGNED}([^;(){{}}=]*);")
+LITERAL = re.compile(r"\(\s*(?:float|double|int|uint|half)(?:2|3|4|8|16)\s*\)\s*\(")
 _DECLARED = re.compile(r"^(.*?)\b([A-Za-z_]\w*)\s*((?:\[[^\[\]]*\]\s*)*)$", re.S)
 
 
 def adapted(name: str, text: str) -> str:
-    """A source for the stand-in: where shared memory lies is known when kernels run."""
+    """A source for the stand-in: where shared memory lies is known when kernels run.
+
+    Raises Refused for what means something else in C++ than in OpenCL C.
+    """
+    if name.endswith(".cl") and LITERAL.search(text):
+        raise Refused(f"{name}: the stand-in takes no vector literals: set x, y, z and w apart")
     memory = r"static \1*& \2 = reinterpret_cast<\1*&>(epitaxy::state.dynamic_shared);"
     text = STATIC.sub(_shared, DYNAMIC.sub(memory, text))
     return f'#line 1 "{name}"\n{text}'
@@ -106,6 +108,8 @@ def _shared(match: re.Match[str]) -> str:
     if found is None or not found[1].strip():
         return match[0]
     kind = found[1].strip()
+    if match[0].startswith("__local") and "*" in kind:
+        return match[0]  # a pointer of one's own to memory of all
     names = [(found[2], found[3])]
     for other in others:
         more = _DECLARED.match(other.strip())
@@ -128,19 +132,16 @@ def _parts(text: str) -> list[str]:
     return parts
 
 
-def _shim(commands: list[list[str]], sources: dict[str, str], units: list[str]) -> None:
+def _shim(commands: list[list[str]], sources: dict[str, str], unit: str) -> None:
     """The library of the stand-in, from the sources as they are for it."""
     runtime, one, link = commands
     _run(runtime)
-    objects = []
     Path(STAND_IN).mkdir()
     for name, text in sources.items():
         Path(STAND_IN, name).write_text(adapted(name, text), encoding="utf-8", newline="")
-    for number, unit in enumerate(units):
-        objects.append(f"unit{number}.o")
-        _run([{"{unit}": f"{STAND_IN}/{unit}", "{object}": objects[-1]}.get(w, w) for w in one])
-    _run([w for word in link for w in (objects if word == "{objects}" else [word])])
-    for name in ("runtime.o", *objects):
+    _run([f"{STAND_IN}/{unit}" if w == "{unit}" else w for w in one])
+    _run(link)
+    for name in ("runtime.o", "kernel.o"):
         Path(name).unlink()
     shutil.rmtree(STAND_IN)
 

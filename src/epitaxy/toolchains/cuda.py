@@ -7,15 +7,14 @@ import importlib.util
 import os
 import re
 import shutil
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from epitaxy.chip import Chip, find_chip
 from epitaxy.errors import BadInput
 from epitaxy.toolchain import Availability
-from epitaxy.toolchains._device import DeviceToolchain, Tool
+from epitaxy.toolchains._device import DeviceToolchain, Tool, ask
 from epitaxy.toolchains.triton_nvidia import listed, read_target
 
 MEND = "install CUDA's compiler (PyPI: nvidia-cuda-nvcc), and put nvcc on PATH"
@@ -64,13 +63,13 @@ class Cuda(DeviceToolchain):
             )
         super().aim(chip)
 
-    def commands(self, tool: Tool, chip: Chip, units: Sequence[str]) -> list[dict[str, Any]]:
+    def commands(self, tool: Tool, chip: Chip, unit: str) -> list[dict[str, Any]]:
         """nvcc to a cubin, with ptxas' words; nvdisasm with control words."""
         arch = str(read_target(chip, self.backend, str).arch)
         own = f"sm_{arch}a" if int(arch) >= 90 else f"sm_{arch}"  # with what that chip alone has
         build = [
             *tool.command, "-cubin", f"-arch={own}", "-std=c++17", "-O3", "-Xptxas=-v,-O3",
-            *units, "-o", "kernel.cubin",
+            unit, "-o", "kernel.cubin",
         ]  # fmt: skip
         found = [{"run": build, "log": "ptxas.log"}]
         lister = find_lister()
@@ -114,7 +113,7 @@ def _nvcc(path: str) -> Tool | Availability:
     found = shutil.which("nvcc", path=path or None) or _packaged("nvcc")
     if found is None:
         return Availability(ok=False, detail="no nvcc", mend=MEND)
-    said = _ask([found, "--version"])
+    said = ask([found, "--version"])
     version = re.search(r"release (\d+)\.(\d+)", said)
     if version is None:
         return Availability(ok=False, detail=f"{found} does not say its version", mend=MEND)
@@ -126,14 +125,14 @@ def _nvcc(path: str) -> Tool | Availability:
 
 def _home(nvcc: str) -> Path:
     """The toolkit's folder, of which the program may be a link or a script."""
-    said = _ask([nvcc, "--dryrun", "-E", "-x", "cu", "/dev/null"])
+    said = ask([nvcc, "--dryrun", "-E", "-x", "cu", "/dev/null"])
     top = re.search(r"^#\$ (?:_HERE_|TOP)=(.+)$", said, re.M)
     place = Path(top[1].strip()) if top else Path(nvcc).resolve().parent
     return (place.parent if place.name == "bin" else place).resolve()
 
 
 def _archs(tool: Tool) -> frozenset[str]:
-    return frozenset(_ask([*tool.command, "--list-gpu-code"]).split())
+    return frozenset(ask([*tool.command, "--list-gpu-code"]).split())
 
 
 @functools.cache
@@ -161,14 +160,6 @@ def _bundled(program: str) -> str | None:
         if found.is_file():
             return str(found)
     return None
-
-
-def _ask(command: list[str]) -> str:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return done.stdout + done.stderr
 
 
 def plugin() -> Cuda:

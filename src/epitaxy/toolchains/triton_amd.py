@@ -46,26 +46,33 @@ class TritonAmd(TritonToolchain):
         it.
         """
         text = (folder / f"{launch['file']}.amdgcn").read_text(encoding="utf-8", errors="replace")
-        found = {name: _note(text, key) for name, key in NOTES.items()}
-        lanes = float(chip.facts["warp_lanes"].value)
-        spills = found.pop("vector_spills") * lanes + found.pop("scalar_spills")
-        code = re.search(r"; codeLenInByte = (\d+)", text)
-        body = [x for x in text.splitlines() if re.match(r"\s+[a-z]+_[a-z0-9_]+\s", x + " ")]
-        found |= {
-            "registers": found["vector_registers"],
-            "spill_bytes": spills * SPILLED_BYTES,
-            "instructions": float(len(body)),
-            "code_bytes": float(code[1]) if code else 0.0,
-            "matrix_instructions": float(len(re.findall(r"\sv_(?:s?mfma|smfmac|wmma)", text))),
-        }
-        for name, pattern in COUNTED.items():
-            found[f"count_{name}"] = float(len(re.findall(pattern, text)))
-        wide = len(re.findall(r"\s(?:global|buffer)_load_dwordx4", text))
-        found["count_global_loads_of_16_bytes"] = float(wide)
+        found = listed(text, chip)
         return found | occupancy(launch, found["registers"], chip)
 
 
-def _note(text: str, key: str) -> float:
+def listed(text: str, chip: Chip) -> dict[str, float]:
+    """What the assembly of one kernel holds, with the notes that LLVM leaves on it: registers,
+    bytes spilled, counts of instructions."""
+    found = {name: note(text, key) for name, key in NOTES.items()}
+    lanes = float(chip.facts["warp_lanes"].value)
+    spills = found.pop("vector_spills") * lanes + found.pop("scalar_spills")
+    code = re.search(r"; codeLenInByte = (\d+)", text)
+    body = [x for x in text.splitlines() if re.match(r"\s+[a-z]+_[a-z0-9_]+\s", x + " ")]
+    found |= {
+        "registers": found["vector_registers"],
+        "spill_bytes": spills * SPILLED_BYTES,
+        "instructions": float(len(body)),
+        "code_bytes": float(code[1]) if code else 0.0,
+        "matrix_instructions": float(len(re.findall(r"\sv_(?:s?mfma|smfmac|wmma)", text))),
+    }
+    for name, pattern in COUNTED.items():
+        found[f"count_{name}"] = float(len(re.findall(pattern, text)))
+    wide = len(re.findall(r"\s(?:global|buffer)_load_dwordx4", text))
+    return found | {"count_global_loads_of_16_bytes": float(wide)}
+
+
+def note(text: str, key: str) -> float:
+    """A number of the metadata, by its key; 0.0 where it is not."""
     found = re.search(rf"{re.escape(key)}:\s+(\d+)", text)
     return float(found[1]) if found else 0.0
 

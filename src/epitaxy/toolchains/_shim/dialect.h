@@ -15,6 +15,7 @@
 #define __noinline__ __attribute__((noinline))
 #define __launch_bounds__(...)
 #define __constant__ static
+#define __align__(n) alignas(n)
 #define __managed__
 
 using epitaxy::Index3;

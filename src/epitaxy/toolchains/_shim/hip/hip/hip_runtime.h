@@ -5,6 +5,7 @@
 #define warpSize (epitaxy::state.warp_lanes)
 #define __HIP_PLATFORM_AMD__ 1
 
+inline int __lane_id() { return epitaxy::lane(); }
 template <class T> T __shfl(T v, int source, int width = warpSize) {
   return epitaxy::shuffled(v, epitaxy::at(epitaxy::lane(), source, width), 0);
 }
