@@ -2,6 +2,7 @@
 # demo:  a PyTorch module becomes a faster, proven, exported kernel
 # fuzz:  mutants of honest kernels, and how many of them the judge finds
 # attacks: known cheats against the judge, with and without the guard that stops each
+# gpu-check: kernels on the GPU that is here; without one it says so
 # calibrate: how often the statistics err on this machine, and candidates judged per minute
 # test, check, bench, clean, setup-peers (ONNX Runtime and OpenVINO as further baselines)
 
@@ -15,7 +16,7 @@ STAMP  := $(VENV)/.setup
 PEERS  := $(VENV)/.setup-peers
 TESTS  := $(wildcard tests/null tests/host tests/chip)
 
-.PHONY: setup setup-peers demo test check bench fuzz attacks calibrate clean
+.PHONY: setup setup-peers demo test check bench fuzz attacks gpu-check calibrate clean
 
 setup: $(STAMP)
 
@@ -51,6 +52,9 @@ fuzz: $(STAMP)
 
 attacks: $(STAMP)
 	$(BIN)/python -m epitaxy.attacks
+
+gpu-check: $(STAMP)
+	$(BIN)/python -m pytest tests/chip -rs -s
 
 calibrate: $(STAMP)
 	$(BIN)/python benchmarks/calibrate.py --minutes $(MINUTES) --out docs/results/calibration

@@ -332,12 +332,17 @@ def test_cuda_is_checked_and_never_timed(machine):
     [
         ("block=(64,)", "block=(64,), shared_bytes=250000", "has 232448 (block_local_bytes)"),
         ('"relu"', '"gelu"', "no source defines"),
+        ("KERNEL", "__device__ float seen[4];", "keeps 16 bytes of __device__ variables"),
     ],
 )
 def test_launches_that_the_chip_does_not_take_are_refused(machine, tmp_path, old, new, said):
     it = plugins("toolchains").get("cuda")
-    assert old in FORWARD
-    files = {"kernel.cu": RELU, "forward.py": FORWARD.replace(old, new)}
+    kernel, forward = RELU, FORWARD.replace(old, new)
+    if old == "KERNEL":
+        kernel = RELU.replace('extern "C"', f'{new}\nextern "C"').replace(
+            "y[i] =", "seen[i % 4] += 1; y[i] ="
+        )
+    files = {"kernel.cu": kernel, "forward.py": forward}
     suite = TestCuda()
     build = it.build(suite.candidate(files, "forward.py", "cuda"), suite.problem, tmp_path)
     assert not build.ok

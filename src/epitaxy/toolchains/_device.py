@@ -86,6 +86,10 @@ class DeviceToolchain(AbsentToolchain):
         """Limits on a launch: grid_x, grid_y, grid_z, block_x, block_y, block_z."""
         raise NotImplementedError
 
+    def keeps(self, made: Path) -> str:
+        """Memory of the device that outlives a call, in words; "" when there is none."""
+        raise NotImplementedError
+
     def remarks(self) -> str:
         """What cannot be told here for want of a program; "" when nothing."""
         return ""
@@ -204,6 +208,9 @@ class DeviceToolchain(AbsentToolchain):
     def look(self, made: Path, chip: Chip) -> tuple[dict[str, float], str]:
         """Registers, spills, shared memory, occupancy, instruction counts: of the worst kernel, or
         their sum; and the limit that one of them breaks, if any."""
+        kept = self.keeps(made)
+        if kept:
+            return {}, f"error: it keeps {kept} from call to call: make it an output, or constant"
         launches = json.loads((made / "launches.json").read_text(encoding="utf-8"))
         lanes = fact(chip, "warp_lanes")
         each: list[dict[str, float]] = []

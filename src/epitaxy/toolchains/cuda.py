@@ -103,6 +103,12 @@ class Cuda(DeviceToolchain):
             found |= listed(dict(zip(sections[1::2], sections[2::2], strict=True)).get(kernel, ""))
         return found
 
+    def keeps(self, made: Path) -> str:
+        """What ptxas says of `__device__` variables."""
+        said = (made / "ptxas.log").read_text(encoding="utf-8", errors="replace")
+        found = re.search(r"\b([1-9]\d*) bytes gmem", said)
+        return f"{found[1]} bytes of __device__ variables" if found else ""
+
     def most(self, chip: Chip) -> Mapping[str, int]:
         """The same for every chip that can be built for."""
         return {**GRID, **BLOCK}

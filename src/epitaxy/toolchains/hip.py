@@ -26,6 +26,7 @@ OLDEST, NEWEST = 18, 23
 GRID = {"grid_x": 2**31 - 1, "grid_y": 65535, "grid_z": 65535}
 BLOCK = {"block_x": 1024, "block_y": 1024, "block_z": 1024}
 """AMD, HIP documentation, hipDeviceProp_t: maxGridSize and maxThreadsDim of current chips."""
+_KEPT = re.compile(r"\.type\s+(\w+),@object[^\n]*\n\s*(?:\.section\s+)?\.(?:bss|data)\b")
 
 
 class Hip(DeviceToolchain):
@@ -70,6 +71,12 @@ class Hip(DeviceToolchain):
             return {}
         found = listed(body + own, chip)
         return found | {"static_bytes": note(own, ".group_segment_fixed_size")}
+
+    def keeps(self, made: Path) -> str:
+        """Variables that the assembly places where kernels may write."""
+        text = (made / "kernel.s").read_text(encoding="utf-8", errors="replace")
+        found = [name for name in _KEPT.findall(text) if not name.startswith("__hip_cuid_")]
+        return f"the variable {found[0]}" if found else ""
 
     def most(self, chip: Chip) -> Mapping[str, int]:
         """The same for every chip that can be built for."""
