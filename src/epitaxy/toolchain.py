@@ -59,7 +59,8 @@ class Toolchain(Protocol):
     One that can build the same sources so that they trap on bounds and spoil what was never set
     offers `Harsh` too; the judge says of the others that its guard `bounds` did not run. It may
     have `sources`, patterns of the files that it starts from ("*.cpp"), by which a folder's
-    toolchain is known, and `headers` that its language has beside those of C++.
+    toolchain is known, `headers` that its language has beside those of C++, and
+    `artefacts(build)`, paths of what an export needs beside the module's text.
     """
 
     name: str

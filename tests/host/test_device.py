@@ -15,6 +15,7 @@ from epitaxy.errors import BadEnvironment, BadInput
 from epitaxy.handmade import read_folder
 from epitaxy.plugin import plugins
 from epitaxy.problem import load
+from epitaxy.product import export
 from epitaxy.record import FrozenDict
 from epitaxy.testing import ToolchainConformance
 from epitaxy.toolchains._absent import same_text_but_numbers
@@ -305,7 +306,7 @@ def machine(tmp_path_factory):
 
 
 @needs_nvcc
-def test_cuda_is_checked_and_never_timed(machine):
+def test_cuda_is_checked_and_never_timed(machine, tmp_path):
     problem = load(ROOT / "examples" / "softmax.py")
     candidate = read_folder(ROOT / "kernels" / "softmax_cuda", problem, chip=machine.chip())
     assert candidate.toolchain == "cuda"
@@ -322,6 +323,10 @@ def test_cuda_is_checked_and_never_timed(machine):
             for n, t in candidate.files.items()
         }
         assert judge.judge(candidate.replace(files=files)).status == "incorrect"
+        build = judge.build(candidate)
+        path = export(candidate, verdict, problem, tmp_path / "out", build)
+        assert (path.parent / "kernel.cubin").read_bytes()[:4] == b"\x7fELF"
+        assert "softmax_rows" in (path.parent / "kernel.cu").read_text()
     finally:
         judge.close()
 

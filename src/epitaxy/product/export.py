@@ -13,6 +13,7 @@ from typing import Any
 
 from epitaxy.candidate import Candidate
 from epitaxy.errors import BadEnvironment, BadInput, EpitaxyError
+from epitaxy.plugin import plugins
 from epitaxy.problem import Problem
 from epitaxy.product.compose import (
     bundle,
@@ -145,8 +146,11 @@ def load(path: str | Path) -> Any:
 
 
 def _libraries(candidate: Candidate, build: Build | None) -> list[Path]:
-    if build is None or not build.ok or not _compiled(candidate):
+    if build is None or not build.ok:
         return []
+    if not _compiled(candidate):
+        toolchain = plugins("toolchains").get(candidate.toolchain)
+        return list(toolchain.artefacts(build)) if hasattr(toolchain, "artefacts") else []
     library = Path(build.folder) / kernel_name(candidate)
     return [library, library.with_suffix(".json")]
 

@@ -36,12 +36,12 @@ CHECKED = (
     "-fsanitize=kernel-address", "--param=asan-stack=0", "--param=asan-globals=1",
     "--param=asan-instrumentation-with-call-threshold=0",
     "-fno-strict-aliasing", "-fno-threadsafe-statics", "-fsanitize=bounds",
-    "-ftrivial-auto-var-init=pattern",
 )  # fmt: skip
-"""gcc calls the runtime before each load and store, and tells it of each array's size; variables
-hold a pattern until they are set."""
-GCC = 12
-"""The first major version of gcc with all of CHECKED."""
+"""gcc calls the runtime before each load and store, and tells it of each array's size."""
+SPOILED = "-ftrivial-auto-var-init=pattern"
+"""Variables hold a pattern until they are set."""
+GCC, SPOILS = 11, 12
+"""The first major versions of gcc with all of CHECKED and `__builtin_bit_cast`, and with SPOILED."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,7 @@ class DeviceToolchain(AbsentToolchain):
         plain = [host.path, "-std=c++17", "-fPIC", "-w", "-c"]
         headers = SHIM / self.name
         own = [*plain, "-O1", "-ffp-contract=fast", *CHECKED, f"-I{headers}"]
+        own += [SPOILED] if host.major >= SPOILS else []
         return [
             [*plain, "-O2", str(SHIM / "runtime.cpp"), "-o", "runtime.o"],
             [*own, "-x", "c++", "-include", str(headers / self.header), "{unit}", "-o", "kernel.o"],
@@ -204,6 +205,10 @@ class DeviceToolchain(AbsentToolchain):
         without one. Raises BadCandidate where the two differ in more than numbers."""
         form = self.smaller_form(candidate, problem)
         return None if form is None else self.built(form, problem, cache, small=True)
+
+    def artefacts(self, build: Build) -> list[Path]:
+        """The code object that the bundle loads where the chip is."""
+        return [Path(build.folder, f"kernel{self.code}")]
 
     def look(self, made: Path, chip: Chip) -> tuple[dict[str, float], str]:
         """Registers, spills, shared memory, occupancy, instruction counts: of the worst kernel, or

@@ -19,7 +19,7 @@ OWN State state;
 
 namespace {
 
-constexpr size_t STACK = 32 << 10, ARENA = 512 << 10, ZONE = 64;
+constexpr size_t STACK = 64 << 10, ARENA = 512 << 10, ZONE = 64;
 constexpr int MOST_LANES = 1024, MOST_TENSORS = 12, MOST_ARRAYS = 256, TEXT = 480;
 constexpr unsigned char SPOILED = 0xFF;  // as floats NaN
 
@@ -383,6 +383,10 @@ void watch(long offset, size_t bytes, bool writes) {
 
 [[noreturn]] void outside(const char* at, size_t bytes, bool writes) {
   const char* verb = writes ? "writes" : "reads";
+  if (at >= stacks && at < stacks + STACK * MOST_LANES) {
+    say("%s beyond its own local memory, of which %zu bytes are lent here", verb, STACK);
+    leave();
+  }
   long nearest = -1;
   int which = -1;
   for (int i = 0; i < tensor_count; i++) {
