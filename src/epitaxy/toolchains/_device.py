@@ -41,7 +41,7 @@ CHECKED = (
 SPOILED = "-ftrivial-auto-var-init=pattern"
 """Variables hold a pattern until they are set."""
 GCC, SPOILS = 11, 12
-"""The first major versions of gcc with all of CHECKED and `__builtin_bit_cast`, and with SPOILED."""
+"""The first major versions of gcc with CHECKED and `__builtin_bit_cast`, and with SPOILED."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ class DeviceToolchain(AbsentToolchain):
     vendor: str
     backend: str
     """The first word of a chip's fact `target`."""
+    headers: tuple[str, ...] = ()
+    """Those that its sources may include beside C++'s."""
     header: str
     """Of the shim, included before everything else."""
     code: str

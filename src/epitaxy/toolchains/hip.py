@@ -38,7 +38,7 @@ class Hip(DeviceToolchain):
     backend = "hip"
     header = "hip/hip_runtime.h"
     code = ".hsaco"
-    headers = ("hip/hip_runtime.h",)
+    headers: tuple[str, ...] = ("hip/hip_runtime.h",)
     needs = "Needs PyTorch and the kernel.hsaco beside this file, and runs on the GPU it is for."
 
     def compiler(self) -> Tool | Availability:

@@ -20,7 +20,7 @@ class OpenCl(Hip):
     name = "opencl"
     suffix = ".cl"
     header = "opencl.h"
-    headers = ()
+    headers: tuple[str, ...] = ()
     needs = "Checked only: no way to launch it on a GPU is written yet."
 
     def commands(self, tool: Tool, chip: Chip, unit: str) -> list[dict[str, Any]]:
