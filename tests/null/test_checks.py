@@ -168,7 +168,7 @@ def test_a_value_may_be_kept_in_its_register():
     ("check", "line", "says"),
     [
         ("clocks", "import time", "imports time"),
-        ("clocks", "e = torch.cuda.Event()", "reaches for Event"),
+        ("clocks", "e = torch.Event()", "reaches for Event"),
         ("patches", "torch.relu = abs", "changes torch.relu"),
         ("patches", "t = torch\nt.relu = abs", "changes t.relu"),
         ("patches", "nn.functional.relu = abs", "changes nn.functional.relu"),
@@ -214,3 +214,24 @@ def test_a_blas_must_be_listed_by_name(line):
     files = {"kernel.cpp": f"{KERNEL}\n{line}\n"}
     assert set(findings(files)) == {"libraries"}
     assert findings(files, libraries=("torch", "blas")) == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("s = torch.cuda.current_stream()", "reaches for cuda"),
+        ("g = torch.cuda.CUDAGraph()", "reaches for"),
+        ("s = torch.Stream()", "reaches for Stream"),
+        ("from torch import cuda", "imports torch.cuda"),
+        ("x = torch.accelerator.current_stream()", "reaches for accelerator"),
+    ],
+)
+def test_streams_and_graphs_of_a_gpu_are_out_of_reach(line, says):
+    found = findings({"forward.py": f"{FORWARD}\n{line}\n"})
+    assert set(found) == {"sources"}
+    assert says in found["sources"]
+
+
+@pytest.mark.parametrize("clock", ["clock64()", "wall_clock64()", "__nanosleep(9)"])
+def test_clocks_of_a_gpu_are_out_of_reach(clock):
+    assert set(findings({"kernel.cu": f"void f(float* y) {{ y[0] = 1; {clock}; }}"})) == {"clocks"}
