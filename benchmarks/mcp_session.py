@@ -1,6 +1,6 @@
 """A session over MCP, recorded: from a cold problem to an exported kernel.
 
-    python benchmarks/mcp_session.py [--problem examples/gelu_chain.py] [--out docs/mcp-session.md]
+    python benchmarks/mcp_session.py [--problem FILE] [--out docs/mcp-session.md]
 
 The SDK's own client starts `epitaxy mcp` as a process and speaks to it over stdio, as a coding
 agent does. What an agent would decide is decided here by few rules, so that anyone can repeat it:
@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ ROOT = Path(__file__).parents[1]
 class Agent:
     """Calls tools, waits for their jobs, and keeps all that came back."""
 
-    def __init__(self, client: Any) -> None:
-        self.client = client
+    def __init__(self, client: Any, after: Callable[[Agent], None] = lambda _: None) -> None:
+        self.client, self.after = client, after
         self.heard: list[str] = []
         self.progress: list[str] = []
         self.calls: list[dict[str, Any]] = []
@@ -39,6 +40,7 @@ class Agent:
         """The tool's result; {"error": text} where it refuses."""
         start_s, told = time.perf_counter(), len(self.progress)
         answer, jobs = await self._answer(tool, arguments)
+        print(f"{time.perf_counter() - start_s:6.1f} s {tool}", file=sys.stderr, flush=True)
         self.calls.append(
             {
                 "tool": tool,
@@ -49,6 +51,7 @@ class Agent:
                 "seconds": time.perf_counter() - start_s,
             }
         )
+        self.after(self)
         return answer
 
     async def _answer(self, tool: str, arguments: dict[str, Any]) -> tuple[dict[str, Any], int]:
@@ -76,30 +79,31 @@ async def play(agent: Agent, problem: str) -> None:
     """The session: the same moves whatever the answers are, on what they name."""
     await agent("list_problems")
     await agent("problem_card", problem=problem)
-    await agent("lessons", problem=problem, most=3)
     await agent("read_guide")
-    grown = await agent("grow", problem=problem, count=3)
-    best = max(grown["grown"], key=lambda g: (g["verdict"] or {}).get("speedup") or 0.0)
-    decision = "unroll" if any(k.endswith(".unroll") for k in grown["decisions"]) else "threads"
-    region = next(k for k in grown["decisions"] if k.endswith(f".{decision}"))
-    swept = await agent("grow", problem=problem, genome=best["genome"], vary={region: []})
-    for it in swept.get("grown", ()):
-        best = max(best, it, key=lambda g: (g["verdict"] or {}).get("speedup") or 0.0)
-    kernel = (await agent("show", candidate=best["candidate"]))["files"]["kernel.cpp"]
-    intent = "a first edit by hand, with a mistake in it"
-    wrong = kernel.replace("int64_t", "int46_t", 1)
-    await agent("judge", problem=problem, parent=best["candidate"], intent=intent,
-                files={"kernel.cpp": wrong})  # fmt: skip
-    mended = "// hand-edited from here\n" + kernel
-    child = await agent("judge", problem=problem, parent=best["candidate"],
-                        intent="the mistake mended", files={"kernel.cpp": mended})  # fmt: skip
+    grown = await agent("grow", problem=problem, count=2)
+    best = max(grown["grown"], key=_speed)
+    region, values = next((k, v) for k, v in grown["decisions"].items() if k.endswith(".unroll"))
+    other = [int(v) for v in values.split(", ")][-1]
+    swept = await agent("grow", problem=problem, genome=best["genome"], vary={region: [other]})
+    best = max([best, *swept.get("grown", ())], key=_speed)
+    id, its = best["candidate"], {"problem": problem, "parent": best["candidate"]}
+    kernel = (await agent("show", candidate=id))["files"]["kernel.cpp"]
+    wrong = {"kernel.cpp": kernel.replace("int64_t", "int46_t", 1)}
+    await agent("judge", **its, files=wrong, intent="a first edit by hand, with a mistake in it")
+    mended = {"kernel.cpp": f"// edited by hand from here\n{kernel}"}
+    child = await agent("judge", **its, files=mended, intent="the mistake mended")
     await agent("compare", one=child["candidate"])
-    await agent("profile", candidate=best["candidate"])
-    await agent("disassemble", candidate=best["candidate"])
-    await agent("export", candidate=best["candidate"], folder="product")
-    await agent("judge", problem=problem, candidate=best["candidate"], plan="full")
-    await agent("export", candidate=best["candidate"], folder="product")
+    await agent("disassemble", candidate=id)
+    await agent("export", candidate=id, folder="product")
+    await agent("judge", problem=problem, candidate=id, plan="full")
+    await agent("export", candidate=id, folder="product")
     await agent("search", problem=problem)
+    await agent("lessons", problem=problem, most=3)
+    await agent("profile", candidate=id)
+
+
+def _speed(grown: dict[str, Any]) -> float:
+    return float((grown["verdict"] or {}).get("speedup") or 0.0)
 
 
 def short(value: Any) -> Any:
@@ -139,9 +143,8 @@ def transcript(calls: list[dict[str, Any]], name: str, start_s: float, machine: 
     return "\n".join([*lines, ""])
 
 
-async def session(problem: Path, home: Path) -> tuple[list[dict[str, Any]], float]:
-    """Play on a copy of `problem` in a new folder; the calls, and the seconds until the first
-    answer."""
+async def session(problem: Path, home: Path, out: Path, machine: str) -> None:
+    """Play on a copy of `problem` in a new folder; the transcript in `out` grows call by call."""
     with tempfile.TemporaryDirectory(prefix="epitaxy-session-") as folder:
         copy = Path(shutil.copy(problem, folder))
         server = StdioServerParameters(
@@ -153,25 +156,30 @@ async def session(problem: Path, home: Path) -> tuple[list[dict[str, Any]], floa
         async with Client(server) as client:
             await client.list_tools()
             start_s = time.perf_counter() - begin_s
-            agent = Agent(client)
-            await play(agent, copy.stem)
-        return agent.calls, start_s
+
+            def write(agent: Agent) -> None:
+                text = transcript(agent.calls, copy.stem, start_s, machine)
+                out.write_text(text.replace(folder, "/project"), encoding="utf-8")
+
+            await play(Agent(client, write), copy.stem)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Record a session."""
+    from epitaxy.ledger import Ledger
     from epitaxy.plugin import plugins
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--problem", type=Path, default=ROOT / "examples" / "gelu_chain.py")
+    parser.add_argument("--problem", type=Path, default=ROOT / "benchmarks" / "mcp_problem.py")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "mcp-session.md")
     chosen = parser.parse_args(argv)
+    machine = plugins("machines").get("local").fingerprint()["cpu"]
+    measured = Ledger.default_path().parent / "chips"
     with tempfile.TemporaryDirectory(prefix="epitaxy-home-") as home:
-        calls, start_s = anyio.run(session, chosen.problem, Path(home))
-    machine = plugins("machines").get("local").fingerprint()
-    text = transcript(calls, chosen.problem.stem, start_s, f"{machine['cpu']}")
-    chosen.out.write_text(text, encoding="utf-8")
-    print(f"{chosen.out}: {len(calls)} calls")
+        if measured.is_dir():  # an empty ledger, but this machine as it was measured before
+            shutil.copytree(measured, Path(home, "chips"))
+        anyio.run(session, chosen.problem, Path(home), chosen.out, machine)
+    print(chosen.out)
 
 
 if __name__ == "__main__":
