@@ -264,6 +264,8 @@ class Region:
     """What is computed instead of stores, where values are picked by their size."""
     sums: Sums | None = None
     """What is computed instead of stores, where rows are added where data says."""
+    weights: tuple[int, ...] = ()
+    """Inputs that are parameters or buffers: copies of them may be kept until they change."""
     algebra: tuple[str, ...] = ()
     """The rules by which this form is equal to the one that was captured."""
 

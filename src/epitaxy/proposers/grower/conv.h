@@ -42,7 +42,7 @@ inline void pack_pixels(float* to, int64_t t, int64_t k, int64_t depth, int64_t 
 template <class S, class A, class B, class F>
 void convolve(const A& a, const B& fetch, float* pa, const F& finish) {
   using G = Gemm<S>;
-  pack_left<S>(pa, a);
+  if constexpr (!(kept<S> & 1)) pack_left<S>(pa, a);
   const auto pixels = by_pixel<S>(finish);
   const Scratch<float> held(G::block_floats), panels(S::JC * G::KC);
   share<S::DYNAMIC>(G::blocks, [&](int64_t u) {
@@ -121,7 +121,7 @@ __attribute__((noinline)) void tile_at(const float* a, const float* const (&b)[W
 template <class S, class A, class P, class F>
 void convolve_direct(const A& a, const P& pixel, const int32_t* offsets, float* pa, const F& finish) {
   using G = Gemm<S>;
-  pack_left<S>(pa, a);
+  if constexpr (!(kept<S> & 1)) pack_left<S>(pa, a);
   const auto pixels = by_pixel<S>(finish);
   const Scratch<float> held(G::block_floats);
   share<S::DYNAMIC>(G::blocks, [&](int64_t u) {

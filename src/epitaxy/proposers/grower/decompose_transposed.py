@@ -58,11 +58,10 @@ class _Way:
         )
 
 
-def transposed(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: list[int], pad: list[int],
-    dilation: list[int], is_transposed: bool, output_pad: list[int], groups: int,
-) -> Any:  # fmt: skip
-    """A transposed convolution by simpler ones; NotImplemented where it is simple, or cannot be."""
+def transposed(x: Tensor, weight: Tensor, bias: Tensor | None, *form: Any) -> Any:
+    """aten.convolution where it is a transposed one, by simpler ones; `form` is the rest of its
+    arguments. NotImplemented where it is simple, or cannot be."""
+    stride, pad, dilation, is_transposed, output_pad, groups = form
     if not is_transposed or x.dim() < 3:
         return NotImplemented
     given = [

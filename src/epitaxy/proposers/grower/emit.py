@@ -16,6 +16,7 @@ from epitaxy.proposers.grower.emit_columns import write_kernel
 from epitaxy.proposers.grower.emit_conv import ConvWriter
 from epitaxy.proposers.grower.emit_expr import STORAGE, Unsupported, indent
 from epitaxy.proposers.grower.emit_gemm import GemmWriter
+from epitaxy.proposers.grower.emit_keep import Keeper
 from epitaxy.proposers.grower.emit_loop import write_loop
 from epitaxy.proposers.grower.emit_picks import write_picks
 from epitaxy.proposers.grower.emit_recurrent import write_recurrence
@@ -78,11 +79,14 @@ def emit_region(region: Region, choices: Choices) -> str:
     require_lanes(walk(region.roots))
     schedule = plan(region, choices)
     buffers: dict[int, tuple[str, str]] = {}
-    lines: list[str] = []
+    keeper = Keeper(frozenset(region.weights if choices.keep else ()))
+    pointers: list[str] = []
     for i, spec in enumerate(region.inputs):
         T = _storage(spec.dtype)
         buffers[i] = (f"x{i}", spec.dtype)
-        lines.append(f"const {T}* const x{i} = static_cast<const {T}*>(in[{i}]);  // {spec}")
+        pointers.append(f"const {T}* const x{i} = static_cast<const {T}*>(in[{i}]);  // {spec}")
+    lines = list(pointers)
+    for i, spec in enumerate(region.inputs):
         if spec.dtype == "int64":
             lines.append(f"if (epx::beyond(x{i}, {spec.numel})) return 1;  // lanes are of 32 bits")
     for i, spec in enumerate(region.outputs):
@@ -106,30 +110,35 @@ def emit_region(region: Region, choices: Choices) -> str:
         inner = " x ".join(f"{a.name}:{a.size}" for a in kernel.inner) or "1"
         what = ", ".join(t.buffer for t in kernel.targets)
         lines.append(f"// kernel {number}: {what} over {outer}, reducing {inner}")
-        lines += _written(kernel, choices, buffers)
+        lines += _written(kernel, choices, buffers, keeper)
+    lines[len(pointers) : len(pointers)] = keeper.opening(region.inputs)
     lines += [f"(void){b};" for b, _ in buffers.values()]
-    lines += ["return 0;"] if region.refuses else []
+    lines += ["return 0;"] if region.refuses or keeper.used else []
     source = f"// {region.name} replaces {', '.join(region.source) or 'a region'}\n// {choices}"
     if region.algebra:
         source += "".join(f"\n// rewritten: {rule}" for rule in region.algebra)
-    returns = "int" if region.refuses else "void"
+    returns = "int" if region.refuses or keeper.used else "void"
     signature = f'extern "C" {returns} {region.name}(const void* const* in, void* const* out) {{'
-    return "\n".join([source, signature, *indent(lines), "}", ""])
+    weights = [pointers[i] for i in keeper.used]
+    kept = keeper.function(region.name, region.inputs, weights)
+    return "\n".join([source, kept, signature, *indent(lines), "}", ""])
 
 
-def _written(kernel: Kernel, choices: Choices, buffers: dict[int, tuple[str, str]]) -> list[str]:
+def _written(
+    kernel: Kernel, choices: Choices, buffers: dict[int, tuple[str, str]], keeper: Keeper
+) -> list[str]:
     """The block of C++ of one kernel, by what it is."""
     if kernel.attention is not None:
         return AttentionWriter(kernel, choices, buffers, kernel.attention).write()
     what = kernel.contraction
     if what is None:
         return write_kernel(kernel, choices, buffers)
-    if what.fetched and choices.winograd and windows_of(what):
-        return WinogradWriter(kernel, choices, buffers, what).write()
+    kind = GemmWriter if form_of(choices.form, what) == TILES else ThinWriter
     if what.fetched:
-        return ConvWriter(kernel, choices, buffers, what).write()
-    writer = GemmWriter if form_of(choices.form, what) == TILES else ThinWriter
-    return writer(kernel, choices, buffers, what).write()
+        kind = WinogradWriter if choices.winograd and windows_of(what) else ConvWriter
+    writer = kind(kernel, choices, buffers, what)
+    writer.keeper = keeper
+    return writer.write()
 
 
 def _storage(dtype: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from epitaxy.proposers.grower.algebra import Affine, Axis
-from epitaxy.proposers.grower.contract import size_of
+from epitaxy.proposers.grower.contract import load_of, size_of
 from epitaxy.proposers.grower.emit_expr import Scope, indent
 from epitaxy.proposers.grower.emit_gemm import GemmWriter, Group, function
 from epitaxy.proposers.grower.image import Image, copy_lines, floats, image_of, worth
@@ -44,21 +44,21 @@ class ConvWriter(GemmWriter):
             "}",
         ]
         copy = copy_lines(image, source) if image.planes else []
-        call = "epx::convolve_direct<Shape>(a, pixel, offsets.data, pa.data, finish);"
+        call = "epx::convolve_direct<Shape>(a, pixel, offsets.data, pa, finish);"
         return self._block(body, finish, *copy, call)
 
     def _packed(self) -> list[str]:
         """The right operand is read from the image as it is packed."""
         finish, fetch = self._finish(), self._fetch()
         body = function("fetch", "tail, t, k, row, x, n", fetch)
-        return self._block(body, finish, "epx::convolve<Shape>(a, fetch, pa.data, finish);")
+        return self._block(body, finish, "epx::convolve<Shape>(a, fetch, pa, finish);")
 
     def _block(self, body: list[str], finish: list[str], *calls: str) -> list[str]:
         """Everything that one convolution needs, and the calls."""
         lines = [
             *self._head(),
             "using G = epx::Gemm<Shape>;",
-            "const epx::Scratch<float> pa(Shape::BATCH * G::a_batch);",
+            *self._copy("pa", "Shape::BATCH * G::a_batch"),
             *body,
             *function("finish", "tail, t, i, row, x, sum, n", finish),
             *self._run(*calls),
@@ -72,6 +72,14 @@ class ConvWriter(GemmWriter):
     def _converted(self) -> tuple[bool, bool]:
         """Both are copied anyway."""
         return True, True
+
+    def _packed_ones(self) -> tuple[bool, bool]:
+        """The left operand is copied; the right one is no memory."""
+        return True, False
+
+    def _kept(self) -> int:
+        """The copy of the filters, where these are weights."""
+        return int(load_of(self.what.left).buffer in self.keeper.weights)
 
     def _columns(self) -> int:
         """Lanes of all pixel vectors."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from epitaxy.proposers.grower.algebra import (
     TRANSCENDENTAL,
@@ -25,12 +26,24 @@ from epitaxy.proposers.grower.contract import (
     step,
 )
 from epitaxy.proposers.grower.emit_expr import Scope, indent
+from epitaxy.proposers.grower.emit_keep import Keeper
 from epitaxy.proposers.grower.emit_kernel import KernelWriter
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.rewrite import rebuild
 from epitaxy.proposers.grower.schedule import Kernel
 
 Group = tuple[str, Sequence[Axis]]
+
+
+class Copy(NamedTuple):
+    """One of the copies that gemm.h makes: its bit in KEPT, who reads the operand, who makes it."""
+
+    bit: int
+    reader: str
+    make: str
+
+
+COPIES = {"pa": Copy(1, "a", "pack_left"), "pb": Copy(2, "b", "pack_right")}
 
 
 class GemmWriter(KernelWriter):
@@ -45,33 +58,68 @@ class GemmWriter(KernelWriter):
     ) -> None:
         super().__init__(kernel, choices, buffers, contraction.columns[-1])
         self.what = contraction
+        self.keeper = Keeper()
 
     def write(self) -> list[str]:
         """The block of C++."""
         body = [
             *self._common(),
             "using G = epx::Gemm<Shape>;",
-            "const epx::Scratch<float> pa(G::a_floats), pb(G::b_floats), parts(G::part_floats);",
+            *self._copy("pa", "G::a_floats"),
+            *self._copy("pb", "G::b_floats"),
+            "const epx::Scratch<float> parts(G::part_floats);",
             *self._live(),
         ]
-        call = "epx::contract<Shape>(a, b, pa.data, pb.data, parts.data, live, finish);"
+        call = "epx::contract<Shape>(a, b, pa, pb, parts.data, live, finish);"
         return ["{", *indent(body + self._run(call)), "}"]
 
     def _common(self) -> list[str]:
         """Sizes, operands and what becomes of a sum."""
         return [
             *self._head(),
-            f"const auto b = [=](int64_t t) {{ {self._operand(self.what.right)} }};",
+            self._reader("b", self.what.right),
             *function("finish", "tail, t, i, j, sum, n", self._finish()),
         ]
 
     def _head(self) -> list[str]:
         """Sizes and the left operand."""
+        return [self._sizes(), self._reader("a", self.what.left)]
+
+    def _sizes(self) -> str:
         sizes = ", ".join(f"{name} = {value}" for name, value in self._shape().items())
-        return [
-            f"struct Shape {{ enum : int64_t {{ {sizes} }}; }};",
-            f"const auto a = [=](int64_t t) {{ {self._operand(self.what.left)} }};",
-        ]
+        return f"struct Shape {{ enum : int64_t {{ {sizes} }}; }};"
+
+    def _reader(self, name: str, value: Value) -> str:
+        return f"const auto {name} = [=](int64_t t) {{ {self._operand(value)} }};"
+
+    def _copy(self, name: str, floats: str) -> list[str]:
+        """Memory for the copy `pa` or `pb`: its own in this call, or one that is kept."""
+        which = COPIES[name]
+        if not self._kept() & which.bit:
+            return [
+                f"const epx::Scratch<float> {name}_({floats});",
+                f"float* const {name} = {name}_.data;",
+            ]
+        operand = self.what.left if name == "pa" else self.what.right
+        before = [self._sizes(), "using G = epx::Gemm<Shape>;", self._reader(which.reader, operand)]
+        make = f"epx::{which.make}<Shape>({{}}, {which.reader})"
+        return self.keeper.keep(name, load_of(operand).buffer, floats, before, make)
+
+    def _kept(self) -> int:
+        """KEPT of gemm.h: which copies are made of weights and outlive the call."""
+        return sum(
+            which.bit
+            for which, packed, operand in zip(
+                COPIES.values(), self._packed_ones(), (self.what.left, self.what.right), strict=True
+            )
+            if packed and load_of(operand).buffer in self.keeper.weights
+        )
+
+    def _packed_ones(self) -> tuple[bool, bool]:
+        """Whether each operand is copied before use."""
+        chosen, copied = self.choices, self._converted()
+        _, across = self._right()
+        return bool(chosen.pack_a or copied[0]), bool(chosen.pack_b or across != 1 or copied[1])
 
     def _run(self, *calls: str) -> list[str]:
         """The calls by one thread or by a team."""
@@ -93,15 +141,14 @@ class GemmWriter(KernelWriter):
         high, wide = min(chosen.tile_m, m), min(chosen.tile_n, -(-n // self.N))
         kc = even(k, chosen.kc, 8)
         depths = -(-k // kc)
-        copied = self._converted()
+        pack_a, pack_b = self._packed_ones()
         return {
             "N": self.N, "MR": high, "NV": wide, "BATCH": size_of(what.batch),
             "M": m, "J": n, "K": k,
             "MC": even(m, chosen.mc, high), "JC": even(n, chosen.nc, wide * self.N), "KC": kc,
             "PARTS": max(1, min(chosen.split_k, depths)),
             "AI": ai, "AK": ak, "BK": bk, "BJ": bj, "DOT": multiplied(what),
-            "PACK_A": int(chosen.pack_a or copied[0]),
-            "PACK_B": int(chosen.pack_b or bj != 1 or copied[1]),
+            "PACK_A": int(pack_a), "PACK_B": int(pack_b), "KEPT": self._kept(),
             "AHEAD": chosen.prefetch // 8, "STEPS": chosen.unroll, "DYNAMIC": chosen.dynamic,
             "ACROSS": chosen.across, "NEXT": chosen.ahead, "APART": int(self._long_finish()),
         }  # fmt: skip

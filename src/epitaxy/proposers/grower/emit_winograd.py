@@ -71,17 +71,29 @@ class WinogradWriter(ConvWriter):
             *self._places(("t", what.columns[:-2])),
             f"return {source} + {self.address(Affine(offset, terms))};",
         ]
-        sizes = ", ".join(f"{name} = {value}" for name, value in self._shape().items())
-        lines = [
-            f"struct Shape {{ enum : int64_t {{ {sizes} }}; }};",
+        begin = [
+            self._sizes(),
             "using Q = epx::Squares<Shape>;",
-            "const epx::Scratch<float> filters(Q::filter_floats);",
             f"const float* const a = {weights} + {left.index.offset};",
+        ]
+        lines = [
+            *begin,
+            *self._filters(begin, left.buffer),
             *function("image", "t", image),
             *function("finish", "tail, t, i, row, x, sum, n", finish),
-            *self._run("epx::convolve_winograd<Shape>(a, image, filters.data, finish);"),
+            *self._run("epx::convolve_winograd<Shape>(a, image, filters, finish);"),
         ]
         return ["{", *indent(lines), "}"]
+
+    def _filters(self, begin: list[str], buffer: int) -> list[str]:
+        """Memory for the transformed filters."""
+        if self._kept():
+            make = "epx::transform_filters<Shape>({}, a)"
+            return self.keeper.keep("filters", buffer, "Q::filter_floats", begin, make)
+        return [
+            "const epx::Scratch<float> filters_(Q::filter_floats);",
+            "float* const filters = filters_.data;",
+        ]
 
     def _windows(self) -> tuple[Window, Window]:
         found = windows_of(self.what)
@@ -102,5 +114,5 @@ class WinogradWriter(ConvWriter):
             "PY": down.pad, "PX": across.pad,
             "TK": image.coefficient(channel), "TY": down.stride,
             "AI": step(a, what.rows) or 0, "AK": a.coefficient(channel),
-            "AY": a.coefficient(tap_y), "AX": a.coefficient(tap_x), "DYNAMIC": chosen.dynamic,
+            "AY": a.coefficient(tap_y), "AX": a.coefficient(tap_x), "DYNAMIC": chosen.dynamic, "KEPT": self._kept(),
         }  # fmt: skip

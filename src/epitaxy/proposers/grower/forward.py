@@ -95,7 +95,8 @@ def _regions(program: Program) -> Iterator[str]:
         yield (
             f"{_handle(region)} = _epitaxy_kernel(\n    {region.name!r}, "
             f"inputs={len(region.inputs)}, outputs=({made})"
-            f"{', refuses=True' if region.refuses else ''}\n)\n"
+            f"{', refuses=True' if region.refuses else ''}"
+            f"{f', weights={region.weights!r}' if region.weights else ''}\n)\n"
         )
 
 

@@ -15,6 +15,10 @@
 #endif
 namespace epx {
 
+// KEPT, where a kernel says it: copies that were made before and are given. 1: of A, 2: of B.
+template <class S, class = void> constexpr int kept = 0;
+template <class S> constexpr int kept<S, std::void_t<decltype(S::KEPT)>> = S::KEPT;
+
 template <class S> struct Gemm {
   using D = Dot<S::DOT, S::N>;
   using V = typename D::V;
@@ -34,7 +38,8 @@ template <class S> struct Gemm {
   // Floats of working memory: copies of A and B, partial sums, one block of C for each thread.
   static constexpr int64_t a_batch = depths * tiles * a_tile, b_batch = depths * KC * panels * NR;
   // What only one block reads is copied by the thread that works on the block, one depth at a time.
-  static constexpr bool own_a = S::PACK_A && columns == 1, own_b = S::PACK_B && rows == 1;
+  static constexpr bool own_a = S::PACK_A && columns == 1 && !(kept<S> & 1);
+  static constexpr bool own_b = S::PACK_B && rows == 1 && !(kept<S> & 2);
   static constexpr int64_t a_floats = S::PACK_A && !own_a ? S::BATCH * a_batch : 0;
   static constexpr int64_t b_floats = S::PACK_B && !own_b ? S::BATCH * b_batch : 0;
   static constexpr int64_t own_a_floats = own_a ? S::MC / MR * a_tile : 0;
@@ -334,6 +339,16 @@ template <class S, class A> void pack_left(float* pa, const A& a) {
   });
 }
 
+// The copy of B, some panels at a time; every thread of a team calls it.
+template <class S, class B> void pack_right(float* pb, const B& b) {
+  using G = Gemm<S>;
+  share<false>(S::BATCH * G::depths * G::groups, [&](int64_t u) {
+    const int64_t t = u / (G::depths * G::groups), d = u / G::groups % G::depths, q = u % G::groups * G::group;
+    float* to = pb + t * G::b_batch + (d * G::panels + q) * G::KC * G::NR;
+    pack_panels<S>(to, b(t), d * G::KC, least(G::KC, G::K - d * G::KC), q, least(q + G::group, G::panels));
+  });
+}
+
 // Fetch a part of `rows` rows of `width` elements into the second cache.
 template <class T>
 EPX_BODY inline void fetch_rows(const T* p, int64_t rows, int64_t stride, int64_t width, int64_t part, int64_t parts) {
@@ -364,13 +379,8 @@ template <class S, class A, class B> EPX_BODY inline void fetch_block(const A& a
 template <class S, class A, class B, class L, class F>
 void contract(const A& a, const B& b, float* pa, float* pb, float* parts, const L& live, const F& finish) {
   using G = Gemm<S>;
-  if constexpr (S::PACK_B && !G::own_b)
-    share<false>(S::BATCH * G::depths * G::groups, [&](int64_t u) {
-      const int64_t t = u / (G::depths * G::groups), d = u / G::groups % G::depths, q = u % G::groups * G::group;
-      float* to = pb + t * G::b_batch + (d * G::panels + q) * G::KC * G::NR;
-      pack_panels<S>(to, b(t), d * G::KC, least(G::KC, G::K - d * G::KC), q, least(q + G::group, G::panels));
-    });
-  if constexpr (S::PACK_A && !G::own_a) pack_left<S>(pa, a);
+  if constexpr (S::PACK_B && !G::own_b && !(kept<S> & 2)) pack_right<S>(pb, b);
+  if constexpr (S::PACK_A && !G::own_a && !(kept<S> & 1)) pack_left<S>(pa, a);
   constexpr bool split = S::PARTS > 1, next = S::NEXT && G::depths == 1;
   constexpr int64_t high = S::MC / G::MR, wide = S::JC / G::NR;
   constexpr int64_t a_step = S::PACK_A ? G::a_tile : G::MR * S::AI, b_step = S::PACK_B ? G::KC * G::NR : G::NR;

@@ -39,6 +39,7 @@ DECISIONS: dict[str, str] = {
     "split_k": "pieces that the contracted axis is cut into for the threads",
     "pack_a": "1: copy the left operand tile by tile before use, 0: read it where it is",
     "pack_b": "1: copy the right operand panel by panel before use, 0: read it where it is",
+    "keep": "1: copies of weights are made once and kept until a weight changes, 0: in every call",
     "ahead": "1: fetch the next row while the last pass over this one runs (the next product of a "
     "batch while this one is worked out), 0: don't",
     "winograd": "results of each side of a square in Winograd's transform of a 3 x 3 convolution, "
@@ -79,6 +80,7 @@ class Choices:
     winograd: int = 0
     squares: int = 32
     ahead: int = 0
+    keep: int = 0
     attend: int = 1
     algebra: int = 0
     leave: int = 0

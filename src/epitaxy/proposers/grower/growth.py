@@ -16,7 +16,7 @@ from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.emit import Unsupported, emit_region
 from epitaxy.proposers.grower.forward import write_forward
 from epitaxy.proposers.grower.genome import Choices
-from epitaxy.proposers.grower.program import Program, RegionCall, without
+from epitaxy.proposers.grower.program import Program, RegionCall, with_weights, without
 from epitaxy.proposers.grower.space_routed import flops
 
 
@@ -46,6 +46,8 @@ def grow_program(
     """
     inputs = reference.inputs(0)
     program = capture(reference.model, inputs, accept=accept or writable)
+    if reference.problem.policy.weights == "frozen":
+        program = with_weights(program)
     regions = tuple(s.region for s in program.steps if isinstance(s, RegionCall))
     constants = [
         x for x, spec in zip(inputs, reference.problem.inputs, strict=True) if spec is None

@@ -21,6 +21,29 @@ template <class T> struct Scratch {
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
 };
+// Floats that fill whole cache lines.
+constexpr int64_t lines_of(int64_t floats) { return (floats + 15) / 16 * 16; }
+// A few words of a weight, mixed: copies of it that are kept were made of the same ones, or are stale.
+inline int64_t sampled(const void* weight, int64_t bytes) {
+  constexpr int64_t looks = 16;
+  uint64_t mixed = uint64_t(bytes);
+  for (int64_t i = 0; i < looks && bytes >= 4; ++i) {
+    uint32_t word;
+    std::memcpy(&word, static_cast<const char*>(weight) + (bytes / 4 - 1) * i / (looks - 1) * 4, 4);
+    mixed = (mixed ^ word) * 0x9E3779B97F4A7C15u;
+    mixed ^= mixed >> 29;
+  }
+  return int64_t(mixed);
+}
+inline void note(float* kept, int which, const void* weight, int64_t bytes) {
+  const int64_t is = sampled(weight, bytes);
+  std::memcpy(kept + 2 * which, &is, sizeof is);
+}
+inline bool changed(const float* kept, int which, const void* weight, int64_t bytes) {
+  int64_t was;
+  std::memcpy(&was, kept + 2 * which, sizeof was);
+  return was != sampled(weight, bytes);
+}
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t least(int64_t a, int64_t b) { return b < a ? b : a; }

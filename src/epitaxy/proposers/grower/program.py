@@ -63,6 +63,24 @@ def without(program: Program, regions: frozenset[str]) -> Program:
     return replace(program, steps=tuple(steps))
 
 
+def with_weights(program: Program) -> Program:
+    """`program` with every region told which of its inputs are parameters or buffers in all its
+    calls."""
+    state = {name for name, _ in program.state}
+    fixed: dict[str, set[int]] = {}
+    for step in program.steps:
+        if isinstance(step, RegionCall):
+            here = {i for i, name in enumerate(step.args) if name in state}
+            fixed[step.region.name] = fixed.get(step.region.name, here) & here
+    steps: list[RegionCall | FrameworkCall] = []
+    for step in program.steps:
+        if isinstance(step, RegionCall):
+            weights = tuple(sorted(fixed[step.region.name]))
+            step = replace(step, region=replace(step.region, weights=weights))
+        steps.append(step)
+    return replace(program, steps=tuple(steps))
+
+
 def leavable(program: Program) -> frozenset[str]:
     """Names of the regions that may be left to the framework."""
     found = [s for s in program.steps if isinstance(s, RegionCall)]

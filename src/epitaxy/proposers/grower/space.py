@@ -72,6 +72,8 @@ def space(region: Region, chip: Chip) -> dict[str, tuple[int, ...]]:
     if any(k.whole for k in kernels):
         kept = () if all(k.whole for k in kernels) else options
         options = {d: options[d] for d in ("threads", *kept)} | space_contract.options(chip)
+        if region.weights:
+            options["keep"] = (0, 1)
     if any(k.attention for k in kernels):
         options |= space_attention.OPTIONS
     return options
@@ -153,6 +155,7 @@ def first_guess(region: Region, chip: Chip) -> Choices:
     if products:
         largest_product = max(products, key=lambda c: c.work)
         guess = space_contract.guess(largest_product, guess, chip)
+        guess = space_contract.keeping(largest_product, guess, region.weights)
     attentions = [k.attention for k in kernels if k.attention]
     if attentions:
         guess = space_attention.guess(max(attentions, key=lambda a: a.work), guess, chip)
@@ -204,8 +207,8 @@ def portfolio(genome: Genome, spaces: dict[str, dict[str, tuple[int, ...]]]) -> 
         yield Genome(tuple((n, replace(c, leave=int(n in left))) for n, c in genome.regions))
     likely = (
         "leave", "winograd", "form", "kc", "pack_a", "nc", "mc", "across", "split_k", "pack_b",
-        "split", "ahead", "stream", "prefetch", "lane", "tile", "unroll", "dynamic", "width",
-        "stash", "grain", "threads",
+        "keep", "split", "ahead", "stream", "prefetch", "lane", "tile", "unroll", "dynamic",
+        "width", "stash", "grain", "threads",
     )  # fmt: skip
     for decision in likely:
         for name, options in spaces.items():

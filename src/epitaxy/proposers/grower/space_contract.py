@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from epitaxy.chip import Chip
@@ -136,6 +136,14 @@ def _scattered(index: Affine, what: Contraction, columns: int, tile_m: int) -> b
     if along != 1 or tile_m > WAYS:
         return along != 1 or (down * FLOAT_BYTES) % 4096 == 0
     return columns >= FEW_COLUMNS and (down * FLOAT_BYTES) % 8192 == 0
+
+
+def keeping(what: Contraction, base: Choices, weights: Collection[int]) -> Choices:
+    """`base` with copies of `weights` kept. A copy of the right operand then costs nothing."""
+    if not weights:
+        return base
+    given = not what.fetched and load_of(what.right).buffer in weights
+    return replace(base, keep=1, pack_b=1 if given and base.form == TILES else base.pack_b)
 
 
 def _guess_fetched(what: Contraction, base: Choices, chip: Chip) -> Choices:

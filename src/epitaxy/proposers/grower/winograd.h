@@ -234,7 +234,7 @@ template <class S> void multiply_points(const float* filters, const float* pixel
 template <class S, class B, class F>
 void convolve_winograd(const float* a, const B& image, float* filters, const F& finish) {
   using Q = Squares<S>;
-  transform_filters<S>(filters, a);
+  if constexpr (!(kept<S> & 1)) transform_filters<S>(filters, a);
   const Scratch<float> pixels(Q::points * S::K * Q::pitch), sums(Q::points * S::M * Q::pitch);
   const Scratch<float> lines(Q::I * Q::line);
   std::memset(lines.data, 0, size_t(Q::I * Q::line) * sizeof(float));  // what pads the rows stays zero

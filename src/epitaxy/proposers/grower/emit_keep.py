@@ -1,0 +1,68 @@
+"""Copies of weights that outlive a call: `extern "C" int64_t region0_keep(in, float* kept)`.
+
+Beside the region stands a function that makes all its copies, one after the other, and says how
+many floats they take; with no memory given it only says so. The region then takes their place as
+one more input. The copies begin with samples of the weights: where these have changed without a
+trace in PyTorch's version counters, the region answers 2, and they are made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from epitaxy.problem import TensorSpec
+from epitaxy.proposers.grower.emit_expr import indent
+
+
+@dataclass
+class Keeper:
+    """What one region keeps: collected kernel by kernel, in their order."""
+
+    weights: frozenset[int] = frozenset()
+    used: list[int] = field(default_factory=list)
+    blocks: list[str] = field(default_factory=list)
+
+    def keep(
+        self, name: str, buffer: int, floats: str, before: Sequence[str], make: str
+    ) -> list[str]:
+        """Declarations of `name`, a copy of `floats` floats, in the region; in the other function
+        `make`, after the lines `before`, makes it at {}."""
+        if buffer not in self.used:
+            self.used.append(buffer)
+        parallel = ["#pragma omp parallel", f"{make.format('kept + used')};"]
+        inside = [
+            *before,
+            "if (kept) {",
+            *indent(parallel),
+            "}",
+            f"used += epx::lines_of({floats});",
+        ]
+        self.blocks += ["{", *indent(inside), "}"]
+        return [f"float* const {name} = kept;", f"kept += epx::lines_of({floats});"]
+
+    def opening(self, inputs: Sequence[TensorSpec]) -> list[str]:
+        """What the region begins with: where the copies are, and whether they are stale."""
+        if not self.used:
+            return []
+        place = f"const_cast<float*>(static_cast<const float*>(in[{len(inputs)}]))"
+        tests = (
+            f"if (epx::changed(kept, {k}, x{i}, {inputs[i].bytes})) return 2;  // copies are stale"
+            for k, i in enumerate(self.used)
+        )
+        return [f"float* kept = {place};", *tests, f"kept += epx::lines_of(2 * {len(self.used)});"]
+
+    def function(self, region: str, inputs: Sequence[TensorSpec], pointers: Iterable[str]) -> str:
+        """The function that makes the copies; "" when there are none."""
+        if not self.used:
+            return ""
+        notes = (
+            f"if (kept) epx::note(kept, {k}, x{i}, {inputs[i].bytes});"
+            for k, i in enumerate(self.used)
+        )
+        lines = [
+            *pointers, *notes, f"int64_t used = epx::lines_of(2 * {len(self.used)});",
+            *self.blocks, "return used;",
+        ]  # fmt: skip
+        signature = f'extern "C" int64_t {region}_keep(const void* const* in, float* kept) {{'
+        return "\n".join([signature, *indent(lines), "}", ""])

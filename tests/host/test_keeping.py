@@ -1,0 +1,145 @@
+"""Copies of weights are kept between calls, and no longer than the weights are what they were."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+
+import pytest
+import torch
+
+from epitaxy import create_study
+from epitaxy.problem import load
+from epitaxy.toolchains.cpp import plugin
+
+SOURCE = """
+import torch
+import torch.nn as nn
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 24, 3, padding=1)
+        self.square = nn.Conv2d(24, 32, 3, padding=1)
+        self.line = nn.Linear(32, 40)
+        self.last = nn.Linear(40, 40, dtype=torch.bfloat16)
+
+    def forward(self, x):
+        y = torch.relu(self.square(torch.relu(self.conv(x))))
+        return self.last(torch.relu(self.line(y.mean((2, 3)))).to(torch.bfloat16)).float()
+
+def get_inputs():
+    return [torch.randn(24, 3, 12, 12)]
+
+def get_init_inputs():
+    return []
+"""
+
+
+def grown(tmp_path, weights="frozen"):
+    """The grower's first candidate, built and loaded: the module, and its C++."""
+    (tmp_path / "p.py").write_text(SOURCE)
+    problem = load(tmp_path / "p.py", weights=weights)
+    (candidate,) = create_study(problem, ledger=tmp_path / "l.sqlite", budget="1").ask(1)
+    build = plugin().build(candidate, problem, tmp_path / "cache")
+    assert build.ok, build.log
+    spec = importlib.util.spec_from_file_location("kept_module", f"{build.folder}/model_new.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module, candidate.files["kernel.cpp"]
+
+
+@pytest.fixture(scope="module")
+def module(tmp_path_factory):
+    return grown(tmp_path_factory.mktemp("kept"))[0]
+
+
+@pytest.fixture
+def both(module):
+    """(reference, ours) with the same weights, called once."""
+    torch.manual_seed(5)
+    reference, ours = module.Model().eval(), module.ModelNew().eval()
+    ours.load_state_dict(reference.state_dict())
+    agree(reference, ours)
+    return reference, ours
+
+
+X = torch.randn(24, 3, 12, 12, generator=torch.Generator().manual_seed(1))
+
+
+@torch.no_grad()
+def agree(reference, ours):
+    expected = reference(X)
+    torch.testing.assert_close(ours(X), expected, rtol=2e-2, atol=2e-2 * float(expected.std()))
+
+
+def scaled(parameter):
+    with torch.no_grad():
+        parameter.mul_(1.5)
+
+
+def scaled_unseen(parameter):
+    """No version counter tells of it."""
+    parameter.data.mul_(1.5)
+
+
+def replaced(parameter):
+    parameter.data = parameter.data * 1.5
+
+
+@pytest.mark.parametrize("name", ["conv.weight", "square.weight", "line.weight", "last.weight"])
+@pytest.mark.parametrize("change", [scaled, scaled_unseen, replaced])
+def test_a_changed_weight_is_copied_anew(name, change, both):
+    for model in both:
+        change(model.get_parameter(name))
+    agree(*both)
+
+
+def test_a_checkpoint_and_a_new_parameter_are_noticed(both, module):
+    reference, ours = both
+    other = module.Model()
+    for model in both:
+        model.load_state_dict(other.state_dict())
+    agree(*both)
+    fresh = torch.nn.Parameter(torch.randn(40, 32))
+    for model in both:
+        model.line.weight = fresh
+    agree(*both)
+
+
+def test_each_module_has_copies_of_its_own_which_go_with_it(both, module):
+    reference, ours = both
+    second, other = module.Model().eval(), module.ModelNew().eval()
+    other.load_state_dict(second.state_dict())
+    for _ in range(2):
+        agree(second, other)
+        agree(reference, ours)
+    regions = [v for k, v in vars(module).items() if k.startswith("_region")]
+    caches = [c for r in regions for c in kept_by(r)]
+    assert caches
+    before = sum(len(c.kept) for c in caches)
+    del second, other
+    gc.collect()
+    assert sum(len(c.kept) for c in caches) < before
+
+
+def kept_by(region):
+    """The caches behind one region of a bundle."""
+    names = dict(zip(region.__code__.co_freevars, region.__closure__, strict=True))
+    return names["call"].cell_contents.__globals__["kept"]
+
+
+@torch.inference_mode()
+def test_weights_without_versions_are_copied_in_every_call(module):
+    reference, ours = module.Model().eval(), module.ModelNew().eval()
+    ours.load_state_dict(reference.state_dict())
+    for _ in range(2):
+        agree(reference, ours)
+        for model in (reference, ours):
+            model.line.weight.mul_(1.5)
+
+
+@pytest.mark.parametrize("weights", ["frozen", "live"])
+def test_live_weights_are_never_kept(weights, tmp_path):
+    _, text = grown(tmp_path, weights)
+    assert ("_keep(const void* const* in" in text) == (weights == "frozen")
