@@ -16,6 +16,7 @@ from epitaxy.desk import Desk
 from epitaxy.errors import BadInput, UnknownName
 from epitaxy.ledger import Ledger
 from epitaxy.machines.replay import ReplayMachine
+from epitaxy.problem import Policy
 from epitaxy.serve.server import make
 from epitaxy.serve.tools import Tools
 
@@ -271,6 +272,19 @@ def test_problems_are_pinned_as_they_were_at_the_start(place, tmp_path):
     assert after.source_sha256 == before.source_sha256
     (place.root / "model.toml").write_text("[epitaxy]\nerror_ratio = 1e9\n")
     assert tools.list_problems().problems[0].edited
+
+
+def test_any_file_may_be_named_where_that_was_asked_for(place, monkeypatch):
+    asked = []
+    monkeypatch.setattr("epitaxy.serve.offered.load", lambda *a, **k: asked.append((a, k)))
+    (place.root / "own.py").write_text("x = 1\n")
+    (place.root / "own.toml").write_text("[epitaxy]\nerror_ratio = 1e9\n")
+    free = Tools([], place.root, None, place.path, free=True)
+    assert "may be named too" in free.list_problems().note
+    free.offers.problem("own.py")
+    assert asked == [((place.root / "own.py",), {"policy": Policy()})]
+    with pytest.raises(BadInput, match="leads out"):
+        free.offers.problem("../outside/secret.py")
 
 
 def test_what_cannot_be_offered_is_said_at_the_start(place):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from epitaxy.errors import BadInput, UnknownName
 from epitaxy.ledger import Ledger
-from epitaxy.problem import Problem, load
+from epitaxy.problem import Policy, Problem, load
 from epitaxy.record import Record, digest_text, record
 from epitaxy.serve.place import Place
 
@@ -126,7 +126,8 @@ class Offers:
             if it is not None:
                 return it.load()
         if self.free and name.endswith(".py"):
-            return load(self.place.present(name))
+            # Under the usual policy: a .toml beside it could be the agent's too.
+            return load(self.place.present(name), policy=Policy())
         loaded = [p.problem for p in self._pinned.values() if p.problem]
         for problem in loaded:
             if len(name) >= 6 and problem.digest.startswith(name):
