@@ -52,6 +52,12 @@ class Spending(Record):
         mine, theirs = self.to_dict(), other.to_dict()
         return Spending(**{name: mine[name] + theirs[name] for name in mine})
 
+    def __str__(self) -> str:
+        cached = self.cached_tokens / self.input_tokens if self.input_tokens else 0.0
+        told = f"{self.requests} answers, {self.input_tokens} tokens in ({cached:.0%} cached), "
+        price = f"{self.usd:.2f} USD" if self.usd or not self.unpriced else "at no known price"
+        return f"{told}{self.output_tokens} out, {price}"
+
 
 class View(Protocol):
     """What every proposer may see of a study."""
@@ -120,6 +126,12 @@ class Asking(Protocol):
 
     def spent(self) -> Spending:
         """What this run has spent."""
+
+    def bill(self) -> str:
+        """That in one line, with the model's name."""
+
+    def transcript(self, notes: Sequence[Mapping[str, Any]]) -> str:
+        """What was said, as Markdown, from its notes in the ledger (kept under its own name)."""
 
     def close(self) -> None:
         """Drop every request under way."""

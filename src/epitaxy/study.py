@@ -379,4 +379,8 @@ def create_study(
     what = plugins("proposers").get(proposer) if isinstance(proposer, str) else proposer
     store = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
     known = problem if isinstance(problem, Problem) else problems.load(problem)
-    return Study(known, where, what, store, spend, seed)
+    made = Study(known, where, what, store, spend, seed)
+    from epitaxy.services import services  # they stand above the study
+
+    made.tools = services
+    return made

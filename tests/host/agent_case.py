@@ -14,6 +14,12 @@ from epitaxy.timing import unix_s
 from epitaxy.toolchain import Build
 from epitaxy.verdict import Comparison, Floor, Verdict
 
+MODELS = ("anthropic/claude-haiku-4-5", "openai/gpt-5-mini", "local/some-model")
+VARIABLES = {
+    "anthropic": ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", ""),
+    "openai": ("OPENAI_API_KEY", "OPENAI_BASE_URL", "/v1"),
+    "local": ("EPITAXY_API_KEY", "EPITAXY_BASE_URL", "/v1"),
+}
 KEY = "sk-planted-0123456789-never-written"
 PROBLEM = """
 import torch
@@ -41,6 +47,12 @@ HONEST = "y[i] = (x[i] > 0 ? x[i] : 0.0f) + 0.5f * x[i];"
 def sends(body: str = HONEST, intent: str = "plain loop", **more: Any) -> Step:
     """A step in which the model sends a kernel to the judge."""
     return sends_files({"kernel.cpp": KERNEL.replace("BODY", body)}, intent, **more)
+
+
+def sends_all(body: str = HONEST, intent: str = "plain loop") -> Step:
+    """The same without a parent to take forward.py from."""
+    texts = {"kernel.cpp": KERNEL.replace("BODY", body)}
+    return sends_files({**texts, "forward.py": "class ModelNew(Model): pass\n"}, intent)
 
 
 def sends_files(files: dict[str, str], intent: str, **more: Any) -> Step:
@@ -103,4 +115,13 @@ def study(problem: Any, machine: Any, ledger: Any, model: str, budget: str = "30
     return made
 
 
-__all__ = ["HONEST", "KERNEL", "KEY", "Asked", "Server", "Step", "problem", "sends", "study"]
+def point(set_variable: Any, server: Server) -> None:
+    """Point every provider to `server`, with a planted key; `set_variable(name, value)` does it."""
+    for key, url, path in VARIABLES.values():
+        set_variable(key, KEY)
+        set_variable(url, server.url + path)
+
+
+DONE = Step(calls=[("finish", {"reason": "at the limit"})])
+
+__all__ = ["Asked", "Server", "Step"]

@@ -41,6 +41,7 @@ def command() -> Any:
         records,
         search,
         serving,
+        transcript,
     )
 
     app = typer.Typer(
@@ -64,6 +65,7 @@ def command() -> Any:
         lint,
         diagnose,
         serving,
+        transcript,
     ):
         group.register(app)
     return get_command(app)

@@ -18,6 +18,7 @@ from epitaxy.exporting import built
 from epitaxy.problem import Problem, load
 from epitaxy.progress import Display, milliseconds
 from epitaxy.report import Run, headline, html, summary_table, verdict_json, won
+from epitaxy.verdict import Finding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +142,7 @@ def chip_of(name: str) -> Chip | None:
 
 def search(problem: Problem, options: Options) -> tuple[Run, bool]:
     """Run one study with live progress; what is known at its end, and whether it was cut short."""
+    from epitaxy.proposer import Asking
     from epitaxy.study import create_study
 
     machine = apply(open_machine(options.chip), options.condition, options.threads)
@@ -160,6 +162,10 @@ def search(problem: Problem, options: Options) -> tuple[Run, bool]:
             study.optimize(callbacks=[cast(Any, display)])
         except KeyboardInterrupt:
             interrupted = True
+    bill: tuple[Finding, ...] = ()
+    if isinstance(study.proposer, Asking):
+        bill = (Finding(check=options.proposer, severity="note", message=study.proposer.bill()),)
+        note(bill[0].message)
     reason = "interrupted" if interrupted else study.stop_reason
     judged = tuple(study.view().judged())
     run = Run(
@@ -169,7 +175,7 @@ def search(problem: Problem, options: Options) -> tuple[Run, bool]:
         # An interrupted probe is not begun again.
         chip=None if interrupted and not judged else machine.chip(),
         stop_reason=reason,
-        notes=study.notes,
+        notes=(*study.notes, *bill),
         fingerprint=machine.fingerprint(),
         seconds=dict(study.seconds),
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from epitaxy.candidate import Candidate
@@ -77,6 +77,16 @@ class Agent:
     def spent(self) -> Spending:
         """What this run has asked for."""
         return self._spending
+
+    def bill(self) -> str:
+        """That in one line."""
+        return f"{self.model}: {self._spending}"
+
+    def transcript(self, notes: Sequence[Mapping[str, Any]]) -> str:
+        """What was said, as Markdown."""
+        from epitaxy.proposers.agent.transcript import render
+
+        return render(notes)
 
     def close(self) -> None:
         """Drop the requests under way; what was said is in the ledger."""
@@ -177,14 +187,14 @@ class Agent:
 
     def _ask(self, view: View) -> None:
         """Put every question that is ready."""
-        from epitaxy.proposers.agent import calls, conversation
+        from epitaxy.proposers.agent import calls
 
         assert self._pump is not None
         client = self._client
         assert client is not None
         tools = calls.offered(view)
         for talk in self._conversations:
-            if talk.tokens > conversation.CONTEXT_TOKENS and talk.ready:
+            if talk.worn:
                 talk.begin(view, self._taken(talk))
             if talk.ready and not self._pump.busy(talk.island):
                 ask = functools.partial(client.ask, list(talk.messages), tools, view.say)
@@ -197,7 +207,7 @@ class Agent:
         if left.usd is not None and left.usd <= 0:
             self._reason = "the money is spent"
             return True
-        if any(self._pump.busy(t.island) or t.waiting for t in self._conversations):
+        if any(self._pump.busy(t.island) or t.pending for t in self._conversations):
             return False
         self._reason = "; ".join(dict.fromkeys(t.ended for t in self._conversations if t.ended))
         return True

@@ -9,15 +9,18 @@ from typing import Any
 from epitaxy.candidate import Candidate
 from epitaxy.errors import BadCandidate, BadInput, EpitaxyError, UnknownName
 from epitaxy.handmade import written
+from epitaxy.plugin import plugins
 from epitaxy.proposer import Tool, View
 from epitaxy.proposers.agent.client import Call
 from epitaxy.record import Record, printable
 
-JUDGE, FINISH, READ = "judge", "finish", "read_file"
+JUDGE, FINISH, READ, GROW = "judge", "finish", "read_file", "grow"
 AUTHOR = "agent"
 LONGEST = 12_000
 """Characters of one tool's result."""
 LINES = 200
+MOST_GROWN = 4
+GROWER = "grower"
 HELPERS = "epx.h"
 """Where the grower's vector functions go: they stand above its kernels in one file, and a model
 that had to send them along with every edit would pay for them every time."""
@@ -80,11 +83,30 @@ OWN = (
         call=lambda **_: None,
     ),
 )
+GROWN = Tool(
+    name=GROW,
+    about="Let the grower write C++ and judge it: its own next ideas, or a sweep around decisions "
+    'that you hold ("region0(width=8 unroll=4)", as in the comment above its kernels).',
+    schema={
+        "type": "object",
+        "properties": {
+            "genome": _text("Decisions to hold; empty: the grower's own choice."),
+            "vary": {
+                "type": "object",
+                "description": 'Decisions to sweep: {"region0.unroll": [2, 4]}; an empty list '
+                "takes every value.",
+            },
+            "count": {"type": "integer", "description": f"How many, 1 to {MOST_GROWN}."},
+        },
+    },
+    call=lambda **_: None,
+)
 
 
 def offered(view: View) -> tuple[Tool, ...]:
     """All tools: the loop's own and the study's. Raises BadInput when two have one name."""
-    tools = (*OWN, *view.tools())
+    grown = (GROWN,) if "cpp" in view.toolchains else ()
+    tools = (*OWN, *grown, *view.tools())
     names = [tool.name for tool in tools]
     twice = next((n for n in names if names.count(n) > 1), "")
     if twice:
@@ -199,3 +221,18 @@ def candidate(view: View, given: Mapping[str, Any], parent: Candidate | None) ->
     return written(
         texts, view.problem, toolchain=toolchain, proposer=AUTHOR, intent=intent, parent=of
     )
+
+
+def grown(view: View, given: Mapping[str, Any]) -> list[Candidate]:
+    """The candidates that a `grow` call asks for. Raises BadInput and BadProblem."""
+    count = int(given.get("count", MOST_GROWN))
+    if not 1 <= count <= MOST_GROWN:
+        raise BadInput(f"count={count}", f"ask for 1 to {MOST_GROWN}")
+    grower = plugins("proposers").get(GROWER)
+    genome, vary = given.get("genome", ""), given.get("vary", {})
+    for name, values in vary.items():
+        if not isinstance(values, list) or not all(type(v) is int for v in values):
+            raise BadInput(f"vary {name!r} is no list of whole numbers", "send e.g. [2, 4]")
+    if not genome and not vary:
+        return list(grower.propose(view, count))
+    return list(grower.around(view, genome, vary, count))

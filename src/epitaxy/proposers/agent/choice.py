@@ -20,8 +20,12 @@ NEW = 1.0
 
 def lines(candidate: Candidate) -> frozenset[str]:
     """The lines that say something, the grower's helpers aside."""
-    texts = (text for name, text in split(candidate.files).items() if name != HELPERS)
-    found = (line.split("//")[0].strip() for text in texts for line in text.splitlines())
+    texts = {n: text for n, text in split(candidate.files).items() if n != HELPERS}
+    found = (
+        line.split("#" if name.endswith(".py") else "//")[0].strip()
+        for name, text in texts.items()
+        for line in text.splitlines()
+    )
     return frozenset(line for line in found if len(line) > 3)
 
 

@@ -225,7 +225,7 @@ class Client:
         calls = tuple(
             Call(
                 id=part.tool_call_id, tool=part.tool_name,
-                arguments=part.args if isinstance(part.args, str) else json.dumps(part.args or {}),
+                arguments=self._arguments(part.args),
             )
             for part in response.parts if isinstance(part, ToolCallPart)
         )  # fmt: skip
@@ -238,6 +238,14 @@ class Client:
             spending=self._spending(response),
             tokens=usage.input_tokens + usage.output_tokens,
         )
+
+    def _arguments(self, given: Any) -> str:
+        """A call's arguments as JSON text, or as the text that they are; without keys."""
+        try:
+            read = json.loads(given) if isinstance(given, str) else given or {}
+        except ValueError:
+            return self.clean(str(given))
+        return self.clean(json.dumps(read, ensure_ascii=False))
 
     def _spending(self, response: Any) -> Spending:
         usage = response.usage

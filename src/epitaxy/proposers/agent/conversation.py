@@ -17,7 +17,7 @@ from typing import Any
 
 from epitaxy.candidate import Candidate
 from epitaxy.errors import EpitaxyError
-from epitaxy.proposer import View
+from epitaxy.proposer import Tool, View
 from epitaxy.proposers.agent import calls, choice, context
 from epitaxy.proposers.agent.client import Answer, Call, Client, Message
 from epitaxy.verdict import Verdict
@@ -52,11 +52,12 @@ class Conversation:
     ended: str = ""
     """Why it is over; "" while it goes on."""
     open_calls: list[Call] = field(default_factory=list)
-    results: dict[str, str] = field(default_factory=dict)
-    waiting: dict[str, str] = field(default_factory=dict)
-    """Call id to the digest of the candidate whose verdict is its result."""
+    results: dict[str, list[str]] = field(default_factory=dict)
+    waiting: dict[str, set[str]] = field(default_factory=dict)
+    """Call id to the digests of the candidates whose verdicts belong to its result."""
     seen: Counter[tuple[str, str]] = field(default_factory=Counter)
     stale: int = 0
+    gained: int = 0
     idle: int = 0
     silent: int = 0
     best: float = 0.0
@@ -66,6 +67,19 @@ class Conversation:
     def ready(self) -> bool:
         """Whether the model is to be asked now."""
         return not self.ended and not self.open_calls and bool(self.messages)
+
+    @property
+    def worn(self) -> bool:
+        """Whether a new chapter is worth its price: this one grew too long, or brought something
+        and then no more."""
+        return (self.ready and self.tokens > CONTEXT_TOKENS) or (
+            bool(self.ended) and self.gained > 0 and self.stale >= PATIENCE
+        )
+
+    @property
+    def pending(self) -> bool:
+        """Whether it waits for verdicts."""
+        return any(self.waiting.values())
 
     # -- beginning ------------------------------------------------------------------------------
 
@@ -80,7 +94,7 @@ class Conversation:
         self.messages, self.ended = [], ""
         self.open_calls, self.results, self.waiting = [], {}, {}
         self.seen.clear()
-        self.stale = self.idle = self.silent = self.tokens = 0
+        self.stale = self.gained = self.idle = self.silent = self.tokens = 0
         self._add(view, self.client.opening(self.system, text))
 
     def resume(self, view: View, notes: Sequence[Mapping[str, Any]]) -> Answer | None:
@@ -95,9 +109,9 @@ class Conversation:
         if not last or last[-1]["event"] == "ended":
             return None
         first = last[0]
-        self.system = first["message"]["instructions"]
+        self.system = first["message"].get("instructions", "")
         judged = {c.digest: c for c, _ in view.judged()}
-        self.parent = judged.get(first["parent"])
+        self.parent = judged.get(first.get("parent", ""))
         self.messages = [
             dict(n["message"]) | ({"instructions": self.system} if n["event"] == "said" else {})
             for n in last
@@ -154,14 +168,12 @@ class Conversation:
         self.open_calls, self.results, self.waiting = list(answer.calls), {}, {}
         found: list[Candidate] = []
         for call in answer.calls:
-            said = self._one(view, call, tools, answer.finish == "length")
-            if isinstance(said, Candidate):
-                self.waiting[call.id] = said.digest
-                found.append(said)
-            else:
-                self.results[call.id] = said
+            texts, candidates = self._one(view, call, tools, answer.finish == "length")
             if self.ended:
                 return []
+            self.results[call.id] = texts
+            self.waiting[call.id] = {c.digest for c in candidates}
+            found += candidates
         self.idle = 0 if found else self.idle + 1
         if self.idle >= IDLE:
             self.end(view, f"{IDLE} answers in a row without a candidate")
@@ -169,48 +181,64 @@ class Conversation:
         self._proceed(view)
         return found
 
-    def _one(self, view: View, call: Call, tools: Sequence[Any], cut: bool) -> Candidate | str:
-        """The result of one call, or the candidate whose verdict will be it."""
+    def _one(
+        self, view: View, call: Call, tools: Sequence[Tool], cut: bool
+    ) -> tuple[list[str], list[Candidate]]:
+        """The result of one call as far as it is known, and the candidates that it waits for."""
         if cut and call is self.open_calls[-1]:
-            return "error: your answer was cut at its limit of tokens — send less at once"
+            return ["error: your answer was cut at its limit of tokens — send less at once"], []
         key = (call.tool, " ".join(call.arguments.split()))
         self.seen[key] += 1
         if self.seen[key] >= STUCK:
             self.end(view, f"the model repeats itself: {call.tool}, {STUCK} times the same call")
-            return ""
+            return [], []
+        again = f"This is the {self.seen[key]}th time that you send this very call."
+        warning = [again] if self.seen[key] >= SAME else []
         try:
-            if call.tool not in (calls.JUDGE, calls.FINISH):
-                said = calls.use(call, tools, view)
-            else:
-                given = calls.arguments(call, tools)
-                if call.tool == calls.FINISH:
-                    self.end(view, f"the model is done: {_line(given['reason'])}")
-                    return ""
-                return self._judged(view, given)
+            texts, candidates = self._result(view, call, tools)
         except EpitaxyError as error:
-            said = calls.mistake(error)
-        if self.seen[key] >= SAME:
-            said += f"\n\nThis is the {self.seen[key]}th time that you send this very call."
-        return said
+            texts, candidates = [calls.mistake(error)], []
+        return [*texts, *warning], candidates
 
-    def _judged(self, view: View, given: Mapping[str, Any]) -> Candidate | str:
-        candidate = calls.candidate(view, given, self.parent)
-        for known, verdict in view.judged():
-            if known.digest == candidate.digest or known.files == candidate.files:
-                # After a restart this is the verdict that the call has been waiting for.
-                return "judged: " + context.verdict(known, verdict, self._top(view))
-        return candidate
+    def _result(
+        self, view: View, call: Call, tools: Sequence[Tool]
+    ) -> tuple[list[str], list[Candidate]]:
+        if call.tool not in (calls.JUDGE, calls.FINISH, calls.GROW):
+            return [calls.use(call, tools, view)], []
+        given = calls.arguments(call, tools)
+        if call.tool == calls.FINISH:
+            self.end(view, f"the model is done: {_line(given['reason'])}")
+            return [], []
+        if call.tool == calls.GROW:
+            asked = calls.grown(view, given)
+        else:
+            asked = [calls.candidate(view, given, self.parent)]
+        known = [self._known(view, c) for c in asked]
+        texts = [text for text in known if text]
+        new = [c for c, text in zip(asked, known, strict=True) if not text]
+        return texts or ([] if new else ["nothing new can be grown"]), new
+
+    def _known(self, view: View, candidate: Candidate) -> str:
+        """The verdict on the same sources, if they have been judged: after a restart it is what the
+        call has been waiting for."""
+        for other, verdict in view.judged():
+            if other.digest == candidate.digest or other.files == candidate.files:
+                best = view.best(1)
+                text = context.verdict(other, verdict, best[0][1].merit if best else 0.0)
+                return f"judged already: {text}"
+        return ""
 
     # -- a verdict ------------------------------------------------------------------------------
 
     def hear(self, view: View, verdict: Verdict, candidate: Candidate) -> None:
         """A verdict came in; it may be one that this conversation waits for."""
-        mine = [id for id, digest in self.waiting.items() if digest == verdict.candidate]
+        mine = [id for id, waits in self.waiting.items() if verdict.candidate in waits]
         for id in mine:
-            del self.waiting[id]
-            self.results[id] = context.verdict(candidate, verdict, self.best)
-            gained = verdict.merit > self.best * MARGIN
-            self.stale = 0 if gained else self.stale + 1
+            self.waiting[id].discard(verdict.candidate)
+            self.results[id].append(context.verdict(candidate, verdict, self.best))
+        if mine:
+            better = verdict.merit > self.best * MARGIN
+            self.stale, self.gained = 0 if better else self.stale + 1, self.gained + better
         self.best = max(self.best, verdict.merit)
         if not mine:
             return
@@ -219,15 +247,11 @@ class Conversation:
         else:
             self._proceed(view)
 
-    def _top(self, view: View) -> float:
-        best = view.best(1)
-        return best[0][1].merit if best else 0.0
-
     def _proceed(self, view: View) -> None:
         """With every call's result there, the next message."""
-        if any(call.id not in self.results for call in self.open_calls):
+        if self.pending:
             return
-        results = [(call, self.results[call.id]) for call in self.open_calls]
+        results = [(call, "\n\n".join(self.results[call.id])) for call in self.open_calls]
         self.open_calls, self.results = [], {}
         self._add(view, self.client.reply(self.system, results))
 

@@ -81,8 +81,7 @@ class Pump:
         try:
             thread.join()
         except BaseException:
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(CLOSING_S)
+            thread.join()  # what runs here is short
             raise
         if failed:
             raise failed[0]
