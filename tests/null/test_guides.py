@@ -150,6 +150,8 @@ def test_found_by_chip_alias_toolchain_or_name(monkeypatch, tmp_path):
     assert guides.read("H200", toolchain="triton_nvidia").chip == "h200_sxm"
     assert guides.read("h100", toolchain="cuda").name == "cuda_hopper"
     assert guides.read("h100").others == ("cuda_hopper",)
+    assert guides.read("mi300x").name == "triton_cdna3"
+    assert guides.read("mi300x", toolchain="hip").name == "hip_cdna3"
     with pytest.raises(BadInput) as several:
         guides.read("cuda")
     assert "cuda_ampere, cuda_blackwell, cuda_hopper" in several.value.mend

@@ -20,6 +20,10 @@ from epitaxy.chain import Audit, Fault
 from epitaxy.chip import Chip, Fact, Level
 from epitaxy.compiler import Compiler
 from epitaxy.errors import BadCandidate, BadInput, BadProblem
+from epitaxy.guides import Guide, Pattern
+from epitaxy.knowledge import Asked, Found
+from epitaxy.knowledge_files import Imported
+from epitaxy.lesson import Lesson
 from epitaxy.machine import Job
 from epitaxy.mutate import Mutant
 from epitaxy.precision import Precision
@@ -34,7 +38,32 @@ from epitaxy.verdict import Comparison, ErrorRow, Finding, Floor, Verdict
 FULL = fake_records.accepted(fake_records.candidate(fake_records.problem(), 4), 1e-3)
 FACT = Fact(value=1.5, unit="W", confidence="A", sources=("doc",))
 FAULT = Fault(number=2, table="events", key="1", what="the row is gone")
+LESSON = Lesson(
+    kind="step", move="a 0 -> 1", effect="helped", problem="p", operators=("exp",), ratio=2.0,
+    low=1.9, high=2.1, of_limit=0.5, evidence="e",
+)  # fmt: skip
 EXAMPLES: list[Record] = [
+    LESSON,
+    Found(lesson=LESSON, score=0.5, parts=FrozenDict(operators=0.5)),
+    Asked(operators=("exp",)),
+    Imported(origin="a team", new=1, known=2),
+    Pattern(
+        name="a",
+        title="A",
+        toolchains=("cpp",),
+        chips=("c",),
+        body="- b [S]",
+        sources=FrozenDict(S="s"),
+    ),
+    Guide(
+        name="a",
+        title="A",
+        chip="c",
+        measured=True,
+        toolchains=("cpp",),
+        text="t",
+        sources=FrozenDict(S="s"),
+    ),
     Mutant(operator="bound short", line=3, before="9", after="8", text="int x[8];"),
     FAULT,
     Audit(links=2, rows=2, adopted=0, head="0" * 64, faults=(FAULT,)),
@@ -64,6 +93,11 @@ EXAMPLES: list[Record] = [
 ]
 # Some fields can only change together with another, or to certain values.
 CHANGES: dict[tuple[str, str], dict[str, object]] = {
+    ("Found", "lesson"): {"lesson": LESSON.replace(move="b 0 -> 1")},
+    ("Lesson", "kind"): {"kind": "win"},
+    ("Lesson", "effect"): {"effect": "hurt", "ratio": 0.5, "low": 0.4, "high": 0.6},
+    ("Lesson", "ratio"): {"ratio": 2.05},
+    ("Lesson", "low"): {"low": 1.8},
     ("TensorSpec", "dtype"): {"dtype": "float64"},
     ("Policy", "weights"): {"weights": "live"},
     ("Policy", "precision"): {"precision": "tf32-like"},
