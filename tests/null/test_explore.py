@@ -203,6 +203,7 @@ def test_the_catalogue_is_sound():
         (('name = "whole"', 'name = "whole"\nspeed = 3'), "no field 'speed'"),
         (("[[claims]]", "[claims]"), "claims"),
         (('name = "half-the-work"', 'name = "../x"'), "will not do"),
+        (("half-the-work", "gather"), "gather is in the catalogue"),
         (("takes half the time", "takes\\u001b[31m half"), "printable"),
         (("x = [1, 2]", "x = 3"), "cannot be read"),
         (("[a]", "[c]"), "[a] is missing"),
@@ -243,7 +244,7 @@ def test_results_are_kept_with_their_conditions(capsys):
     assert main(["explore", "--json"]) == DONE
     listed = json.loads(capsys.readouterr().out)["catalogue"]
     row = next(r for r in listed if r["name"] == "denormals-cost")
-    assert row["result"] == "refuted"
+    assert row["last"] == "refuted"
     fact = explored.facts()["denormals-cost"]
     assert fact.value.startswith("refuted: They cost.")
 

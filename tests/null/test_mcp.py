@@ -115,6 +115,16 @@ def test_an_option_that_does_not_exist_is_said(place, name):
     assert text.startswith(f"judge has no argument '{name}' (it takes problem, files")
 
 
+def test_experiments_are_listed_and_recipes_read(place):
+    failed, answer = call(place, "explore")
+    assert not failed
+    assert {"gather", "false-sharing"} <= {e["name"] for e in answer["result"]["catalogue"]}
+    failed, text = call(place, "explore", recipe="name = 3")
+    assert failed
+    assert "[a] is missing" in text
+    assert "did you mean 'gather'?" in call(place, "explore", name="gathers")[1]
+
+
 def test_judging_comparing_and_searching(place):
     failed, first = call(place, "judge", problem="softmax", files=FILES, intent="a try")
     assert not failed, first

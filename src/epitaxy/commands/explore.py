@@ -39,29 +39,14 @@ def explore(
 
 
 def _list(as_json: bool) -> int:
-    from epitaxy.experiments import catalogue, impossible
-    from epitaxy.probe import explored
+    from epitaxy.experiments import overview
 
-    known = explored.load()
-    rows = []
-    for experiment in catalogue():
-        last = known.get(experiment.name)
-        rows.append(
-            {
-                "name": experiment.name,
-                "hypothesis": experiment.hypothesis,
-                "needs": impossible(experiment),
-                "result": last.verdict if last else "",
-                "effect": last.effect if last else "",
-                "measured_on": last.measured_on if last else "",
-            }
-        )
-    own = [r for n, r in known.items() if n not in {row["name"] for row in rows}]
+    known = overview()
     if as_json:
-        emit({"catalogue": rows, "own": [result.to_dict() for result in own]})
+        emit(known.to_dict())
         return DONE
-    cells = [(r["name"], r["needs"] or r["result"] or "not run", r["hypothesis"]) for r in rows]
-    cells += [(r.name, r.verdict, f"{r.hypothesis} (from a file)") for r in own]
+    cells = [(e.name, e.needs or e.last or "not run", e.hypothesis) for e in known.catalogue]
+    cells += [(r.name, r.verdict, f"{r.hypothesis} (from a file)") for r in known.results]
     print_table(("experiment", "here", "hypothesis"), cells)
     return DONE
 

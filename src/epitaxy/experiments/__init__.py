@@ -12,7 +12,17 @@
 Results are kept beside the measured chip (probe/explored.py).
 """
 
-from epitaxy.experiments.recipe import Experiment, catalogue, find
-from epitaxy.experiments.running import check, explore, impossible
+from epitaxy.experiments.recipe import Experiment, catalogue, find, find_listed, parse
+from epitaxy.experiments.running import check, explore, impossible, overview
 
-__all__ = ["Experiment", "catalogue", "check", "explore", "find", "impossible"]
+__all__ = [
+    "Experiment",
+    "catalogue",
+    "check",
+    "explore",
+    "find",
+    "find_listed",
+    "impossible",
+    "overview",
+    "parse",
+]

@@ -160,9 +160,12 @@ def parse(text: str, origin: str) -> Experiment:
         for key in ("a", "b"):
             data[key] = _table(data.get(key), key)
         data["claims"] = [_numbers(_table(claim, "claims")) for claim in data["claims"]]
-        return Experiment.from_dict(_numbers(data))
+        found = Experiment.from_dict(_numbers(data))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise BadInput(f"{origin} cannot be read: {error}", "see docs/explore.md") from None
+    if found.origin == "file" and found.name in {e.name for e in catalogue()}:
+        raise BadInput(f"{found.name} is in the catalogue", "give it a name of its own")
+    return found
 
 
 def _table(value: Any, name: str) -> dict[str, Any]:
@@ -192,6 +195,11 @@ def find(name: str) -> Experiment:
             return parse(Path(name).read_text(encoding="utf-8"), name)
         except (OSError, UnicodeDecodeError) as error:
             raise BadInput(f"cannot read {name}: {error}", "give a readable file") from None
+    return find_listed(name)
+
+
+def find_listed(name: str) -> Experiment:
+    """The experiment of the catalogue. Raises UnknownName."""
     known = {e.name: e for e in catalogue()}
     if name not in known:
         raise UnknownName.of("experiment", name, known)

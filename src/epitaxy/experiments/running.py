@@ -15,10 +15,10 @@ from epitaxy import quiet
 from epitaxy.errors import BadInput
 from epitaxy.experiments import building, gate, gpu, verdicts
 from epitaxy.experiments.process import A, B, Failed, Pair, Point, Timed, require_jail
-from epitaxy.experiments.recipe import UNITS, Experiment, parse_size
+from epitaxy.experiments.recipe import UNITS, Experiment, catalogue, parse_size
 from epitaxy.machines._activity import activity
 from epitaxy.probe import explored, host
-from epitaxy.probe.explored import Explored, Measured
+from epitaxy.probe.explored import Exploration, Explored, Listed, Measured
 from epitaxy.record import FrozenDict
 from epitaxy.timing import Plan, Taken, interleave, unix_s
 
@@ -38,6 +38,22 @@ def impossible(experiment: Experiment) -> str:
     if experiment.threads > cores:
         return f"it needs {experiment.threads} cores, and there are {cores}"
     return building.missing(experiment)
+
+
+def overview() -> Exploration:
+    """The catalogue with what was found here, and the results of files of the user's."""
+    known = explored.load()
+    rows = []
+    for experiment in catalogue():
+        last = known.pop(experiment.name, None)
+        more = (last.verdict, last.effect, last.measured_on) if last else ("", "", "")
+        rows.append(
+            Listed(
+                name=experiment.name, hypothesis=experiment.hypothesis,
+                needs=impossible(experiment), last=more[0], effect=more[1], measured_on=more[2],
+            )
+        )  # fmt: skip
+    return Exploration(results=tuple(known.values()), catalogue=tuple(rows))
 
 
 def _no_gpu(experiment: Experiment) -> str:

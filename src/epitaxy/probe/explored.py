@@ -63,6 +63,27 @@ class Explored(Record):
         return self.verdict in VERDICTS[:3]
 
 
+@record
+class Listed(Record):
+    """One experiment of the catalogue: why it cannot run here (`needs`, else ""), and the `last`
+    verdict here with its effect ("" when it was not run)."""
+
+    name: str
+    hypothesis: str
+    needs: str = ""
+    last: str = ""
+    effect: str = ""
+    measured_on: str = ""
+
+
+@record
+class Exploration(Record):
+    """Results of experiments, and the catalogue where that was asked for."""
+
+    results: tuple[Explored, ...] = ()
+    catalogue: tuple[Listed, ...] = ()
+
+
 def path() -> Path:
     """The file of this machine's results, whether or not it exists."""
     return store.path().with_suffix(".explored.toml")

@@ -18,6 +18,7 @@ from epitaxy.desk import Desk
 from epitaxy.errors import BadInput
 from epitaxy.guides import Guide
 from epitaxy.ledger import Ledger
+from epitaxy.probe.explored import Exploration
 from epitaxy.problem import Problem
 from epitaxy.profiling.view import LoopView
 from epitaxy.serve.offered import Offers, OffersCard
@@ -203,6 +204,28 @@ class Tools:
         say("reading the report")
         return insight.report(path, kernel, find(chip) if chip else None)
 
+    def explore(
+        self,
+        say: Say,
+        name: Annotated[str, "An experiment of the catalogue; empty: list them."] = "",
+        recipe: Annotated[str, "Instead: an experiment of your own as TOML, its kernels C++."] = "",
+    ) -> Exploration:
+        """Put a hypothesis about this machine's processor to the test: two kernels that differ in
+        one thing are built, checked by disassembly, compared and timed in pairs: confirmed,
+        refuted or inconclusive. Without arguments: the catalogue, and what was found here."""
+        from epitaxy import experiments
+
+        if name and recipe:
+            raise BadInput("a name and a recipe at once", "give either")
+        if not name and not recipe:
+            return experiments.overview()
+        say("reading the experiment")
+        chosen = (
+            experiments.parse(recipe, "the recipe") if recipe else experiments.find_listed(name)
+        )
+        result = experiments.explore(chosen, lambda fraction, text: say(text))
+        return Exploration(results=(result,))
+
     # -- doing ----------------------------------------------------------------------------------
 
     def judge(
@@ -308,6 +331,7 @@ class Tools:
 READ = ("list_problems", "show", "compare")
 LONG = (
     "problem_card", "chip_card", "search", "lessons", "read_guide", "diagnose_report",
+    "explore",
     "judge", "grow", "profile", "disassemble", "export",
 )  # fmt: skip
-MEASURES = ("judge", "grow", "profile", "disassemble", "export")
+MEASURES = ("judge", "grow", "profile", "disassemble", "export", "explore")
