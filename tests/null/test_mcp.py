@@ -118,7 +118,7 @@ def test_an_option_that_does_not_exist_is_said(place, name):
 def test_experiments_are_listed_and_recipes_read(place):
     failed, answer = call(place, "explore")
     assert not failed
-    assert {"gather", "false-sharing"} <= {e["name"] for e in answer["result"]["catalogue"]}
+    assert {"gather", "false-sharing"} <= {e["name"] for e in answer["catalogue"]}
     failed, text = call(place, "explore", recipe="name = 3")
     assert failed
     assert "[a] is missing" in text
