@@ -179,6 +179,27 @@ def test_a_model_that_only_reads_is_ended(search):
     assert len(server.asked) == conversation.IDLE
 
 
+def test_what_was_said_can_be_read(search, tmp_path, capsys):
+    first = sends(intent="2x")
+    first.text = "I begin."
+    search([first, DONE])
+    ledger = ["--ledger", str(tmp_path / "ledger.sqlite")]
+    assert main(["transcript", PROBLEM.id, *ledger]) == 0
+    page = capsys.readouterr().out
+    said = (
+        "System prompt",
+        "I begin.",
+        "Calls `judge`",
+        agent_case.HONEST,
+        "2.000x",
+        "at the limit",
+    )
+    places = [page.index(text) for text in said]
+    assert places == sorted(places)
+    assert main(["transcript", PROBLEM.id, "--with", "grower", *ledger]) == UNUSABLE
+    assert "grower asks no model" in capsys.readouterr().err
+
+
 class TestKeys:
     @EACH
     def test_a_server_that_echoes_the_key_does_not_get_it_written(
