@@ -131,7 +131,8 @@ def transcript(calls: list[dict[str, Any]], name: str, start_s: float, machine: 
         f"{machine}: the SDK's client, `epitaxy mcp` as its process over stdio, an empty ledger, "
         f"{len(calls)} calls in {total_s:.0f} s. The server answered {start_s:.1f} s after its "
         "start. The moves are scripted, the answers are real; long texts are cut, and say so. "
-        "The machine was shared with other work: the session is what this shows, not speed.",
+        f"Its load was {os.getloadavg()[0]:.0f} on {os.cpu_count()} processors at the end: the "
+        "session is what this shows, not speed.",
     ]
     for number, call in enumerate(calls, 1):
         again = f", job_result asked {call['asked_again']} times" if call["asked_again"] else ""

@@ -212,9 +212,9 @@ class Desk:
         if it.problem != self.problem.digest:
             raise BadInput(f"{it.id} is for another problem", f"take one for {self.problem.name}")
         with self._busy, self._heard(say):
-            known = {c.digest: v for c, v in self.judged()}.get(it.digest)
-            if known is not None and plan in (known.plan, "screen"):
-                return _told(it, known, known=True)
+            for other, known in self.judged():
+                if _same(other, it) and plan in (known.plan, "screen"):
+                    return _told(other, known, known=True)
             verdict: Verdict = self.open_judge().judge(it, plan)
             self._record(it, verdict)
         return _told(it, verdict)
@@ -291,6 +291,12 @@ class _Heard:
 
     def __exit__(self, *_: object) -> None:
         self.desk.say = self.before
+
+
+def _same(one: Candidate, other: Candidate) -> bool:
+    """Whether nothing but its story tells a candidate from another."""
+    story = {"intent": "", "proposer": "", "parents": (), "genome": ""}
+    return one.replace(**story) == other.replace(**story)
 
 
 def _told(candidate: Candidate, verdict: Verdict, known: bool = False) -> cards.VerdictCard:

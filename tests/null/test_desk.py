@@ -78,6 +78,14 @@ def test_the_same_sources_are_not_run_twice(desk):
     assert len(desk._judge.calls) == 2
 
 
+def test_the_same_sources_under_another_intent_are_known(desk):
+    desk.judge(SCRIPT[0])
+    again = desk.judge(SCRIPT[0].replace(intent="another", proposer="hand", parents=("a" * 64,)))
+    assert again.known
+    assert again.candidate == SCRIPT[0].id
+    assert len(desk._judge.calls) == 1
+
+
 def test_edits_stand_on_their_parent(desk):
     desk.judge(SCRIPT[0])
     child = desk.candidate({"kernel.cpp": "// other\n"}, parent=SCRIPT[0].id, intent="try")
