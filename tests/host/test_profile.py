@@ -115,3 +115,25 @@ def test_edited_builds_run_in_the_same_jail_and_compute_something_else(files, tm
             right[build.folder] = torch.equal(worker.outputs()[0], x * 2 + 1)
     machine.close()
     assert right == {plain.folder: True, edited.folder: False}
+
+
+def test_real_time_priority_is_given_back_as_it_was():
+    """Also to a caller that had one itself, as under `chrt`."""
+    import os
+
+    from epitaxy.machines import _realtime
+
+    if not _realtime.permitted():
+        pytest.skip("real-time priority is not permitted here")
+    before, level = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(3))
+        assert _realtime.permitted()
+        with _realtime.priority(os.getpid()):
+            pass
+        # The worker (here the same process) ends calm, then its caller gets back what it had.
+        assert (os.sched_getscheduler(0), os.sched_getparam(0).sched_priority) == (
+            os.SCHED_FIFO, 3,
+        )  # fmt: skip
+    finally:
+        os.sched_setscheduler(0, before, level)

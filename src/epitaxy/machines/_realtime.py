@@ -23,9 +23,9 @@ SETTLE_S = 0.0001
 def permitted() -> bool:
     """Whether this process may use SCHED_FIFO."""
     try:
-        before = os.sched_getscheduler(0)
+        before, level = os.sched_getscheduler(0), os.sched_getparam(0)
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-        os.sched_setscheduler(0, before, os.sched_param(0))
+        os.sched_setscheduler(0, before, level)
     except (OSError, AttributeError):
         return False
     return True
@@ -38,6 +38,7 @@ def priority(pid: int) -> Iterator[Callable[[], None]]:
     Dropped again right after, or by what this yields: PyTorch's idle threads spin for a while, and
     at real-time priority they would keep everyone else, the next worker included, from running.
     """
+    before, level = os.sched_getscheduler(0), os.sched_getparam(0)
     _set(threads(pid), os.SCHED_FIFO, WORKER_PRIORITY)
     _set([0], os.SCHED_FIFO, BROKER_PRIORITY)
     time.sleep(SETTLE_S)
@@ -45,7 +46,7 @@ def priority(pid: int) -> Iterator[Callable[[], None]]:
         yield lambda: _calm(pid)
     finally:
         _calm(pid)
-        _set([0], os.SCHED_OTHER, 0)
+        _set([0], before, level.sched_priority)
 
 
 def _calm(pid: int) -> None:
