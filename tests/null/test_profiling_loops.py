@@ -70,6 +70,26 @@ def test_a_chain_of_scalars_over_columns():
     assert found["spills"] == 2
 
 
+ENTERED_IN_THE_MIDDLE = """
+0000000000001000 <region0>:
+    1000:	jmp    1010 <region0+0x10>
+    1004:	vmovups %ymm0,(%rdi,%rax,1)
+    1008:	vaddps %ymm0,%ymm1,%ymm1
+    100c:	add    $0x20,%rax
+    1010:	vmovups (%rsi,%rax,1),%ymm0
+    1014:	cmp    %rax,%rcx
+    1018:	je     1030 <region0+0x30>
+    101c:	jmp    1004 <region0+0x4>
+    1030:	ret
+"""
+
+
+def test_a_loop_may_be_entered_in_its_middle():
+    loop, found = only(ENTERED_IN_THE_MIDDLE)
+    assert loop.span == (0x1004, 0x101C)
+    assert (found["loads"], found["stores"]) == (1, 1)
+
+
 def test_samples_say_which_loop_is_hot():
     both = loops(CONTIGUOUS + CHAIN)
     assert hot_loop(both)[0].function == "region0._omp_fn.0"

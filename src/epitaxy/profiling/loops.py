@@ -136,7 +136,7 @@ def loops(listing: str) -> list[Loop]:
             continue
         whole = tuple(Instruction(at, text) for at, text in body)
         frame = any(re.match(r"mov[q]?\s+%rsp,%rbp", i.text) for i in whole)
-        sets = natural_loops(whole)
+        sets = cycles(whole)
         for nodes in sets:
             inside = tuple(i for i in whole if i.address in nodes)
             setup = tuple(i for i in whole if i.address not in nodes)
@@ -145,42 +145,45 @@ def loops(listing: str) -> list[Loop]:
     return found
 
 
-def natural_loops(body: Sequence[Instruction]) -> list[frozenset[int]]:
+def cycles(body: Sequence[Instruction]) -> list[frozenset[int]]:
     """The addresses of each loop of a function; loops with one head are one.
 
-    A backward jump closes a loop where its target lies on every way to the jump (Aho, Sethi,
-    Ullman, "Compilers", 1986, section 10.4): jumps back to a common exit are none.
+    A backward jump closes a loop where its target leads to it again between the two: jumps back to
+    a common exit do not, and a loop that is entered in its middle counts like any other.
     """
-    before: dict[int, list[int]] = {}
-    jumps: list[tuple[int, int]] = []
+    after: dict[int, list[int]] = {}
     known = {i.address for i in body}
+    jumps: list[tuple[int, int]] = []
     for number, i in enumerate(body):
         target = jump_target(i.text)
         if target in known:
-            before.setdefault(target, []).append(i.address)
+            after.setdefault(i.address, []).append(target)
             if target <= i.address:
                 jumps.append((target, i.address))
         falls = not i.name.startswith(("ret", "jmp", "ud2"))
         if falls and number + 1 < len(body):
-            before.setdefault(body[number + 1].address, []).append(i.address)
+            after.setdefault(i.address, []).append(body[number + 1].address)
+    before: dict[int, list[int]] = {}
+    for start, ends in after.items():
+        for end in ends:
+            before.setdefault(end, []).append(start)
     found: dict[int, frozenset[int]] = {}
     for head, end in jumps:
-        nodes = _nodes(head, end, before)
-        if nodes and (head == body[0].address or body[0].address not in nodes):
+        nodes = _reached(head, after, head, end) & _reached(end, before, head, end)
+        if {head, end} <= nodes:
             found[head] = found.get(head, frozenset()) | nodes
     return list(found.values())
 
 
-def _nodes(head: int, end: int, before: Mapping[int, Sequence[int]]) -> frozenset[int]:
-    """What reaches `end` without passing `head`, and both; nothing where `head` does not."""
-    seen, todo, reached = {head, end}, [end] if end != head else [], end == head
+def _reached(start: int, edges: Mapping[int, Sequence[int]], low: int, high: int) -> frozenset[int]:
+    """What lies on ways from `start` along `edges` between two addresses, and `start`."""
+    seen, todo = {start}, [start]
     while todo:
-        for earlier in before.get(todo.pop(), ()):
-            reached = reached or earlier == head
-            if earlier not in seen:
-                seen.add(earlier)
-                todo.append(earlier)
-    return frozenset(seen) if reached else frozenset()
+        for other in edges.get(todo.pop(), ()):
+            if low <= other <= high and other not in seen:
+                seen.add(other)
+                todo.append(other)
+    return frozenset(seen)
 
 
 def _lines(listing: str) -> dict[int, str]:
