@@ -227,6 +227,27 @@ def tensor_reduce(
     _put(dst, lambda: fold(_wide(data), axis=axes, keepdims=keepdims))
 
 
+def tensor_tensor_scan(
+    dst: NkiTensor, data0: NkiTensor, data1: NkiTensor, initial: Any, op0: Any, op1: Any
+) -> None:
+    """dst[:, i] = (data0[:, i] <op0> dst[:, i - 1]) <op1> data1[:, i]; `initial` stands before the
+    first: a number, or one per partition."""
+    _same(dst, data0, data1)
+    check(len(dst.shape) == 2, "a scan along more than one free dimension")
+    check(not data0.buffer == data1.buffer == "psum", "both operands in PSUM")
+    _vector(dst, data0, data1)
+
+    def made() -> Any:
+        held = _wide(initial)[:, 0] if isinstance(initial, NkiTensor) else np.float32(initial)
+        left, right = _wide(data0), _wide(data1)
+        result = np.empty(right.shape, np.float32)
+        for i in range(right.shape[1]):
+            result[:, i] = held = op1(op0(left[:, i], held), right[:, i])
+        return result
+
+    _put(dst, made)
+
+
 def activation(
     dst: NkiTensor, op: Any, data: NkiTensor, bias: Any = None, scale: float = 1.0
 ) -> None:
@@ -332,8 +353,8 @@ LANGUAGE: dict[str, Any] = {
     "rsqrt": lambda x: np.float32(1) / np.sqrt(x), "square": np.square, "sign": np.sign,
     "sigmoid": _sigmoid, "erf": _erf, "relu": lambda x: np.maximum(x, 0),
 }  # fmt: skip
-INSTRUCTIONS = (dma_copy, tensor_tensor, tensor_scalar, tensor_reduce, activation, reciprocal,
-                tensor_copy, memset, nc_matmul)  # fmt: skip
+INSTRUCTIONS = (dma_copy, tensor_tensor, tensor_scalar, tensor_reduce, tensor_tensor_scan,
+                activation, reciprocal, tensor_copy, memset, nc_matmul)  # fmt: skip
 
 
 def install() -> None:

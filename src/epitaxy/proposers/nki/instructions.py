@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from epitaxy.proposers._frames import Array
-from epitaxy.proposers.grower.algebra import Axis, Const, Load, Map, Reduce, Value
+from epitaxy.proposers.grower.algebra import Axis, Const, Load, Map, Reduce, Scan, Value
 from epitaxy.proposers.grower.emit_expr import Unsupported
 
 STORED = {"float32": 4, "bfloat16": 2, "float16": 2, "int32": 4, "int8": 1, "uint8": 1}
@@ -79,6 +79,8 @@ class Instructions:
             return self._reduce(value)
         if isinstance(value, Map):
             return self._map(value)
+        if isinstance(value, Scan):
+            return self._scan(value)
         raise Unsupported(f"{type(value).__name__.lower()} values")
 
     def place(self, array: Array) -> str:
@@ -168,6 +170,33 @@ class Instructions:
         )
         return made
 
+    def _scan(self, value: Scan) -> str:
+        """A running sum along the one free axis: pieces by the vector engine's own instruction,
+        each from 0, then what came before is added: errors do not pile up along the row."""
+        along = [a for a in value.along if a.size > 1]
+        if value.kind != "sum" or value.dtype != "float32" or value.reverse:
+            turned = " from the end" if value.reverse else ""
+            raise Unsupported(f"a running {value.kind} of {value.dtype}{turned}")
+        if along != list(self.tiles.free) or not set(along) <= value.arg.axes:
+            raise Unsupported("a running sum beside other free axes")
+        size, arg = self.tiles.extent(along[0]), self.use(value.arg)
+        piece = _piece(size)
+        made = self.tile("running", tuple(along), "float32")
+        self.lines += [
+            f"ones = nl.ndarray({(self.tiles.pieces[0], piece)}, dtype=nl.float32, buffer=nl.sbuf)",
+            "nisa.memset(dst=ones, value=1.0)",
+            f"for part in nl.sequential_range({size // piece}):",
+            f"    at = part * {piece}",
+            f"    nisa.tensor_tensor_scan(dst={made}[:, at : at + {piece}], data0=ones, "
+            f"data1={arg}[:, at : at + {piece}], initial=0.0, op0=nl.multiply, op1=nl.add)",
+            f"for part in nl.sequential_range({size // piece - 1}):",
+            f"    at = part * {piece} + {piece}",
+            f"    nisa.tensor_scalar(dst={made}[:, at : at + {piece}], "
+            f"data={made}[:, at : at + {piece}], op0=nl.add, operand0={made}[:, at - 1 : at])",
+        ]
+        self.peak_bytes += piece * STORED["float32"]
+        return made
+
     def _map(self, value: Map) -> str:
         fn, free = value.fn, self.axes(value)
         if fn == "cast":
@@ -237,6 +266,11 @@ class Instructions:
             f"nisa.tensor_tensor(dst={made}, data1={sides[0]}, data2={sides[1]}, op={ALU[fn]})"
         )
         return made
+
+
+def _piece(size: int) -> int:
+    """The divisor of `size` that is nearest to its root from above."""
+    return next(n for n in range(math.isqrt(size - 1) + 1, size + 1) if size % n == 0)
 
 
 def number(value: Const) -> str:

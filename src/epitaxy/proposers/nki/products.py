@@ -1,7 +1,8 @@
 """NKI products: 128 by 512 tiles summed in PSUM, and what follows them on the way out.
 
 The tensor engine contracts along the partitions of both operands, so each is loaded with the
-contracted axis across them; one that lies the other way is read by a strided DMA.
+contracted axis across them; one that lies the other way is read by a strided DMA. Products of a
+batch are a loop of their own.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from epitaxy.proposers.nki.instructions import STORED, Instructions
 Known = dict[int, tuple[str, str, int]]
 
 
+ONE = Axis("one", 1)
+"""Stands for the rows of a product of a vector."""
+
+
 @dataclass(frozen=True)
 class Frame:
-    """Rows and columns of the result."""
+    """Batch, rows and columns of the result."""
 
     axes: tuple[Axis, ...]
 
@@ -31,15 +36,15 @@ class Product:
     tile: tuple[int, ...]
 
     def __init__(self, what: Contraction, chip: dict[str, int], large: Product | None) -> None:
-        groups = (what.rows, what.columns, what.inner)
-        if what.batch or what.fetched or any(len(g) != 1 for g in groups):
+        groups = (what.rows or (ONE,), what.columns, what.inner)
+        if what.fetched or any(len(g) != 1 for g in groups):
             raise Unsupported("a product of more than three axes")
         if len(chip) < 3:
             raise Unsupported("a chip whose file does not know the operands of a product")
         if what.total.dtype != "float32":
             raise Unsupported(f"a product in {what.total.dtype}")
         self.what = what
-        self.axes = (what.rows[0], what.columns[0], what.inner[0])
+        self.axes = tuple(g[0] for g in groups)
         sizes = tuple(a.size for a in self.axes)
         most = (chip["stationary_columns"], chip["moving_columns"], chip["partitions"])
         if large is None:
@@ -52,7 +57,7 @@ class Product:
         self.tile = tile
         # What `Instructions` asks of a nest: one row of the tile along the partitions, and columns.
         rows, columns, _ = self.axes
-        self.frame, self.across, self.loops = Frame((rows, columns)), rows, ()
+        self.frame, self.across, self.loops = Frame((*what.batch, rows, columns)), rows, what.batch
         self.free, self.last, self.pieces = [columns], columns, (tile[0], tile[1])
 
     def extent(self, axis: Axis) -> int:
@@ -71,7 +76,7 @@ def write_product(kernel: Kernel, known: Known, made: Product) -> list[str]:
         depth: f"step * {k} : (step + 1) * {k}",
     }
     sides = [
-        _side(value, axis, depth, known, at)
+        _side(value, (what.batch, axis, depth), known, at)
         for value, axis in ((what.left, rows), (what.right, columns))
     ]
     writer = Instructions(_fused(target.value, what, known), made, at[rows], at[columns])
@@ -80,13 +85,15 @@ def write_product(kernel: Kernel, known: Known, made: Product) -> list[str]:
     if target.dtype not in STORED:
         raise Unsupported(f"{target.dtype} on a NeuronCore")
     shape = tuple(a.size for a in (rows, columns))
-    if ordered(target.index) != tuple(a for a in (rows, columns) if a.size > 1):
+    whole = (*what.batch, rows, columns)
+    if ordered(target.index) != tuple(a for a in whole if a.size > 1):
         raise Unsupported("a product stored in another order")
-    result = Array(-1, target.buffer, target.dtype, (rows, columns), shape, ())
-    writer.store(target.value, result)
+    shape = tuple(a.size for a in whole)
+    writer.store(target.value, Array(-1, target.buffer, target.dtype, whole, shape, ()))
     counts = [a.size // t for a, t in zip(made.axes, made.tile, strict=True)]
-    return [
-        f"# {target.buffer}: {rows.size} x {columns.size}, contracting {depth.size}",
+    outer = [f"for {a.name} in nl.affine_range({a.size}):" for a in what.batch]
+    times = "".join(f"{a.size} times " for a in what.batch)
+    body = [
         f"for row in nl.affine_range({counts[0]}):",
         f"    for column in nl.affine_range({counts[1]}):",
         f"        sums = nl.ndarray({(m, n)}, dtype=nl.float32, buffer=nl.psum)",
@@ -97,6 +104,11 @@ def write_product(kernel: Kernel, known: Known, made: Product) -> list[str]:
         f"        total = nl.ndarray({(m, n)}, dtype=nl.float32, buffer=nl.sbuf)",
         "        nisa.tensor_copy(dst=total, src=sums)",
         *(f"        {x}" for x in writer.lines),
+    ]
+    return [
+        f"# {target.buffer}: {times}{rows.size} x {columns.size}, contracting {depth.size}",
+        *("    " * d + x for d, x in enumerate(outer)),
+        *("    " * len(outer) + x for x in body),
     ]
 
 
@@ -109,25 +121,35 @@ def _loaded(name: str, shape: tuple[int, int], side: tuple[str, str]) -> list[st
 
 
 def _side(
-    value: Value, axis: Axis, depth: Axis, known: Known, at: dict[Axis, str]
+    value: Value, axes: tuple[tuple[Axis, ...], Axis, Axis], known: Known, at: dict[Axis, str]
 ) -> tuple[str, str]:
-    """(the operand's tile in HBM, contracted axis first; its dtype). Raises Unsupported."""
+    """(the operand's tile in HBM, contracted axis first; its dtype); `axes` are its batch, its own
+    and the contracted one. Raises Unsupported."""
+    batch, axis, depth = axes
     if not isinstance(value, Load) or value.guards or value.indirect or value.index.offset:
         raise Unsupported("a product of what is computed")
     name, dtype, numel = known[value.buffer]
     memory = ordered(value.index)
-    if set(memory) != {axis, depth} or size_of(memory) != numel or dtype not in STORED:
+    wanted = {a for a in (*batch, axis, depth) if a.size > 1}
+    if set(memory) != wanted or size_of(memory) != numel or dtype not in STORED:
         raise Unsupported("a product of a part of a tensor")
-    if value.index.coefficient(memory[1]) != 1:
+    if memory and value.index.coefficient(memory[-1]) != 1:
         raise Unsupported("a product of a tensor with gaps")
-    sizes = tuple(a.size for a in memory)
-    text = f"{name}.reshape({sizes})[{at[memory[0]]}, {at[memory[1]]}]"
-    return (text if memory[0] == depth else f"{text}.permute((1, 0))"), dtype
+    lead = tuple(a for a in batch if a.size > 1)
+    first = memory.index(axis) < memory.index(depth) if {axis, depth} <= set(memory) else False
+    inner = (axis, depth) if first else (depth, axis)
+    if memory != (*lead, *(a for a in inner if a.size > 1)):
+        raise Unsupported("a product of a tensor in a third order")
+    sizes = tuple(a.size for a in (*batch, *inner))
+    index = ", ".join([*(a.name for a in batch), *(at[a] for a in inner)])
+    text = f"{name}.reshape({sizes})[{index}]"
+    return (f"{text}.permute((1, 0))" if first else text), dtype
 
 
 def _fused(value: Value, what: Contraction, known: Known) -> dict[Load, Array]:
     """What the result is combined with, by load."""
-    rows, columns = what.rows[0], what.columns[0]
+    rows, columns = what.rows, what.columns
+    whole = (*what.batch, *(rows or (ONE,)), *columns)
     found: dict[Load, Array] = {}
     stack = [value]
     seen: set[Value] = {what.total}
@@ -142,10 +164,13 @@ def _fused(value: Value, what: Contraction, known: Known) -> dict[Load, Array]:
         name, dtype, numel = known[one.buffer]
         memory = ordered(one.index)
         plain = not one.guards and not one.indirect and not one.index.offset
-        if memory not in ((rows, columns), (rows,), (columns,), ()) or size_of(memory) != numel:
+        kinds = (whole, (*rows, *columns), rows, columns, ())
+        if memory not in [tuple(a for a in g if a.size > 1) for g in kinds] or (
+            size_of(memory) != numel
+        ):
             raise Unsupported("a product combined with a part of a tensor")
         if not plain or dtype not in STORED:
             raise Unsupported(f"a product combined with {dtype}")
-        shape = tuple(a.size if a in memory else 1 for a in (rows, columns))
+        shape = tuple(a.size if a in memory else 1 for a in whole)
         found[one] = Array(one.buffer, name, dtype, memory, shape, ())
     return found

@@ -41,10 +41,13 @@ INLINE = 44
 
 
 class Expressions:
-    """Writes statements for values; `where` gives each axis its dimension."""
+    """Writes statements for values; `where` gives each axis its dimension, `read` is how a block is
+    taken."""
 
-    def __init__(self, arrays: Mapping[Load, Array], where: Mapping[Axis, int]) -> None:
-        self.arrays, self.where = arrays, where
+    def __init__(
+        self, arrays: Mapping[Load, Array], where: Mapping[Axis, int], read: str = "[...]"
+    ) -> None:
+        self.arrays, self.where, self.read = arrays, where, read
         self.lines: list[str] = []
         self.memo: dict[Value, str] = {}
         self.helpers: set[str] = set()
@@ -73,14 +76,27 @@ class Expressions:
     def expression(self, value: Value) -> str:
         """The right-hand side for a value. Raises Unsupported."""
         if isinstance(value, Load):
-            return f"{self.arrays[value].name}_ref[...]"
+            return f"{self.arrays[value].name}_ref{self.read}"
         if isinstance(value, Map):
             return self._map(value)
         if isinstance(value, Reduce):
             return self._reduce(value)
         if isinstance(value, Index):
             raise Unsupported("positions along an axis")
-        raise Unsupported(f"a running {value.kind}" if isinstance(value, Scan) else f"{value}")
+        if isinstance(value, Scan):
+            return self._scan(value)
+        raise Unsupported(f"{value}")
+
+    def _scan(self, value: Scan) -> str:
+        """Along a whole dimension of the block, of whole registers, one of the last two."""
+        along = [a for a in value.along if a.size > 1]
+        if value.kind != "sum" or value.dtype != "float32" or len(along) != 1:
+            raise Unsupported(f"a running {value.kind} of {value.dtype}")
+        if along[0] not in value.arg.axes:
+            raise Unsupported("a running sum of what does not vary")
+        self.helpers.add("running_sum")
+        turned = ", reverse=True" if value.reverse else ""
+        return f"_running_sum({self.use(value.arg)}, {self.where[along[0]]}{turned})"
 
     def _reduce(self, value: Reduce) -> str:
         if not set(value.over) <= value.arg.axes:

@@ -2,10 +2,13 @@
 
 The grid goes over rows, columns and, innermost, the contracted axis; a scratch tile of float32
 gathers the sum, and the last step computes on it what the region does with the product. An operand
-keeps its order in memory: a transposed one is contracted along its last dimension.
+keeps its order in memory: a transposed one is contracted along its last dimension. Products of a
+batch are a first dimension of the grid, one block each.
 """
 
 from __future__ import annotations
+
+import itertools
 
 from epitaxy.proposers._frames import Array, ordered
 from epitaxy.proposers._genomes import Choices
@@ -24,9 +27,9 @@ class Product:
     def __init__(
         self, what: Contraction, choices: Choices, lanes: int, sublanes: int, large: Product | None
     ) -> None:
-        if what.batch or what.fetched or not what.rows or what.total.dtype != "float32":
-            raise Unsupported("a batched product" if what.batch else "a product of this kind")
-        self.what = what
+        if what.fetched or what.total.dtype != "float32":
+            raise Unsupported("a product of this kind")
+        self.what, self.batch = what, size_of(what.batch)
         self.sizes = tuple(size_of(g) for g in (what.rows, what.columns, what.inner))
         m, n, k = self.sizes
         if large is None:
@@ -47,10 +50,15 @@ class Product:
         return [max(m * n, m * k, n * k)]
 
     @property
-    def steps(self) -> tuple[int, int, int]:
+    def steps(self) -> tuple[int, ...]:
         """The grid."""
-        m, n, k = (-(-s // t) for s, t in zip(self.sizes, self.tile, strict=True))
-        return m, n, k
+        each = tuple(-(-s // t) for s, t in zip(self.sizes, self.tile, strict=True))
+        return (self.batch, *each) if self.what.batch else each
+
+    @property
+    def read(self) -> str:
+        """How a kernel takes the block that it is given."""
+        return "[0]" if self.what.batch else "[...]"
 
 
 def _whole(wanted: int, size: int, unit: int) -> int:
@@ -73,19 +81,24 @@ def operand(value: Value) -> Load:
     return value
 
 
-def sides(load: Load, first: Group, second: Group, numel: int) -> bool:
-    """Whether an operand lies in memory as `second` by `first`. Raises Unsupported."""
+def sides(load: Load, batch: Group, first: Group, second: Group, numel: int) -> bool:
+    """Whether an operand lies in memory as `second` by `first`, after `batch`. Raises
+    Unsupported."""
     memory = ordered(load.index)
-    kept = [tuple(a for a in g if a.size > 1) for g in (first, second)]
+    lead, *kept = (_long(g) for g in (batch, first, second))
     stride, dense = 1, load.index.offset == 0 and size_of(memory) == numel
     for axis in reversed(memory):
         dense = dense and load.index.coefficient(axis) == stride
         stride *= axis.size
-    if dense and memory == (*kept[0], *kept[1]):
+    if dense and memory == (*lead, *kept[0], *kept[1]):
         return False
-    if dense and memory == (*kept[1], *kept[0]):
+    if dense and memory == (*lead, *kept[1], *kept[0]):
         return True
     raise Unsupported("a product of a part of a tensor, or of one in a third order")
+
+
+def _long(group: Group) -> Group:
+    return tuple(a for a in group if a.size > 1)
 
 
 Lines = tuple[str, tuple[str, ...], frozenset[str]]
@@ -98,15 +111,15 @@ def write_product(
     what, (target,) = made.what, kernel.targets
     left, right = operand(what.left), operand(what.right)
     turned = (
-        sides(left, what.rows, what.inner, known[left.buffer][2]),
-        sides(right, what.inner, what.columns, known[right.buffer][2]),
+        sides(left, what.batch, what.rows, what.inner, known[left.buffer][2]),
+        sides(right, what.batch, what.inner, what.columns, known[right.buffer][2]),
     )
     arrays = _fused(target.value, what, known)
     if target.dtype not in STORED:
         raise Unsupported(f"{target.dtype} on a TPU")
-    if [a for a in (*what.rows, *what.columns) if a.size > 1] != list(ordered(target.index)):
+    if _long(what.result) != ordered(target.index):
         raise Unsupported("a product stored in another order")
-    writer = Expressions(arrays, {})
+    writer = Expressions(arrays, {}, made.read)
     writer.memo[what.total] = "total"
     writer.count_uses([target.value])
     value = writer.use(target.value)
@@ -117,14 +130,16 @@ def write_product(
     dims = (((0 if turned[0] else 1,), (1 if turned[1] else 0,)), ((), ()))
     extra = list(dict.fromkeys(a for a in arrays.values()))
     refs = ["left_ref", "right_ref", *(f"{a.name}_ref" for a in extra), f"{target.buffer}_ref"]
-    read = [f"{s}_ref[...]" for s in ("left", "right")]
+    read = [f"{s}_ref{made.read}" for s in ("left", "right")]
+    step, (m, n, k) = len(made.steps) - 1, made.sizes
+    times = f"{made.batch} times " if what.batch else ""
     if left.dtype != right.dtype:
         read = [x if y.dtype == "float32" else f"{x}.astype(jnp.float32)"
                 for x, y in zip(read, both, strict=True)]  # fmt: skip
     lines = [
         f"def {name}({', '.join(refs)}, total_ref):",
-        f"    # {target.buffer}: {made.sizes[0]} x {made.sizes[1]}, contracting {made.sizes[2]}",
-        "    @pl.when(pl.program_id(2) == 0)",
+        f"    # {target.buffer}: {times}{m} x {n}, contracting {k}",
+        f"    @pl.when(pl.program_id({step}) == 0)",
         "    def _():",
         "        total_ref[...] = jnp.zeros_like(total_ref)",
         "",
@@ -134,11 +149,11 @@ def write_product(
         "        preferred_element_type=jnp.float32,",
         "    )",
         "",
-        "    @pl.when(pl.program_id(2) == pl.num_programs(2) - 1)",
+        f"    @pl.when(pl.program_id({step}) == pl.num_programs({step}) - 1)",
         "    def _():",
         "        total = total_ref[...]",
         *(f"        {x}" for x in writer.lines),
-        f"        {target.buffer}_ref[...] = {value}",
+        f"        {target.buffer}_ref{made.read} = {value}",
         "",
     ]
     given = [(known[x.buffer][0], t) for x, t in zip(both, turned, strict=True)]
@@ -161,14 +176,15 @@ def _fused(
     for load in (v for v in needed if isinstance(v, Load)):
         name, dtype, numel = known[load.buffer]
         memory = ordered(load.index)
-        rows = tuple(a for a in what.rows if a.size > 1)
-        columns = tuple(a for a in what.columns if a.size > 1)
-        kinds = {(*rows, *columns): (1, 1), rows: (1, 0), columns: (0, 1), (): (0, 0)}
+        parts = [_long(g) for g in (what.batch, what.rows, what.columns)]
+        kinds = {
+            tuple(a for p, h in zip(parts, has, strict=True) if h for a in p): has
+            for has in itertools.product((0, 1), repeat=3)
+        }
         plain = not load.guards and not load.indirect and size_of(memory) == numel
         if memory not in kinds or not plain or load.index.offset or dtype not in STORED:
             raise Unsupported("a product combined with a part of a tensor")
-        has = kinds[memory]
-        shape = (size_of(rows) if has[0] else 1, size_of(columns) if has[1] else 1)
+        shape = tuple(size_of(p) if h else 1 for p, h in zip(parts, kinds[memory], strict=True))
         found[load] = Array(load.buffer, name, dtype, memory, shape, ())
     return found
 
@@ -179,21 +195,28 @@ def _call(
 ) -> tuple[str, ...]:  # fmt: skip
     m, n, k = made.sizes
     bm, bn, bk = made.tile
+    b, grid = made.batch, "b, i, j, k" if made.what.batch else "i, j, k"
 
-    def spec(shape: tuple[int, int], at: tuple[str, str]) -> str:
-        return f"        pl.BlockSpec({shape}, lambda i, j, k: ({at[0]}, {at[1]})),"
+    def spec(shape: tuple[int, ...], at: tuple[str, ...], many: bool) -> str:
+        if made.what.batch:
+            shape, at = (1, *shape), ("b" if many else "0", *at)
+        return f"        pl.BlockSpec({shape}, lambda {grid}: ({', '.join(at)})),"
+
+    def whole(shape: tuple[int, ...], many: bool = True) -> tuple[int, ...]:
+        return (b if many else 1, *shape) if made.what.batch else shape
 
     shapes = [((m, k), (bm, bk), ("i", "k")), ((k, n), (bk, bn), ("k", "j"))]
     specs, arguments = [], []
-    for (text, turned), (whole, block, at) in zip(given, shapes, strict=True):
+    for (text, turned), (size, block, at) in zip(given, shapes, strict=True):
         step = -1 if turned else 1
-        specs.append(spec(block[::step], at[::step]))  # type: ignore[arg-type]
-        arguments.append(f"    {text}.reshape({whole[::step]}),")
+        specs.append(spec(block[::step], at[::step], True))
+        arguments.append(f"    {text}.reshape({whole(size[::step])}),")
     for array in extra:
-        block = (bm if array.shape[0] > 1 else 1, bn if array.shape[1] > 1 else 1)
-        at = ("i" if array.shape[0] > 1 else "0", "j" if array.shape[1] > 1 else "0")
-        specs.append(spec(block, at))
-        arguments.append(f"    {array.name}.reshape({array.shape}),")
+        many, high, wide = (n > 1 for n in array.shape)
+        block = (bm if high else 1, bn if wide else 1)
+        specs.append(spec(block, ("i" if high else "0", "j" if wide else "0"), many))
+        arguments.append(f"    {array.name}.reshape({whole(array.shape[1:], many)}),")
+    semantics = ", ".join(['"parallel"'] * (len(made.steps) - 1))
     return (
         f"{result[0]} = pl.pallas_call(",
         f"    {name},",
@@ -202,12 +225,11 @@ def _call(
         "    in_specs=[",
         *specs,
         "    ],",
-        f"    out_specs={spec((bm, bn), ('i', 'j')).strip()}",
-        f"    out_shape=jax.ShapeDtypeStruct({(m, n)}, jnp.{result[1]}),",
+        f"    out_specs={spec((bm, bn), ('i', 'j'), True).strip()}",
+        f"    out_shape=jax.ShapeDtypeStruct({whole((m, n))}, jnp.{result[1]}),",
         f"    scratch_shapes=[pltpu.VMEM({(bm, bn)}, jnp.float32)],",
         "    compiler_params=pltpu.CompilerParams(",
-        f'        dimension_semantics=("parallel", "parallel", "arbitrary"), '
-        f"vmem_limit_bytes={vmem}",
+        f'        dimension_semantics=({semantics}, "arbitrary"), vmem_limit_bytes={vmem}',
         "    ),",
         "    interpret=_epitaxy_interpret,",
         ")(",
