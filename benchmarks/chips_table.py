@@ -5,8 +5,8 @@
 
 Each cell is one kernel, grown for that chip: built by its own compiler and run on this machine's
 CPU under the toolchain's stand-in, on all input distributions against the float64 oracle; on
-`local` it runs on this machine itself. OUT.json and OUT.md are written after every cell, and a cell that is
-there is not run again. No column is a time. Needs what the chips need in one environment:
+`local` it runs on this machine itself. OUT.json and OUT.md are written after every cell; one that
+is there is not run again. No column is a time. Needs what the chips need in one environment:
 pip install 'epitaxy[triton,tpu,trainium]'.
 """
 

@@ -98,9 +98,26 @@ def get_init_inputs():
 """
 
 
+SEVERAL = """import torch
+
+class Model(torch.nn.Module):
+    def forward(self, a, b, c):
+        return torch.relu(torch.bmm(a, b) + 0.5), torch.cumsum(c * 2.0, dim=1)
+
+def get_inputs():
+    return [torch.randn(3, 16, 128), torch.randn(3, 128, 128), torch.randn(128, 256)]
+
+def get_init_inputs():
+    return []
+"""
+"""Products of a batch, and running sums."""
+
+
 @pytest.mark.parametrize(
     ("source", "language", "toolchain", "chip"),
     [
+        (SEVERAL, "pallas", "pallas_tpu", "tpu_v6e"),
+        (SEVERAL, "nki", "nki_trainium", "trainium2"),
         (LINEAR, "pallas", "pallas_tpu", "tpu_v6e"),
         (SOFTMAX, "nki", "nki_trainium", "trainium2"),
         (LINEAR, "nki", "nki_trainium", "trainium2"),
@@ -118,6 +135,7 @@ def test_it_is_written_and_judged(tmp_path, source, language, toolchain, chip):
     problem, facts = load(path), find_chip(chip)
     view = SampleView(problem=problem, chip=facts, toolchains=(toolchain,))
     candidate = plugins("proposers").get(language).propose(view, 1)[0]
+    assert candidate.left == ()
     machine = plugins("machines").get("absent").of(facts)
     judge = judge_for(machine)(problem, machine)
     try:

@@ -46,6 +46,22 @@ def test_products_accumulate_in_psum():
     assert np.allclose(made, left.T @ right, rtol=1e-4, atol=1e-3)
 
 
+def test_a_scan_goes_along_the_row_from_its_initial_value():
+    data = RNG.standard_normal((4, 6)).astype(np.float32)
+    decay = np.full((4, 6), 0.5, np.float32)
+    dst, left, right, first = (nki.ndarray(s) for s in ((4, 6), (4, 6), (4, 6), (4, 1)))
+    left.data[...], right.data[...], first.data[...] = decay, data, 3.0
+    for initial in (3.0, first):
+        nki.tensor_tensor_scan(dst, left, right, initial, np.multiply, np.add)
+        held = np.full(4, 3.0)
+        for i in range(6):
+            held = 0.5 * held + data[:, i]
+            assert np.allclose(dst.data[:, i], held, rtol=1e-6)
+    with pytest.raises(nki.Illegal, match="more than one free dimension"):
+        wide = nki.ndarray((4, 2, 3))
+        nki.tensor_tensor_scan(wide, wide, wide, 0.0, np.multiply, np.add)
+
+
 def test_a_nan_stays_in_the_sum():
     left, right = np.zeros((256, 128), np.float32), np.ones((256, 512), np.float32)
     left[0, 3] = np.nan
