@@ -57,8 +57,8 @@ def test_a_scan_goes_along_the_row_from_its_initial_value():
         for i in range(6):
             held = 0.5 * held + data[:, i]
             assert np.allclose(dst.data[:, i], held, rtol=1e-6)
+    wide = nki.ndarray((4, 2, 3))
     with pytest.raises(nki.Illegal, match="more than one free dimension"):
-        wide = nki.ndarray((4, 2, 3))
         nki.tensor_tensor_scan(wide, wide, wide, 0.0, np.multiply, np.add)
 
 
