@@ -1,7 +1,7 @@
 """Problems x chips in one table: correct, built, and on what each verdict rests.
 
     python benchmarks/chips_table.py [FILE...] [--chips h100_sxm,mi300x,tpu_v6e,trainium2,local]
-        [--tries 3] [--plan full] [--again] [--out docs/results/2026-11-21-chips-table]
+        [--tries 3] [--plan full] [--again] [--take FILE] [--out PATH]
 
 Each cell is one kernel, grown for that chip: built by its own compiler and run on this machine's
 CPU under the toolchain's stand-in, on all input distributions against the float64 oracle; on
@@ -94,6 +94,21 @@ def _tried(study: Study, judge: Any, tries: int, plan: str) -> Judged:
     return last
 
 
+def taken(file: Path) -> list[dict[str, Any]]:
+    """The cells that `absent_chips.py` recorded in `file`, as cells of this table."""
+    rows = json.loads(file.read_text(encoding="utf-8"))
+    found = []
+    for row in rows:
+        if row["basis"] not in GOOD or row["chip"] not in TOOLCHAINS:
+            continue
+        kept = {k: row[k] for k in ("problem", "chip", "basis", "candidate", "genome", "run_at",
+                                    "distributions")}  # fmt: skip
+        error = float(row["error"].rstrip("%")) / 100
+        own = {"toolchain": TOOLCHAINS[row["chip"]], "error": error, "plan": "full"}
+        found.append(kept | own | {"recorded": file.name})
+    return found
+
+
 def table(cells: Sequence[dict[str, Any]]) -> str:
     """The cells as Markdown, with what the words mean."""
     chips = list(dict.fromkeys(c["chip"] for c in cells))
@@ -116,6 +131,9 @@ def table(cells: Sequence[dict[str, Any]]) -> str:
               + ", ".join(f"{n} {b}" for b, n in done.items() if n) + "."]  # fmt: skip
     missing = [c for c in cells if c["basis"] not in GOOD]
     lines += [f"- {c['problem']} on {c['chip']}: {c['why']}" for c in missing]
+    plans = {p: sum(c.get("plan") == p for c in cells) for p in ("full", "screen")}
+    lines += ["", f"Plan of the judge: full in {plans['full']} cells, screen in {plans['screen']} "
+              "(the same distributions, without fences and other weights)."]  # fmt: skip
     reduced = [c for c in cells if c.get("run_at")]
     if reduced:
         lines += ["", f"In {len(reduced)} cells the sizes are more than an interpreter can bear: "
@@ -141,11 +159,14 @@ def main() -> None:
     parser.add_argument("--tries", type=int, default=3)
     parser.add_argument("--plan", default="full", choices=("screen", "full"))
     parser.add_argument("--again", action="store_true", help="run cells that are there, too")
+    parser.add_argument("--take", type=Path, help="cells that absent_chips.py recorded")
     parser.add_argument("--out", type=Path, default=Path("docs/results/2026-11-21-chips-table"))
     given = parser.parse_args()
     store = given.out.with_suffix(".json")
     cells = json.loads(store.read_text(encoding="utf-8")) if store.exists() else []
-    known = {(c["problem"], c["chip"]): c for c in cells}
+    cells = [*(taken(given.take) if given.take else []), *cells]
+    names = {Path(f).stem for f in given.files}
+    known = {(c["problem"], c["chip"]): c for c in cells if c["problem"] in names}
     wanted = [(f, c) for f in given.files for c in given.chips.split(",")]
     for file, chip in wanted:
         key = Path(file).stem, chip
