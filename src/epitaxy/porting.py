@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from epitaxy import handmade
 from epitaxy import problem as problems
 from epitaxy.candidate import Candidate
 from epitaxy.checked import judge_for
@@ -30,7 +31,7 @@ from epitaxy.tiling import Tiling, read_constants
 from epitaxy.toolchain import Crossing
 from epitaxy.verdict import Verdict
 
-SOURCES = {".py", ".cpp", ".cc", ".c", ".h", ".hpp", ".cu", ".hip", ".cl"}
+SOURCES = handmade.SOURCES | {".cu", ".hip", ".cl"}
 NEW = "class ModelNew"
 
 
@@ -198,7 +199,9 @@ def _exported(folder: Path, evidence: Path) -> tuple[Candidate, Problem]:
     if now != dict(candidate.files):
         edited = {n: t for n, t in now.items() if not n.startswith("small/")}
         intent = f"from {folder.name}, changed by hand"
-        candidate = candidate.replace(files=edited, genome="", proposer="hand", intent=intent)
+        candidate = candidate.replace(
+            files=edited, genome="", proposer=handmade.HAND, intent=intent
+        )
     return candidate, problem
 
 
@@ -215,7 +218,7 @@ def _by_hand(path: Path, problem: Problem, toolchain: str) -> Candidate:
     entry = next((n for n, t in files.items() if NEW in t), next(iter(files)))
     return Candidate(
         problem=problem.digest, toolchain=toolchain, files=FrozenDict(files), entry=entry,
-        proposer="hand", intent=f"from {path.name}",
+        proposer=handmade.HAND, intent=f"from {path.name}",
     )  # fmt: skip
 
 
@@ -329,8 +332,10 @@ def port(
     study.optimize(callbacks=callbacks)
     captured = writer.captured(study.view())
     own = [p for p in study.view().judged() if p[0].toolchain == toolchain.name]
+    good = [p for p in own if p[1].accepted]
+    best = max(good, key=lambda p: (p[1].plan == "full", p[1].merit), default=None)
     return Moved(
-        original, toolchain.name, machine.chip(), porter.carried, tuple(own), study.best,
+        original, toolchain.name, machine.chip(), porter.carried, tuple(own), best,
         porter.first.id if porter.first else "", dict(getattr(captured, "refused", {})),
     )  # fmt: skip
 
