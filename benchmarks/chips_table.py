@@ -109,10 +109,10 @@ def taken(file: Path) -> list[dict[str, Any]]:
     return found
 
 
-def table(cells: Sequence[dict[str, Any]]) -> str:
-    """The cells as Markdown, with what the words mean."""
+def table(cells: Sequence[dict[str, Any]], names: Sequence[str] = ()) -> str:
+    """The cells as Markdown, with what the words mean; `names` are problems that shall be there."""
     chips = list(dict.fromkeys(c["chip"] for c in cells))
-    problems = list(dict.fromkeys(c["problem"] for c in cells))
+    problems = list(dict.fromkeys([*names, *(c["problem"] for c in cells)]))
     known = {(c["problem"], c["chip"]): c for c in cells}
     lines = [
         f"# {len(problems)} problems on {len(chips)} chips", "",
@@ -129,6 +129,8 @@ def table(cells: Sequence[dict[str, Any]]) -> str:
     done = {b: sum(c["basis"] == b for c in cells) for b in GOOD}
     lines += ["", f"{sum(done.values())} of {len(cells)} cells hold a kernel: "
               + ", ".join(f"{n} {b}" for b, n in done.items() if n) + "."]  # fmt: skip
+    absent = len(problems) * len(chips) - len(cells)
+    lines += [f"{absent} cells are not run yet: the same command goes on with them."] * bool(absent)
     missing = [c for c in cells if c["basis"] not in GOOD]
     lines += [f"- {c['problem']} on {c['chip']}: {c['why']}" for c in missing]
     plans = {p: sum(c.get("plan") == p for c in cells) for p in ("full", "screen")}
@@ -178,7 +180,8 @@ def main() -> None:
         order = {(Path(f).stem, c): n for n, (f, c) in enumerate(wanted)}
         cells = sorted(known.values(), key=lambda c: order.get((c["problem"], c["chip"]), 1 << 30))
         store.write_text(json.dumps(cells, indent=1) + "\n", encoding="utf-8")
-        given.out.with_suffix(".md").write_text(table(cells), encoding="utf-8")
+        text = table(cells, [Path(f).stem for f in given.files])
+        given.out.with_suffix(".md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
