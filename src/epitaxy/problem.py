@@ -17,6 +17,7 @@ ITEM_BYTES: Mapping[str, int] = FrozenDict(
 
 
 SPECIALS = ("nan", "none", "all")
+WEIGHTS = ("frozen", "live")
 
 
 @record
@@ -70,8 +71,9 @@ class Policy(Record):
     """What counts as the same answer and as a fair time.
 
     `precision` names one of `precision.toml`; `error_ratio` is how often the error of the
-    reference itself is allowed; `special` says which special values are tried ("nan", "none" or
-    "all": infinities too); `deterministic` refuses outputs that differ from call to call.
+    reference itself is allowed; `weights`: copies of "frozen" ones may be kept until they change,
+    "live" ones are read in every call; `special` says which special values are tried ("nan", "none"
+    or "all": infinities too); `deterministic` refuses outputs that differ from call to call.
     """
 
     precision: str = STRICT
@@ -98,8 +100,10 @@ class Policy(Record):
             )
         if not isinstance(self.deterministic, bool):
             raise BadProblem("deterministic is not a truth value", "use true or false")
-        if self.weights not in ("frozen", "live"):
-            raise BadProblem(f"unknown weights policy {self.weights!r}", "use 'frozen' or 'live'")
+        if self.weights not in WEIGHTS:
+            raise BadProblem(
+                f"unknown weights policy {self.weights!r}", f"use {' or '.join(map(repr, WEIGHTS))}"
+            )
         if not self.error_ratio >= 1:
             raise BadProblem(f"error_ratio {self.error_ratio} is below 1", "use 1 or more")
 

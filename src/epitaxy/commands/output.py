@@ -19,7 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from epitaxy.cli import DONE
-from epitaxy.errors import BadEnvironment, MachineFault
+from epitaxy.errors import BadEnvironment, MachineFault, UnknownName
+from epitaxy.problem import WEIGHTS
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 LedgerPath = Annotated[
@@ -33,14 +34,21 @@ Deterministic = Annotated[
     bool,
     typer.Option("--deterministic", help="Refuse outputs that differ from call to call."),
 ]
+Weights = Annotated[
+    str,
+    typer.Option("--weights", help="frozen (default: copies of weights may be kept) or live."),
+]
 
 
-def policy_options(precision: str, deterministic: bool) -> dict[str, Any]:
+def policy_options(precision: str, deterministic: bool, weights: str = "") -> dict[str, Any]:
     """Fields of a problem's policy that the command line sets. Raises UnknownName."""
     from epitaxy.precision import precision as known
 
     found: dict[str, Any] = {"precision": known(precision).name} if precision else {}
-    return found | ({"deterministic": True} if deterministic else {})
+    found |= {"deterministic": True} if deterministic else {}
+    if weights and weights not in WEIGHTS:
+        raise UnknownName.of("weights policy", weights, WEIGHTS)
+    return found | ({"weights": weights} if weights else {})
 
 
 def open_ledger(path: Path | None) -> Any:

@@ -14,6 +14,7 @@ from epitaxy.commands.output import (
     Json,
     LedgerPath,
     Precision,
+    Weights,
     add,
     emit,
     line,
@@ -53,12 +54,13 @@ def judge(
     ledger: LedgerPath = None,
     precision: Precision = "",
     deterministic: Deterministic = False,
+    weights: Weights = "",
     as_json: Json = False,
 ) -> int:
     """Judge one candidate and record the verdict."""
     from epitaxy.commands.rejudge import Where, judge_one
 
-    policy = policy_options(precision, deterministic)
+    policy = policy_options(precision, deterministic, weights)
     where = Where(chip, toolchain, condition, threads)
     run = judge_one(candidate, problem, ledger, where, policy=policy)
     from epitaxy.report import summary_table, verdict_json
@@ -91,13 +93,14 @@ def best(
     ledger: LedgerPath = None,
     precision: Precision = "",
     deterministic: Deterministic = False,
+    weights: Weights = "",
     as_json: Json = False,
 ) -> int:
     """Show the fastest accepted candidate for FILE."""
     from epitaxy.commands.recorded import recorded_run
     from epitaxy.report import summary_table, verdict_json
 
-    run = recorded_run(file, ledger, policy_options(precision, deterministic))
+    run = recorded_run(file, ledger, policy_options(precision, deterministic, weights))
     if as_json:
         emit(verdict_json(run))
     else:
@@ -136,6 +139,7 @@ def report(
     ledger: LedgerPath = None,
     precision: Precision = "",
     deterministic: Deterministic = False,
+    weights: Weights = "",
     as_json: Json = False,
 ) -> int:
     """Write the HTML report of what the ledger holds on a problem."""
@@ -143,7 +147,7 @@ def report(
     from epitaxy.commands.run import default_folder
     from epitaxy.report import html
 
-    run = recorded_run(target, ledger, policy_options(precision, deterministic))
+    run = recorded_run(target, ledger, policy_options(precision, deterministic, weights))
     path = write_text(out or default_folder(run.problem) / "report.html", html(run))
     if not run.judged:
         note(f"nothing is judged for {run.problem.name} yet: run epitaxy optimize first")

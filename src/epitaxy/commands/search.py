@@ -8,7 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from epitaxy.commands.condition import Condition, Threads
-from epitaxy.commands.output import Deterministic, Json, LedgerPath, Precision, add, policy_options
+from epitaxy.commands.output import (
+    Deterministic,
+    Json,
+    LedgerPath,
+    Precision,
+    Weights,
+    add,
+    policy_options,
+)
 
 
 def register(app: Any) -> None:
@@ -51,6 +59,7 @@ def optimize(
     threads: Threads = 0,
     precision: Precision = "",
     deterministic: Deterministic = False,
+    weights: Weights = "",
     model: Model = "",
     islands: Islands = 1,
     max_cost: MaxCost = "",
@@ -59,7 +68,7 @@ def optimize(
     """Grow, prove and export the fastest kernel found for FILE."""
     from epitaxy.commands.run import Options, optimize_file
 
-    policy = policy_options(precision, deterministic)
+    policy = policy_options(precision, deterministic, weights)
     options = Options(
         chip, proposer, budget, seed, ledger, trust, condition, threads, policy, model, islands,
         max_cost,
@@ -87,6 +96,7 @@ def bench(
     threads: Threads = 0,
     precision: Precision = "",
     deterministic: Deterministic = False,
+    weights: Weights = "",
     as_json: Json = False,
 ) -> int:
     """Optimize whole suites (resuming) and write table.json, table.md and table.html."""
@@ -94,6 +104,6 @@ def bench(
     from epitaxy.commands.bench import bench as run
     from epitaxy.commands.run import Options
 
-    policy = policy_options(precision, deterministic)
+    policy = policy_options(precision, deterministic, weights)
     options = Options("local", proposer, budget, seed, ledger, trust, condition, threads, policy)
     return run(Suite(targets, out, scale), options, as_json)
