@@ -185,9 +185,13 @@ def example(hint: object) -> object:
     return example(typing.get_args(hint)[0])  # a union
 
 
+ANSWERS = ("epitaxy.cards", "epitaxy.serve.")
+"""What tools answer is stored nowhere; `test_desk.py` and `test_mcp.py` read it back."""
+
+
 def test_every_record_has_an_example():
     missing = every_record() - {type(e) for e in EXAMPLES} - {Record}
-    assert not {k.__name__ for k in missing}
+    assert not {k.__name__ for k in missing if not k.__module__.startswith(ANSWERS)}
 
 
 FIELDS = [(e, f.name) for e in EXAMPLES for f in dataclasses.fields(e)]
