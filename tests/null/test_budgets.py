@@ -18,6 +18,7 @@ OPTIONS = (
     "commands/search.py",
     "commands/records.py",
     "commands/learning.py",
+    "commands/porting.py",
     "commands/serving.py",
     "serve/tools.py",
 )

@@ -56,9 +56,9 @@ def test_a_remark_is_no_phase_and_no_clock_runs_before_the_search(tmp_path):
     seen: list[Progress] = []
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         study = Study(fake_records.problem(), ReplayMachine(), Idle(), ledger, Budget(seconds=9.0))
-        study._judge = RemarkingJudge(study._say)
+        study._judge = RemarkingJudge(study.say)
         study.optimize(callbacks=[seen.append])
-        study._say("measuring")
+        study.say("measuring")
     *preparing, searching = seen
     assert [p.phase for p in preparing] == [
         "capturing", "preparing baselines", "preparing baseline eager", "preparing baseline eager",
