@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import GENEROUS
+from generous import GENEROUS
 
 from epitaxy.cli import DONE, UNUSABLE, main
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import GENEROUS
+from generous import GENEROUS
 from test_chunks import captured
 from test_grower import build, run
 

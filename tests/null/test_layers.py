@@ -129,3 +129,13 @@ def test_the_check_can_fail():
     assert broken("from epitaxy.checks import sources", "proposers")
     assert not broken("def f():\n    from epitaxy.study import Study", "machines")
     assert not broken("from epitaxy.machines import local", "machines")
+
+
+def test_the_tests_have_names_of_their_own():
+    """pytest puts every folder on the path: a name twice, or a conftest imported, is another's."""
+    tests = Path(__file__).parents[1]
+    names = [p.name for p in tests.rglob("*.py") if p.name != "conftest.py"]
+    assert sorted(names) == sorted(set(names))
+    for path in tests.rglob("*.py"):
+        imported = {n.split(".")[0] for n in modules(path.read_text(encoding="utf-8"), True)}
+        assert "conftest" not in imported, path
