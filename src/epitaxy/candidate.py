@@ -9,7 +9,7 @@ from epitaxy.errors import BadCandidate
 from epitaxy.problem import Work
 from epitaxy.record import FrozenDict, Record, record
 
-MOST_FILES, MOST_CHARACTERS, LONGEST_NAME = 256, 8 << 20, 100
+MOST_FILES, MOST_CHARACTERS, LONGEST_NAME, DEEPEST = 256, 8 << 20, 100, 8
 
 
 @record
@@ -69,12 +69,13 @@ class Candidate(Record):
 def _misnamed(name: str, files: Collection[str]) -> str:
     """Why no candidate's file may be called so; "" when it may."""
     parts = name.split("/")
-    if "" in parts or ".." in parts:
+    if not {"", ".", ".."}.isdisjoint(parts):
         return "leaves the candidate's folder"
     if any(part[0] in "-@" for part in parts):
         return "would be taken for an option of the compiler"
-    if not name.isprintable() or max(map(len, parts)) > LONGEST_NAME:
-        return "is not printable, or too long"
+    longest = max(len(part.encode(errors="replace")) for part in parts)
+    if not name.isprintable() or longest > LONGEST_NAME or len(parts) > DEEPEST:
+        return "is not printable, or too long, or too deep"
     if any("/".join(parts[:i]) in files for i in range(1, len(parts))):
         return "lies in a folder that is a file"
     return ""

@@ -178,6 +178,7 @@ class Desk:
 
         Raises BadCandidate where it does not build, UnknownName.
         """
+        getattr(self.machine, "require", lambda: None)()  # what compiles it must be confined
         cache = Path(getattr(self.machine, "home", self.ledger.path.parent)) / "build"
         return view.disassemble(self.ledger.candidate(id), self.problem, cache, function)
 

@@ -16,7 +16,7 @@ from epitaxy.verdict import Verdict
 
 LONGEST_DIFF = 400
 """Lines of a difference that are shown."""
-_DECISION = re.compile(r"(\w+)\(([^()]*)\)")
+_DECISION = re.compile(r"(?<!\w)(\w+)\(([^()]*)\)")
 
 
 def verdict_card(candidate: Candidate, verdict: Verdict, known: bool = False) -> cards.VerdictCard:

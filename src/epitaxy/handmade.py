@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 
-from epitaxy.candidate import Candidate
+from epitaxy.candidate import MOST_CHARACTERS, Candidate
 from epitaxy.chip import Chip
 from epitaxy.errors import BadCandidate
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem
-from epitaxy.record import FrozenDict
+from epitaxy.record import FrozenDict, printable
 from epitaxy.toolchain import Crossing
 
 ENTRIES = ("forward.py", "model_new.py")
@@ -28,6 +28,8 @@ def read_folder(
     `toolchain` is what its files and `chip` imply where it is "". Raises BadCandidate.
     """
     if folder.is_file():
+        if folder.suffix != ".py" or folder.name.startswith("."):
+            raise BadCandidate(f"{folder.name} is no Python source", "give a .py file or a folder")
         text = _texts([folder], folder)
         return written({"model_new.py": text[folder.name]}, problem, intent=f"from {folder.name}")
     known = SOURCES | {Path(pattern).suffix for _, pattern in _patterns()}
@@ -86,6 +88,10 @@ def implied(names: Iterable[str], chip: Chip | None = None) -> str:
 
 def _texts(paths: list[Path], named: Path) -> dict[str, str]:
     try:
+        if sum(p.stat().st_size for p in paths) > MOST_CHARACTERS:
+            raise BadCandidate(
+                f"{named} holds more than 8 MiB of sources", "leave out what is none"
+            )
         return {
             p.relative_to(named).as_posix() if p != named else p.name: p.read_text(encoding="utf-8")
             for p in paths
@@ -120,7 +126,7 @@ def written(
         files=FrozenDict(texts),
         entry=entry,
         proposer=proposer,
-        intent=intent,
+        intent=printable(intent),
         parents=(parent.digest,) if parent else (),
         regions=parent.regions if parent else (),
         left=parent.left if parent else (),

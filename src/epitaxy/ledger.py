@@ -191,7 +191,11 @@ class Ledger:
         return _checked(Verdict, digest, json.loads(body))
 
     def problem(self, name: str) -> Problem:
-        """The problem of that name (the latest) or id prefix."""
+        """The problem of that digest, of that name (the latest), or of that id prefix: a name that
+        looks like another's digest does not stand in for it."""
+        exact = self._rows("select digest, body from problems where digest = ?", (name,))
+        if exact:
+            return _checked(Problem, exact[0][0], json.loads(exact[0][1]))
         rows = self._rows(
             "select digest, body from problems where name = ? order by number desc", (name,)
         )

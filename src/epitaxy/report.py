@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SCHEMA = 1
+LONGEST_COMPARED = 40_000
+"""Lines of a file and its other that are compared: that takes the square of them."""
 NO_EVIDENCE = "no evidence of improvement"
 
 
@@ -221,6 +223,9 @@ def diff(new: Candidate, old: Candidate) -> str:
     parts: list[str] = []
     for name in sorted({*new.files, *old.files}):
         before, after = (c.files.get(name, "").splitlines() for c in (old, new))
+        if len(before) + len(after) > LONGEST_COMPARED:
+            parts += [f"{name} differs"] if before != after else []
+            continue
         parts += difflib.unified_diff(
             before, after, f"{old.id}/{name}", f"{new.id}/{name}", lineterm=""
         )

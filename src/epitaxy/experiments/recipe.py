@@ -15,6 +15,7 @@ from epitaxy.record import Record, printable, record
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{2,60}")
 _FLAG = re.compile(r"-[fmDO][\w.=+-]*")
+_UNTAMED, _REPEAT, MOST_REPEATS = re.compile(r"\)\s*[*+{]"), re.compile(r"(?<!\\)[*+{]"), 6
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|L1|L2|LLC|size|threads)")
 UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20}
 MOST_POINTS, MOST_BYTES, MOST_TEXT = 64, 1 << 32, 400
@@ -43,6 +44,11 @@ class Variant(Record):
         for pattern in (*self.contains, *self.lacks):
             if len(pattern) > MOST_TEXT:
                 raise BadInput("a pattern is too long", f"{MOST_TEXT} characters at most")
+            if _UNTAMED.search(pattern) or len(_REPEAT.findall(pattern)) > MOST_REPEATS:
+                raise BadInput(
+                    f"pattern {pattern!r} may take for ever",
+                    f"repeat no group, and at most {MOST_REPEATS} things",
+                )
             try:
                 re.compile(pattern)
             except re.error as error:

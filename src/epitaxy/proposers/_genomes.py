@@ -42,7 +42,7 @@ def read(
     Raises BadInput on unknown decisions or broken text; `example` is how a region looks.
     """
     regions = []
-    for name, body in re.findall(r"(\w+)\(([^()]*)\)", printed):
+    for name, body in re.findall(r"(?<!\w)(\w+)\(([^()]*)\)", printed):
         pairs = [item.partition("=") for item in body.split()]
         unknown = [k for k, _, _ in pairs if k not in known]
         if unknown:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from epitaxy.candidate import Candidate
 
+MOST_LOOKS = 5000
+"""Moves that are written out before the search is called exhausted."""
 EXHAUSTED = "no move is left: every neighbour of the best has been judged"
 
 
@@ -21,7 +24,7 @@ def unseen(
     that neither those `seen` nor one before it has."""
     known = {body(c) for c in seen}
     found: list[Candidate] = []
-    for genome, intent, parents in moves:
+    for genome, intent, parents in itertools.islice(moves, MOST_LOOKS):
         candidate = make(genome, intent, parents)
         if candidate is None or body(candidate) in known:
             continue

@@ -12,7 +12,7 @@ _BASES: Mapping[str, str] = {
     "byte": "byte", "bytes": "byte", "B": "byte", "second": "s", "seconds": "s", "sec": "s",
     "s": "s", "Hz": "cycle/s", "hz": "cycle/s", "cycle": "cycle", "%": "%", "percent": "%",
 }  # fmt: skip
-_NUMBER = re.compile(r"[+-]?(\d[\d,]*\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?(\d[\d,]*(?:\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 
 
 def number(text: str) -> float | None:

@@ -14,7 +14,7 @@ from epitaxy.reader import Report
 from epitaxy.readers import _perf
 
 _LINE = re.compile(
-    r"(\d[\d.]*|<not (counted|supported)>)([,;])([^,;]*)\3([A-Za-z][^,;]*)\3\d+\3\d+[.]?\d*\3"
+    r"(\d[\d.]*|<not (counted|supported)>)([,;])([^,;]*)\3([A-Za-z][^,;]*)\3\d+\3\d+(?:[.]\d*)?\3"
 )
 FIELDS = 7
 

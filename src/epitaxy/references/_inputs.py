@@ -86,17 +86,27 @@ def _mixed(a: Any, b: Any, generator: torch.Generator) -> Any:
     start = int(torch.randint(0, a.numel() - length + 1, (), generator=generator))
     mixed = a.clone(memory_format=torch.contiguous_format)
     mixed.view(-1)[start : start + length] = b.reshape(-1)[start : start + length]
-    free = a.is_floating_point() or a.is_complex() or a.dtype == torch.bool or not a.dim()
-    return mixed if free else _as_lawful(mixed, a, generator)
+    free = (
+        a.dtype == torch.uint8
+        or a.is_floating_point()
+        or a.is_complex()
+        or a.dtype == torch.bool
+        or not a.dim()
+    )
+    return mixed if free else _as_lawful(mixed, a.contiguous(), b, generator)
 
 
-def _as_lawful(mixed: torch.Tensor, a: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """`mixed` where rows of `a` are bound by nothing; sorted where they rise (offsets); where they
-    have no duplicates, `a` with one stretch of every row turned round."""
-    steps = a.diff(dim=-1)
-    if bool((steps >= 0).all()):
-        return mixed.sort(-1).values
-    if not bool((a.sort(-1).values.diff(dim=-1) > 0).all()):
+def _as_lawful(
+    mixed: torch.Tensor, a: torch.Tensor, b: torch.Tensor, generator: torch.Generator
+) -> torch.Tensor:
+    """`mixed` where rows of `a` are bound by nothing; sorted where they rise (offsets), `b` where
+    they rise without duplicates; else, without duplicates, `a` with one stretch of every row turned
+    round."""
+    rows = a.sort(-1).values
+    distinct = bool((rows[..., 1:] > rows[..., :-1]).all())
+    if bool((a[..., 1:] >= a[..., :-1]).all()):
+        return b.contiguous() if distinct else mixed.sort(-1).values
+    if not distinct:
         return mixed
     width = a.shape[-1]
     length = min(width, max(2, -(-width // PARTS)))

@@ -44,7 +44,7 @@ class Server:
             if not Path(file).is_file():
                 raise BadInput(f"no such file: {file}", "name the problems' files")
         script = Path(sys.executable).parent / NAME
-        start = [str(script)] if script.exists() else [sys.executable, "-m", "epitaxy.cli"]
+        start = [str(script)] if script.exists() else [sys.executable, "-P", "-m", "epitaxy.cli"]
         words = [*start, "mcp", *(str(Path(f).resolve()) for f in self.files)]
         words += ["--root", str(self.root.resolve())]
         words += ["--any-problem"] if self.any_problem else []

@@ -223,7 +223,7 @@ class Tools:
         chosen = (
             experiments.parse(recipe, "the recipe") if recipe else experiments.find_listed(name)
         )
-        result = experiments.explore(chosen, lambda fraction, text: say(text))
+        result = experiments.explore(chosen, lambda _, text: say(text), keep=not recipe)
         return Exploration(results=(result,))
 
     # -- doing ----------------------------------------------------------------------------------

@@ -85,6 +85,7 @@ class Loop:
         self.fences = Fences(spec.without) if spec.fenced else None
         self.trace: Trace | None = None
         self.own_threads: Callable[..., Any] | None = None
+        self.example: list[Any] = []
 
     def serve(self) -> None:
         """Answer frames until the broker hangs up."""
@@ -178,7 +179,7 @@ class Loop:
         plugin = plugins("baselines").get(self.spec.baseline)
         call = plugin.prepare(self.model, [_private(x) for x in example], self.spec.threads)
         if not plugin.torch:
-            self.own_threads = call
+            self.own_threads, self.example = call, [_private(x) for x in example]
             _without_torch_threads()
         call(*[_private(x) for x in example])
         start = time.monotonic()
@@ -194,7 +195,7 @@ class Loop:
         baseline with threads of its own wakes them by a call; PyTorch's would only be in its way.
         """
         if self.own_threads is not None:
-            self.own_threads(*self.armed[0])
+            self.own_threads(*self.example)
         elif (work := _work()) is not None:
             work.fill_(0)
 

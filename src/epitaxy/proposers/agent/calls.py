@@ -121,7 +121,7 @@ def arguments(call: Call, tools: Sequence[Tool]) -> dict[str, Any]:
         raise UnknownName.of("tool", call.tool, [t.name for t in tools])
     try:
         given = json.loads(call.arguments or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"the arguments are not JSON: {error}", "send one JSON object") from None
     _fits(given, tool.schema, "the arguments")
     return dict(given)

@@ -243,7 +243,7 @@ class Client:
         """A call's arguments as JSON text, or as the text that they are; without keys."""
         try:
             read = json.loads(given) if isinstance(given, str) else given or {}
-        except ValueError:
+        except (ValueError, RecursionError):
             return self.clean(str(given))
         return self.clean(json.dumps(read, ensure_ascii=False))
 

@@ -20,6 +20,7 @@ from epitaxy.errors import EpitaxyError
 from epitaxy.proposer import Tool, View
 from epitaxy.proposers.agent import calls, choice, context
 from epitaxy.proposers.agent.client import Answer, Call, Client, Message
+from epitaxy.record import printable
 from epitaxy.verdict import Verdict
 
 KIND = "agent"
@@ -262,4 +263,4 @@ class Conversation:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())[:160]
+    return printable(" ".join(text.split()))[:160]

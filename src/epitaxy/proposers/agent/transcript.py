@@ -6,13 +6,15 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from epitaxy.record import printable
+
 LONGEST = 4000
 """Characters shown of one text."""
 
 
 def render(notes: Iterable[Mapping[str, Any]]) -> str:
     """Markdown of the conversations in `notes` (of one problem), in the order of what was said."""
-    return "\n\n".join(block for note in notes for block in _blocks(note)) + "\n"
+    return printable("\n\n".join(block for note in notes for block in _blocks(note))) + "\n"
 
 
 def _blocks(note: Mapping[str, Any]) -> Iterator[str]:
@@ -49,7 +51,7 @@ def _arguments(given: Any) -> Iterator[str]:
     try:
         read = json.loads(given) if isinstance(given, str) else dict(given)
         files = {f["name"]: f["text"] for f in read.pop("files", ())}
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         yield _fenced(str(given))
         return
     yield _fenced(json.dumps(read, indent=2))

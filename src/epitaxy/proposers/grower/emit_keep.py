@@ -50,7 +50,11 @@ class Keeper:
             f"if (epx::changed(kept, {k}, x{i}, {inputs[i].bytes})) return 2;  // copies are stale"
             for k, i in enumerate(self.used)
         )
-        return [f"float* kept = {place};", *tests, f"kept += epx::lines_of(2 * {len(self.used)});"]
+        return [
+            f"float* kept = {place};",
+            *tests,
+            f"kept += epx::lines_of(2 * epx::STRIPES * {len(self.used)});",
+        ]
 
     def function(self, region: str, inputs: Sequence[TensorSpec], pointers: Iterable[str]) -> str:
         """The function that makes the copies; "" when there are none."""
@@ -61,7 +65,7 @@ class Keeper:
             for k, i in enumerate(self.used)
         )
         lines = [
-            *pointers, *notes, f"int64_t used = epx::lines_of(2 * {len(self.used)});",
+            *pointers, *notes, f"int64_t used = epx::lines_of(2 * epx::STRIPES * {len(self.used)});",
             *self.blocks, "return used;",
         ]  # fmt: skip
         signature = f'extern "C" int64_t {region}_keep(const void* const* in, float* kept) {{'

@@ -23,26 +23,32 @@ template <class T> struct Scratch {
 };
 // Floats that fill whole cache lines.
 constexpr int64_t lines_of(int64_t floats) { return (floats + 15) / 16 * 16; }
-// A few words of a weight, mixed: copies of it that are kept were made of the same ones, or are stale.
-inline int64_t sampled(const void* weight, int64_t bytes) {
-  constexpr int64_t looks = 16;
+// Words of a weight, mixed: copies of it that are kept were made of the same ones, or are stale. There
+// are STRIPES sets of words, and each call looks at another.
+constexpr int STRIPES = 16;
+inline int64_t sampled(const void* weight, int64_t bytes, int stripe) {
+  constexpr int64_t looks = 32, all = looks * STRIPES;
   uint64_t mixed = uint64_t(bytes);
-  for (int64_t i = 0; i < looks && bytes >= 4; ++i) {
+  for (int64_t i = stripe; i < all && bytes >= 4; i += STRIPES) {
     uint32_t word;
-    std::memcpy(&word, static_cast<const char*>(weight) + (bytes / 4 - 1) * i / (looks - 1) * 4, 4);
+    std::memcpy(&word, static_cast<const char*>(weight) + (bytes / 4 - 1) * i / (all - 1) * 4, 4);
     mixed = (mixed ^ word) * 0x9E3779B97F4A7C15u;
     mixed ^= mixed >> 29;
   }
   return int64_t(mixed);
 }
 inline void note(float* kept, int which, const void* weight, int64_t bytes) {
-  const int64_t is = sampled(weight, bytes);
-  std::memcpy(kept + 2 * which, &is, sizeof is);
+  for (int stripe = 0; stripe < STRIPES; ++stripe) {
+    const int64_t is = sampled(weight, bytes, stripe);
+    std::memcpy(kept + 2 * (which * STRIPES + stripe), &is, sizeof is);
+  }
 }
 inline bool changed(const float* kept, int which, const void* weight, int64_t bytes) {
+  static thread_local unsigned calls = 0;
+  const int stripe = int(calls++ % STRIPES);
   int64_t was;
-  std::memcpy(&was, kept + 2 * which, sizeof was);
-  return was != sampled(weight, bytes);
+  std::memcpy(&was, kept + 2 * (which * STRIPES + stripe), sizeof was);
+  return was != sampled(weight, bytes, stripe);
 }
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

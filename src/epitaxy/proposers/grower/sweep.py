@@ -7,6 +7,7 @@ must lie within what is tried for the region, because a generator of code takes 
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -15,6 +16,9 @@ from epitaxy.proposers._genomes import read
 from epitaxy.proposers.grower import space
 from epitaxy.proposers.grower.genome import DECISIONS, Choices, Genome
 from epitaxy.proposers.grower.moves import Move, Spaces
+
+LARGEST = 4096
+"""Combinations of one sweep."""
 
 EXAMPLE = "region0(width=8 unroll=4)"
 
@@ -51,6 +55,10 @@ def sweep(
             yield genome, "one decision away from what was written", ()
         return
     axes = [_axis(name, values, spaces) for name, values in vary.items()]
+    if math.prod(len(values) for _, _, values in axes) > LARGEST:
+        raise BadInput(
+            f"the sweep has more than {LARGEST} combinations", "vary fewer decisions at once"
+        )
     for chosen in itertools.product(*(values for _, _, values in axes)):
         genome = middle
         for (region, decision, _), value in zip(axes, chosen, strict=True):
@@ -72,7 +80,7 @@ def _axis(name: str, values: Sequence[int], spaces: Spaces) -> tuple[str, str, t
         _possible(region, decision, value, spaces)
     if not values:
         _possible(region, decision, None, spaces)
-    return region, decision, tuple(values) or spaces[region][decision]
+    return region, decision, tuple(dict.fromkeys(values)) or spaces[region][decision]
 
 
 def _names(regions: Sequence[str], decision: str) -> str:
