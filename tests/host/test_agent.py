@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import json
+import signal
 
 import agent_case
 import pytest
@@ -194,6 +195,14 @@ class TestBudgets:
 
 
 class TestResuming:
+    @pytest.fixture
+    def interruptible(self):
+        """A shell's background jobs ignore interrupts, and what they start inherits that."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        yield
+        signal.signal(signal.SIGINT, before)
+
+    @pytest.mark.usefixtures("interruptible")
     def test_an_interrupt_while_the_model_thinks(self, search, ledger):
         def script(asked):
             if len(asked.body["messages"]) == 1:
