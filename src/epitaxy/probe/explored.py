@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import tomllib
 from pathlib import Path
 
@@ -108,21 +106,9 @@ def load() -> dict[str, Explored]:
 def save(result: Explored) -> Path:
     """Keep `result` as this machine's latest of its name. Raises BadEnvironment."""
     with store.alone():
-        file = path()
         known = {**load(), result.name: result}
         data = {"format": FORMAT, "results": [known[n].to_dict() for n in sorted(known)]}
-        partial = file.with_name(f".{file.name}.{os.getpid()}")
-        try:
-            partial.write_text(store.to_toml(data), encoding="utf-8")
-            partial.replace(file)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                partial.unlink()
-            raise BadEnvironment(
-                f"cannot write {file}: {error.strerror or error}",
-                "set EPITAXY_HOME to a writable folder",
-            ) from None
-    return file
+        return store.write(path(), data)
 
 
 def facts() -> dict[str, Fact]:

@@ -49,11 +49,15 @@ def load_measured() -> Chip | None:
 
 def save(chip: Chip) -> Path:
     """Write `chip` as this machine's, at once or not at all. Raises BadEnvironment."""
-    file = path()
+    return write(path(), {"format": FORMAT, **chip.to_dict()})
+
+
+def write(file: Path, data: Mapping[str, Any]) -> Path:
+    """`file` with `data` as TOML, at once or not at all. Raises BadEnvironment."""
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(to_toml({"format": FORMAT, **chip.to_dict()}), encoding="utf-8")
+        partial.write_text(to_toml(data), encoding="utf-8")
         partial.replace(file)
     except OSError as error:
         with contextlib.suppress(OSError):
