@@ -19,6 +19,8 @@ from epitaxy.problem import Problem
 from epitaxy.record import canonical, digest_text
 
 PRELUDE = Path(__file__).parent.parent / "toolchains" / "prelude.py.txt"
+AS_MODULE = Path(__file__).parent / "as_module.py.txt"
+"""How a reference that is a function becomes a module; it follows the loader."""
 SOURCE_SUFFIXES = (".cpp", ".h", ".hpp", ".inc")
 
 _ALLOWED_FLAG = re.compile(
@@ -93,7 +95,7 @@ def assemble(
     """As `bundle`, for kernels that are Python text: they stand before the forward part.
 
     `needs` is the line of the header that says what the file needs; `loader` is put before the
-    reference, and defines `_epitaxy_guarded` and `_epitaxy_as_module`.
+    reference, and defines `_epitaxy_guarded`.
     """
     with _PARSING:
         return _bundle(candidate, problem, needs, loader, kernels)
@@ -105,7 +107,10 @@ def _bundle(
     forward = candidate.files[candidate.entry]
     _defines(forward, "ModelNew", candidate.entry)
     reference, futures = _reference(problem)
-    wrap = "" if problem.entry == "Model" else f"\nModel = _epitaxy_as_module({problem.entry})\n"
+    wrap = ""
+    if problem.entry != "Model":
+        text = AS_MODULE.read_text(encoding="utf-8")
+        wrap = f"\n\n{text}\n\nModel = _epitaxy_as_module({problem.entry})\n"
     parts = [
         _header(candidate, problem, needs),
         *sorted(futures),
