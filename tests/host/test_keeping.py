@@ -147,3 +147,16 @@ def test_weights_without_versions_are_copied_in_every_call(module):
 def test_live_weights_are_never_kept(tmp_path):
     _, candidate = asked(tmp_path, "live")
     assert KEEPS not in candidate.files["kernel.cpp"]
+
+
+def test_a_changed_bias_copies_no_matrix(both, module):
+    regions = [v for k, v in vars(module).items() if k.startswith("_region")]
+
+    def copies():
+        return {id(made) for r in regions for c in kept_by(r) for made, _ in c.kept.values()}
+
+    before = copies()
+    for model in both:
+        scaled(model.line.bias)
+    agree(*both)
+    assert before and copies() == before

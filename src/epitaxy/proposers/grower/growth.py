@@ -13,10 +13,13 @@ from epitaxy.proposers.grower.algebra import Region
 from epitaxy.proposers.grower.algebra_forms import Rewriting, rewriting
 from epitaxy.proposers.grower.algebra_masks import TRIANGLE, products
 from epitaxy.proposers.grower.capture import capture
+from epitaxy.proposers.grower.contract import memory
 from epitaxy.proposers.grower.emit import Unsupported, emit_region
 from epitaxy.proposers.grower.forward import write_forward
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.program import Program, RegionCall, with_weights, without
+from epitaxy.proposers.grower.rewrite import coalesce
+from epitaxy.proposers.grower.schedule import plan
 from epitaxy.proposers.grower.space_routed import flops
 
 
@@ -47,13 +50,22 @@ def grow_program(
     inputs = reference.inputs(0)
     program = capture(reference.model, inputs, accept=accept or writable)
     if reference.problem.policy.weights == "frozen":
-        program = with_weights(program)
+        program = with_weights(program, multiplied_inputs)
     regions = tuple(s.region for s in program.steps if isinstance(s, RegionCall))
     constants = [
         x for x, spec in zip(inputs, reference.problem.inputs, strict=True) if spec is None
     ]
     forward = write_forward(program, reference.problem, constants, language)
     return Growth(program, regions, forward, reference.problem, tuple(constants))
+
+
+def multiplied_inputs(region: Region) -> frozenset[int]:
+    """Inputs that contractions of the region read as they stand: copies of these may be kept."""
+    if region.recurrence or region.loop or region.routed or region.picks or region.sums:
+        return frozenset()
+    products = [k.contraction for k in plan(coalesce(region), Choices()).kernels if k.contraction]
+    loads = [memory(operand) for p in products for operand in (p.left, p.right)]
+    return frozenset(load.buffer for load in loads if load) & set(range(len(region.inputs)))
 
 
 def writable(region: Region) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,9 +64,9 @@ def without(program: Program, regions: frozenset[str]) -> Program:
     return replace(program, steps=tuple(steps))
 
 
-def with_weights(program: Program) -> Program:
+def with_weights(program: Program, worth: Callable[[Region], Collection[int]]) -> Program:
     """`program` with every region told which of its inputs are parameters or buffers in all its
-    calls."""
+    calls; of those only what is `worth` a copy, for each is looked after in every call."""
     state = {name for name, _ in program.state}
     fixed: dict[str, set[int]] = {}
     for step in program.steps:
@@ -75,7 +76,7 @@ def with_weights(program: Program) -> Program:
     steps: list[RegionCall | FrameworkCall] = []
     for step in program.steps:
         if isinstance(step, RegionCall):
-            weights = tuple(sorted(fixed[step.region.name]))
+            weights = tuple(sorted(fixed[step.region.name] & set(worth(step.region))))
             step = replace(step, region=replace(step.region, weights=weights))
         steps.append(step)
     return replace(program, steps=tuple(steps))

@@ -73,33 +73,42 @@ __attribute__((noinline)) void input_tile(const float* x, const float* w, const 
   }
 }
 
-// The new state of one vector of units from its gates: what came from x in g, from h in c.
-template <class S, class V>
-EPX_BODY inline V cell(const V (&c)[S::W], const float* g, int v, const float* late, const float* h, float* state) {
-  constexpr int N = S::N;
-  if constexpr (S::KIND == 0) {
-    const V i = sigmoid(load<V>(g) + c[0]), f = sigmoid(load<V>(g + N) + c[1]);
-    const V z = tanh(load<V>(g + 2 * N) + c[2]), o = sigmoid(load<V>(g + 3 * N) + c[3]);
-    const V next = fma(f, load<V>(state), i * z);
-    store(state, next);
-    return o * tanh(next);
-  } else if constexpr (S::KIND == 1) {
-    const V r = sigmoid(load<V>(g) + c[0]), z = sigmoid(load<V>(g + N) + c[1]);
-    const V n = tanh(fma(r, c[2] + load<V>(late), load<V>(g + 2 * N)));
-    return fma(z, load<V>(h) - n, n);
-  } else if constexpr (S::KIND == 2) {
-    return tanh(load<V>(g + v * N) + c[v]);
-  } else {
-    return maximum(load<V>(g + v * N) + c[v], splat<V>(0.0f));
+// The gates that need only their own sums, from what came from x in g and from h in c. In a loop of
+// their own: many are under way at once, while a cell as a whole is one long chain.
+template <class S> EPX_BODY inline void open_gates(const float* g, float* c) {
+  using V = vf<S::N>;
+  constexpr int own = S::KIND == 0 ? 4 : S::KIND == 1 ? 2 : 0;
+  EPX_UNROLL for (int w = 0; w < own; ++w) {
+    const V sum = load<V>(g + w * S::N) + load<V>(c + w * S::N);
+    store(c + w * S::N, w == 2 ? tanh(sum) : sigmoid(sum));
   }
 }
 
-// body(rows, i): tiles of MR rows of `count`, the last with what is left.
+// The new state of vector v of a panel's units: c as open_gates left it.
+template <class S>
+EPX_BODY inline vf<S::N> cell(const float* c, const float* g, int v, const float* late, const float* h, float* state) {
+  using V = vf<S::N>;
+  constexpr int N = S::N;
+  if constexpr (S::KIND == 0) {
+    const V next = fma(load<V>(c + N), load<V>(state), load<V>(c) * load<V>(c + 2 * N));
+    store(state, next);
+    return load<V>(c + 3 * N) * tanh(next);
+  } else if constexpr (S::KIND == 1) {
+    const V n = tanh(fma(load<V>(c), load<V>(c + 2 * N) + load<V>(late), load<V>(g + 2 * N)));
+    return fma(load<V>(c + N), load<V>(h) - n, n);
+  } else if constexpr (S::KIND == 2) {
+    return tanh(load<V>(g + v * N) + load<V>(c + v * N));
+  } else {
+    return maximum(load<V>(g + v * N) + load<V>(c + v * N), splat<V>(0.0f));
+  }
+}
+
+// body(rows, i): `count` rows in as few tiles of up to MR as there can be, all about as high.
 template <int MR, int64_t count, class F> EPX_BODY inline void tiles_of(const F& body) {
+  constexpr int64_t tiles = ceil_div(count, MR), low = count / tiles, more = count % tiles;
   int64_t i = 0;
-  if constexpr (count >= MR)
-    for (; i + MR <= count; i += MR) body(std::integral_constant<int, MR>{}, i);
-  if constexpr (count % MR != 0) body(std::integral_constant<int, int(count % MR)>{}, i);
+  for (int64_t k = 0; k < more; ++k, i += low + 1) body(std::integral_constant<int, int(low + 1)>{}, i);
+  for (int64_t k = more; k < tiles; ++k, i += low) body(std::integral_constant<int, int(low)>{}, i);
 }
 
 // The sums over h of R rows and P vectors of a panel.
@@ -125,18 +134,20 @@ void step_rows(const float* h, const float* u, const float* g, const float* late
     tiles_of<S::MR, ROWS>([&](auto rows, int64_t i) {
       sum_tile<S, rows>(h + i * A::pitch, u + w * S::N * S::H, sums + i * A::NR + w * S::N);
     });
+  for (int64_t r = 0; r < ROWS; ++r) open_gates<S>(g + r * A::NR, sums + r * A::NR);
   const int64_t at = panel * A::units;
-  for (int64_t r = 0; r < ROWS; ++r) {
-    V c[S::W];
-    EPX_UNROLL for (int w = 0; w < S::W; ++w) c[w] = load<V>(sums + r * A::NR + w * S::N);
+  for (int64_t r = 0; r < ROWS; ++r)
     for (int v = 0; v < A::units / S::N; ++v) {
       const int64_t unit = at + v * S::N;
-      const V value = cell<S>(c, g + r * A::NR, v, late + unit, h + r * A::pitch + unit,
+      const V value = cell<S>(sums + r * A::NR, g + r * A::NR, v, late + unit, h + r * A::pitch + unit,
                               state + r * A::pitch + unit);
       store(next + r * A::pitch + unit, value);
-      store_n(y + r * S::YB + unit, value, int(least(S::N, n - v * S::N)));
+      if constexpr (S::H % S::N == 0) {  // a panel's last vectors may lie past the last unit
+        if (v * S::N < n) store(y + r * S::YB + unit, value);
+      } else {
+        store_n(y + r * S::YB + unit, value, int(least(S::N, n - v * S::N)));
+      }
     }
-  }
 }
 
 // Working memory of one direction of one layer; every thread of the team sees the same.
