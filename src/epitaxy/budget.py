@@ -10,19 +10,21 @@ from epitaxy.record import Record, record
 
 @record
 class Budget(Record):
-    """What a study may spend: seconds of search, or judged candidates; and US dollars at most."""
+    """What a study may spend: seconds of search, judged candidates, or both, whichever ends first;
+    of a language model, so many US dollars and tokens (read and written) at most."""
 
     seconds: float | None = None
     candidates: int | None = None
     usd: float | None = None
+    tokens: int | None = None
 
     def validate(self) -> None:
-        if (self.seconds is None) == (self.candidates is None):
-            raise BadInput("a budget is seconds or candidates", "set exactly one")
-        if not ((self.seconds or 0) > 0 or (self.candidates or 0) > 0):
+        if self.seconds is None and self.candidates is None:
+            raise BadInput("a budget is seconds or candidates", "set one of them")
+        if any(n is not None and not n > 0 for n in (self.seconds, self.candidates)):
             raise BadInput("a budget must be more than 0", "try 2m, 90s or 200")
-        if self.usd is not None and not self.usd > 0:
-            raise BadInput("a cost must be more than 0", "try 2usd")
+        if any(n is not None and not n > 0 for n in (self.usd, self.tokens)):
+            raise BadInput("a cost must be more than 0", "try 2usd or 200000tokens")
 
     @classmethod
     def parse(cls, text: str | float | Budget) -> Budget:
@@ -40,8 +42,13 @@ class Budget(Record):
         return cls(candidates=int(number))
 
     def costing(self, text: str) -> Budget:
-        """This budget with at most so many US dollars: "2usd", "0.5 usd"; "" sets no limit."""
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*usd\s*", text, re.IGNORECASE)
-        if text and not match:
-            raise BadInput(f"cost {text!r} is not understood", "try 2usd or 0.5usd")
-        return self.replace(usd=float(match[1])) if match else self
+        """This budget with at most so many US dollars ("2usd", "0.5 usd") or tokens
+        ("200000tokens"); "" sets no limit. Raises BadInput."""
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(usd|tokens)\s*", text, re.IGNORECASE)
+        if not text:
+            return self
+        if not match:
+            raise BadInput(f"cost {text!r} is not understood", "try 2usd, 0.5usd or 200000tokens")
+        if match[2].lower() == "usd":
+            return self.replace(usd=float(match[1]))
+        return self.replace(tokens=int(float(match[1])))

@@ -29,11 +29,28 @@ class Tool:
 
 @record
 class Left(Record):
-    """What remains of a study's budget: seconds, candidates, US dollars; None is no limit."""
+    """What remains of a study's budget: seconds, candidates, US dollars, tokens; None is no limit.
+
+    While the study is `preparing` its clock has not started, and seconds are 0: do not wait then.
+    """
 
     seconds: float | None = None
     candidates: int | None = None
     usd: float | None = None
+    tokens: int | None = None
+    preparing: bool = False
+
+    @property
+    def paid(self) -> str:
+        """What a language model has used up: "money" or "tokens"; "" while both are left."""
+        short = {"money": self.usd, "tokens": self.tokens}
+        return next((name for name, n in short.items() if n is not None and n <= 0), "")
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is to be judged or measured."""
+        late = self.seconds is not None and self.seconds <= 0 and not self.preparing
+        return late or self.candidates == 0
 
 
 @record
@@ -47,6 +64,11 @@ class Spending(Record):
     output_tokens: int = 0
     usd: float = 0.0
     unpriced: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """All tokens, read and written."""
+        return self.input_tokens + self.output_tokens
 
     def __add__(self, other: Spending) -> Spending:
         mine, theirs = self.to_dict(), other.to_dict()
@@ -84,7 +106,7 @@ class View(Protocol):
         """What may be asked besides: cards of problem and chip, comparisons, the ledger."""
 
     def left(self) -> Left:
-        """What remains of the budget; 0 seconds before its clock starts: do not wait then."""
+        """What remains of the budget."""
 
     def note(self, kind: str, **body: Any) -> None:
         """Keep something of one's own in the ledger: plain data, for this problem and machine."""

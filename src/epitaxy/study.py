@@ -308,26 +308,31 @@ class Study:
 
     def _spent(self) -> bool:
         left = self.left()
-        if left.usd is not None and left.usd <= 0:
-            self.stop_reason = f"{self.budget.usd:g} US dollars are spent"
-        elif left.candidates == 0 or (left.seconds is not None and left.seconds <= 0):
+        if left.paid:
+            budget = self.budget
+            told = {"money": f"{budget.usd or 0:g} US dollars", "tokens": f"{budget.tokens} tokens"}
+            self.stop_reason = f"{told[left.paid]} are spent"
+        elif left.over:
             self.stop_reason = "the budget is spent"
-        else:
-            return False
-        return True
+        return left.over or bool(left.paid)
 
     def left(self) -> Left:
-        """What remains for the search; 0 seconds while it is prepared, before its clock starts."""
-        budget, seconds, usd = self.budget, None, self.budget.usd
+        """What remains for the search."""
+        budget, seconds, usd, tokens = self.budget, None, self.budget.usd, self.budget.tokens
         if self._preparing:
             seconds = 0.0
         elif budget.seconds is not None and self._searching:
             ends_s = self._start_s + budget.seconds * (1 - FINAL_SHARE)
             seconds = max(0.0, ends_s - now_s())
-        if usd is not None and isinstance(self.proposer, Asking):
-            usd = max(0.0, usd - self.proposer.spent().usd)
+        if isinstance(self.proposer, Asking):
+            spent = self.proposer.spent()
+            usd = None if usd is None else max(0.0, usd - spent.usd)
+            tokens = None if tokens is None else max(0, tokens - spent.tokens)
         candidates = budget.candidates and max(0, budget.candidates - self._fresh)
-        return Left(seconds=seconds, candidates=candidates, usd=usd)
+        return Left(
+            seconds=seconds, candidates=candidates, usd=usd, tokens=tokens,
+            preparing=self._preparing,
+        )  # fmt: skip
 
     def say(self, phase: str) -> None:
         """Tell the callbacks where the search stands."""

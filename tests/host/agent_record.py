@@ -61,7 +61,7 @@ class Script:
         self.step += 1
         steps = (self.look, self.typo, self.cheat, self.edit, self.sweep)
         if self.step > len(steps):
-            reason = "memory limits the best kernel, and it is near that limit"
+            reason = "the script has no more to try"
             return Step(calls=[("finish", {"reason": reason})])
         return steps[self.step - 1](asked)
 

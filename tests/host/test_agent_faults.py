@@ -17,9 +17,11 @@ from agent_case import sends_all as sends
 from epitaxy.cli import UNUSABLE, main
 from epitaxy.ledger import Ledger
 from epitaxy.machines.replay import ReplayMachine
+from epitaxy.proposer import Tool
 from epitaxy.proposers import agent
 from epitaxy.proposers.agent import Agent, choice, client, conversation
 from epitaxy.proposers.agent.calls import split
+from epitaxy.study import Study, View
 from epitaxy.testing import MODEL, PROBLEM
 
 ANTHROPIC, OPENAI = MODELS[:2]
@@ -266,6 +268,7 @@ sys.path[:0] = [sys.argv[1]]
 import agent_case
 from epitaxy.ledger import Ledger
 from epitaxy.machines.replay import ReplayMachine
+from epitaxy.proposer import Tool
 from epitaxy.proposers import agent
 from epitaxy.testing import PROBLEM
 agent.START = "scripted"
@@ -339,3 +342,46 @@ def test_helpers_are_split_from_kernels_once():
     assert "int f();" in parts["epx.h"]
     assert split(parts) == parts
     assert split({"model_new.py": MODEL}) == {"model_new.py": MODEL}
+
+
+class TestManyCallsInOneAnswer:
+    """Each may take half a minute: the budget is looked at between them."""
+
+    @pytest.fixture
+    def counted(self, monkeypatch):
+        """A study's tool that counts how often it was called."""
+        calls = []
+        schema = {"type": "object", "properties": {}}
+        tool = Tool("count", "Count.", schema, lambda: _add(calls))
+        monkeypatch.setattr(View, "tools", lambda self: (tool,))
+        return calls
+
+    def test_the_rest_is_not_run_and_told_so(self, search, counted):
+        many = Step(calls=[("count", {})] * 4 + [("count", {"x": 1})] * 2 + [sends().calls[0]] * 30)
+        study, server, _ = search([many, DONE])
+        told = server.asked[1].results
+        assert len(told) == 36
+        assert len(counted) == 4
+        assert "accepted" in told[6]
+        assert all("not run: 8 calls" in text for text in told[8:])
+
+    def test_a_budget_that_ends_among_them_ends_them(self, search, counted, monkeypatch):
+        left = Study.left
+        monkeypatch.setattr(
+            Study, "left", lambda self: left(self).replace(candidates=0 if counted[1:] else 9)
+        )
+        study, _, _ = search([Step(calls=[("count", {})] * 3 + [sends().calls[0]])])
+        assert len(counted) == 2
+        assert study.stop_reason == "the budget is spent"
+
+    def test_what_is_paid_for_is_judged_and_no_more_is_read(self, search, counted):
+        dear = Step(calls=[("count", {}), sends(intent="3x").calls[0]], tokens=(5000, 0, 5))
+        study, server, _ = search([dear], cost="5000tokens")
+        assert (len(server.asked), len(counted)) == (1, 0)
+        assert study.best[0].intent == "3x"
+        assert study.stop_reason == "5000 tokens are spent"
+
+
+def _add(calls):
+    calls.append(1)
+    return f"call {len(calls)}"

@@ -377,8 +377,8 @@ def test_a_candidate_has_its_entry():
 
 @pytest.mark.parametrize(
     "fields",
-    [{}, {"seconds": 1.0, "candidates": 1}, {"seconds": 0.0}, {"candidates": 0}, {"seconds": -1.0},
-     {"seconds": math.nan}],
+    [{}, {"tokens": 5}, {"seconds": 1.0, "candidates": 0}, {"seconds": 0.0}, {"seconds": -1.0},
+     {"seconds": math.nan}, {"candidates": 1, "usd": 0.0}, {"candidates": 1, "tokens": 0}],
 )  # fmt: skip
 def test_a_contradictory_budget_cannot_be_built(fields):
     with pytest.raises(BadInput):

@@ -34,7 +34,9 @@ Islands = Annotated[
     int,
     typer.Option("--islands", help="For --with agent: conversations with different strategies."),
 ]
-MaxCost = Annotated[str, typer.Option("--max-cost", help="For --with agent: 2usd at most.")]
+MaxCost = Annotated[
+    str, typer.Option("--max-cost", help="For --with agent: 2usd or 200000tokens at most.")
+]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of the search.")]
 Trust = Annotated[
     bool, typer.Option("--trust", help="Run candidates without a sandbox if there is none here.")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from epitaxy.budget import Budget
 from epitaxy.cli import DONE
 from epitaxy.commands.output import LedgerPath, line
 from epitaxy.errors import BadEnvironment, BadInput
@@ -36,6 +37,9 @@ def mcp(
         ),
     ] = False,
     chip: Annotated[str, typer.Option("--chip", help="Chip; 'local' is this machine.")] = "local",
+    budget: Annotated[
+        str, typer.Option("--budget", help="Judge so much at most: 20 candidates, or 30m.")
+    ] = "",
     install: Annotated[
         str, typer.Option("--install", help="Configure a client: claude-code, codex or cursor.")
     ] = "",
@@ -45,10 +49,11 @@ def mcp(
     ledger: LedgerPath = None,
 ) -> int:
     """Serve Epitaxy's tools to a coding agent over MCP (stdio), or set up a client for it."""
+    most = Budget.parse(budget) if budget else None
     if install:
         from epitaxy.serve.install import Server, install_client
 
-        wanted = Server(tuple(files or ()), root, any_problem, chip, ledger)
+        wanted = Server(tuple(files or ()), root, any_problem, chip, ledger, budget)
         for text in install_client(install, wanted, only_print):
             line(text)
         return DONE
@@ -64,7 +69,7 @@ def mcp(
         raise
     from epitaxy.serve.tools import Tools
 
-    serve(Tools(list(files or ()), root, _machine(chip), ledger, any_problem), http)
+    serve(Tools(list(files or ()), root, _machine(chip), ledger, any_problem, most), http)
     return DONE
 
 

@@ -36,6 +36,7 @@ class Server:
     any_problem: bool = False
     chip: str = "local"
     ledger: Path | None = None
+    budget: str = ""
 
     @property
     def command(self) -> list[str]:
@@ -49,6 +50,7 @@ class Server:
         words += ["--root", str(self.root.resolve())]
         words += ["--any-problem"] if self.any_problem else []
         words += ["--chip", self.chip] if self.chip != "local" else []
+        words += ["--budget", self.budget] if self.budget else []
         return words + (["--ledger", str(self.ledger.resolve())] if self.ledger else [])
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from epitaxy import cards
+from epitaxy.budget import Budget
 from epitaxy.candidate import Candidate
 from epitaxy.desk import Desk
 from epitaxy.errors import BadInput
@@ -21,6 +22,7 @@ from epitaxy.ledger import Ledger
 from epitaxy.probe.explored import Exploration
 from epitaxy.problem import Problem
 from epitaxy.profiling.view import LoopView
+from epitaxy.serve.allowance import Allowance
 from epitaxy.serve.offered import Offers, OffersCard
 from epitaxy.serve.place import Place
 
@@ -41,12 +43,13 @@ class Tools:
 
     def __init__(
         self, files: list[str], root: Path, machine: Any, ledger: Path | None = None,
-        free: bool = False,
+        free: bool = False, budget: Budget | None = None,
     ) -> None:  # fmt: skip
         self.place = Place(root)
         self.machine = machine
         self._ledger = ledger
         self.offers = Offers(files, self.place, self.open_ledger, free)
+        self._allowance = Allowance(budget)
         self._warm: Desk | None = None
         self._warming = threading.Lock()
 
@@ -255,15 +258,17 @@ class Tools:
         say("bringing the problem to life")
         known = self.offers.problem(problem)
         self._measure(say)
+        self._allowance.ask()
         desk = self._measuring(known)
-        if candidate:
-            return desk.judge(candidate, plan, say)
+        it: Candidate | str = candidate
         if folder:
-            it = self.place.candidate(folder, known)
-            it = it.replace(proposer=AUTHOR, intent=intent[:300] or it.intent)
-        else:
+            read = self.place.candidate(folder, known)
+            it = read.replace(proposer=AUTHOR, intent=intent[:300] or read.intent)
+        elif files:
             it = desk.candidate(files, parent=parent, intent=intent[:300])
-        return desk.judge(it, plan, say)
+        card = desk.judge(it, plan, say)
+        self._allowance.judged += not card.known
+        return card
 
     def grow(
         self,
@@ -286,7 +291,10 @@ class Tools:
         say("bringing the problem to life")
         known = self.offers.problem(problem)
         self._measure(say)
-        return self._measuring(known).grow(genome, vary, count=count, plan=plan, say=say)
+        self._allowance.ask(count if plan else 0)
+        card = self._measuring(known).grow(genome, vary, count=count, plan=plan, say=say)
+        self._allowance.judged += sum(1 for g in card.grown if g.verdict and not g.verdict.known)
+        return card
 
     def profile(
         self,

@@ -22,7 +22,7 @@ from epitaxy.verdict import Finding, Verdict
 
 if TYPE_CHECKING:
     from epitaxy.proposers.agent.client import Client
-    from epitaxy.proposers.agent.conversation import Conversation
+    from epitaxy.proposers.agent.conversation import Conversation, Way
     from epitaxy.proposers.agent.pump import Pump
 
 MODEL_VARIABLE = "EPITAXY_MODEL"
@@ -46,6 +46,8 @@ class Agent:
 
     def __init__(self, model: str = "", islands: int = 1) -> None:
         self.model, self.islands = model, islands
+        self.way: Way | None = None
+        """What the model is told and offered, if not all there is (`context.Seeing`)."""
         self._client: Client | None = None
         self._pump: Pump | None = None
         self._conversations: list[Conversation] = []
@@ -112,13 +114,15 @@ class Agent:
             self._ask(view)
             self._wait(view, 0.0)
         while not self._ready and not view.pending():
-            left_s = view.left().seconds
+            left = view.left()
+            if left.paid or left.over:
+                self._reason = f"no {left.paid} left" if left.paid else "the budget is spent"
+                return []
             self._ask(view)
             if self._over(view):
                 return []
-            self._wait(view, LOOK_S if left_s is None else min(LOOK_S, left_s))
-            if left_s is not None and left_s <= 0 and not self._ready:
-                self._reason = "the budget is spent"
+            self._wait(view, LOOK_S if left.seconds is None else min(LOOK_S, left.seconds))
+            if left.preparing and not self._ready:
                 return []
         return [self._ready.popleft() for _ in range(min(count, len(self._ready)))]
 
@@ -138,10 +142,16 @@ class Agent:
 
     # -- its parts ------------------------------------------------------------------------------
 
+    @property
+    def _way(self) -> Way:
+        from epitaxy.proposers.agent.context import Seeing
+
+        return self.way or Seeing()
+
     def _start(self, view: View, count: int) -> list[Candidate]:
         """Where nothing is accepted yet: what the grower writes first, so that there is a kernel
         to begin from."""
-        if self._started or view.best(1):
+        if self._started or view.best(1) or not self._way.cold:
             return []
         self._started = True
         try:
@@ -165,7 +175,7 @@ class Agent:
         notes = view.notes(conversation.KIND)
         for island in range(self.islands):
             talk = conversation.Conversation(
-                self._client, island, names[island % len(names)], view.seed
+                self._client, island, names[island % len(names)], view.seed, self._way
             )
             self._conversations.append(talk)
             self._resume(view, talk, notes)
@@ -187,12 +197,10 @@ class Agent:
 
     def _ask(self, view: View) -> None:
         """Put every question that is ready."""
-        from epitaxy.proposers.agent import calls
-
         assert self._pump is not None
         client = self._client
         assert client is not None
-        tools = calls.offered(view)
+        tools = self._way.tools(view)
         for talk in self._conversations:
             if talk.worn:
                 talk.begin(view, self._taken(talk))
@@ -203,10 +211,6 @@ class Agent:
     def _over(self, view: View) -> bool:
         """Whether there is nothing left to wait for; `_reason` says why."""
         assert self._pump is not None
-        left = view.left()
-        if left.usd is not None and left.usd <= 0:
-            self._reason = "the money is spent"
-            return True
         if any(self._pump.busy(t.island) or t.pending for t in self._conversations):
             return False
         self._reason = "; ".join(dict.fromkeys(t.ended for t in self._conversations if t.ended))

@@ -9,7 +9,7 @@ from typing import Any
 from epitaxy import trim
 from epitaxy.candidate import Candidate
 from epitaxy.proposer import View
-from epitaxy.proposers.agent import choice
+from epitaxy.proposers.agent import calls, choice
 from epitaxy.proposers.agent.calls import HELPERS, split
 from epitaxy.verdict import Verdict
 
@@ -95,6 +95,16 @@ def verdict(candidate: Candidate, found: Verdict, best: float) -> str:
     """A verdict as a tool's result; `best` is the best speed-up known before."""
     log = trim.compiler(found.build_log) if found.status == "build_failed" else ""
     return filled("verdict.md.j2", candidate=candidate, verdict=found, log=log, best=best)
+
+
+class Seeing:
+    """The way of `--with agent`: all that an expert looks at, and the study's tools."""
+
+    cold = True
+    system = staticmethod(system)
+    opening = staticmethod(opening)
+    verdict = staticmethod(verdict)
+    tools = staticmethod(calls.offered)
 
 
 def _us(seconds: float | None) -> str:

@@ -13,11 +13,11 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from epitaxy.candidate import Candidate
 from epitaxy.errors import EpitaxyError
-from epitaxy.proposer import Tool, View
+from epitaxy.proposer import Left, Tool, View
 from epitaxy.proposers.agent import calls, choice, context
 from epitaxy.proposers.agent.client import Answer, Call, Client, Message
 from epitaxy.record import printable
@@ -36,6 +36,28 @@ IDLE = 20
 """Answers in a row without a candidate."""
 SILENT = 2
 """Answers in a row without any call."""
+MOST_CALLS = 8
+"""Calls of one answer that are run: each may take half a minute, and a model sees nothing of one
+before it asks for the next."""
+
+
+class Way(Protocol):
+    """What a model is told and what it may call."""
+
+    cold: bool
+    """Whether a problem without an accepted kernel is begun with the grower's first ones."""
+
+    def system(self, view: View) -> str:
+        """What holds for every conversation on this problem."""
+
+    def opening(self, view: View, strategy: str, parent: Candidate | None) -> str:
+        """The task."""
+
+    def verdict(self, candidate: Candidate, found: Verdict, best: float) -> str:
+        """A verdict as a call's result; `best` is the best merit known before."""
+
+    def tools(self, view: View) -> tuple[Tool, ...]:
+        """What may be called."""
 
 
 @dataclass
@@ -46,6 +68,7 @@ class Conversation:
     island: int
     strategy: str
     seed: int
+    way: Way
     messages: list[Message] = field(default_factory=list)
     chapter: int = 0
     system: str = ""
@@ -90,8 +113,8 @@ class Conversation:
         best = view.best(choice.ELITE)
         self.parent = choice.parent(best, taken, rng)
         self.chapter += 1
-        self.system = context.system(view)
-        text = context.opening(view, self.strategy, self.parent)
+        self.system = self.way.system(view)
+        text = self.way.opening(view, self.strategy, self.parent)
         self.messages, self.ended = [], ""
         self.open_calls, self.results, self.waiting = [], {}, {}
         self.seen.clear()
@@ -165,10 +188,13 @@ class Conversation:
         self._add(view, self.client.reply(self.system, [], context.filled("nudge.md.j2")))
 
     def _calls(self, view: View, answer: Answer) -> list[Candidate]:
-        tools = calls.offered(view)
+        tools = self.way.tools(view)
         self.open_calls, self.results, self.waiting = list(answer.calls), {}, {}
         found: list[Candidate] = []
-        for call in answer.calls:
+        for number, call in enumerate(answer.calls):
+            if why := _left_out(number, call, view.left(), len(found)):
+                self.results[call.id] = [f"not run: {why}"]
+                continue
             texts, candidates = self._one(view, call, tools, answer.finish == "length")
             if self.ended:
                 return []
@@ -225,7 +251,7 @@ class Conversation:
         for other, verdict in view.judged():
             if other.digest == candidate.digest or other.files == candidate.files:
                 best = view.best(1)
-                text = context.verdict(other, verdict, best[0][1].merit if best else 0.0)
+                text = self.way.verdict(other, verdict, best[0][1].merit if best else 0.0)
                 return f"judged already: {text}"
         return ""
 
@@ -236,7 +262,7 @@ class Conversation:
         mine = [id for id, waits in self.waiting.items() if verdict.candidate in waits]
         for id in mine:
             self.waiting[id].discard(verdict.candidate)
-            self.results[id].append(context.verdict(candidate, verdict, self.best))
+            self.results[id].append(self.way.verdict(candidate, verdict, self.best))
         if mine:
             better = verdict.merit > self.best * MARGIN
             self.stale, self.gained = 0 if better else self.stale + 1, self.gained + better
@@ -260,6 +286,17 @@ class Conversation:
         """Say why it is over, and keep that."""
         self.ended, self.open_calls, self.results, self.waiting = why, [], {}, {}
         self._note(view, "ended", reason=why)
+
+
+def _left_out(number: int, call: Call, left: Left, sent: int) -> str:
+    """Why call `number` of an answer that has `sent` candidates is not run; "" where it is."""
+    if number >= MOST_CALLS:
+        return f"{MOST_CALLS} calls of one answer are the most — read these first"
+    if left.over or (left.candidates is not None and sent >= left.candidates):
+        return "the budget is spent"
+    if left.paid and call.tool not in (calls.JUDGE, calls.GROW):  # those cost nothing more
+        return f"no {left.paid} left to read it with"
+    return ""
 
 
 def _line(text: str) -> str:

@@ -1,0 +1,161 @@
+"""The same five problems with and without the harness, at equal effort, by an agent of your own.
+
+    python benchmarks/harness.py --model provider/model
+    python benchmarks/harness.py --agent 'claude -p --output-format json < TASK.md' --name claude
+
+A command is run by the shell in a folder that holds TASK.md, which also comes on its stdin. Writes
+docs/results/harness-NAME.md and .json after each run; the same command goes on where it stopped.
+Ledgers, answers and what was said stay in --work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness_arms import ByCommand, ByStudy, OpenJudge, Runner, Task
+from harness_page import GROWER, WITH, WITHOUT, Limits, Row, Series, page
+
+from epitaxy.errors import BadInput, EpitaxyError
+from epitaxy.plugin import plugins
+from epitaxy.probe import measured_chip
+from epitaxy.problem import load
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results"
+PROBLEMS = (
+    "examples/softmax.py", "examples/layernorm_residual.py", "examples/linear_gelu.py",
+    "examples/cumsum.py", "suites/level2/conv_relu_bias.py",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is compared, and where it goes."""
+
+    runner: Runner
+    machine: Any
+    name: str
+    out: Path
+    work: Path
+    limits: Limits
+    files: Sequence[Path]
+    runs: int = 1
+    stand_in: bool = False
+    open_judge: OpenJudge | None = None
+
+    @property
+    def kept(self) -> Path:
+        """The rows so far."""
+        return self.out / f"harness-{self.name}.json"
+
+
+def compare(plan: Plan) -> Series:
+    """Every run that is not recorded yet, each written down when it ends. Raises BadInput."""
+    if plan.stand_in and plan.out.resolve().is_relative_to(RESULTS):
+        raise BadInput("a script in an agent's place is no result", "write elsewhere with --out")
+    series = begun(plan)
+    done = {(row.problem, row.arm, row.run) for row in series.rows}
+    for file, arm, run in order(plan.files, plan.runs):
+        if (file.stem, arm, run) in done:
+            continue
+        print(f"{file.stem}, {arm}, run {run + 1} of {plan.runs}", file=sys.stderr, flush=True)
+        series.rows.append(one(plan, file, arm, run))
+        plan.out.mkdir(parents=True, exist_ok=True)
+        plan.kept.write_text(json.dumps(series.to_dict(), indent=1) + "\n", encoding="utf-8")
+        plan.kept.with_suffix(".md").write_text(page(series) + "\n", encoding="utf-8")
+    return series
+
+
+def begun(plan: Plan) -> Series:
+    """The series that is recorded, or a new one. Raises BadInput where the two do not fit."""
+    fingerprint = plan.machine.fingerprint()
+    named = fingerprint.get("cpu") or fingerprint.get("machine", "")
+    machine = f"{named}, {fingerprint.get('cores', '?')} cores"
+    fresh = Series(
+        plan.runner.name, machine, time.strftime("%Y-%m-%d"), plan.limits, plan.stand_in, []
+    )
+    if not plan.kept.is_file():
+        return fresh
+    known = Series.of(json.loads(plan.kept.read_text(encoding="utf-8")))
+    if dataclasses.replace(known, rows=[], day=fresh.day) != fresh:
+        raise BadInput(f"{plan.kept} is of another agent, machine or limits", "give another --name")
+    return known
+
+
+def order(files: Sequence[Path], runs: int) -> Iterator[tuple[Path, str, int]]:
+    """Every (problem, way, run); which way is first alternates."""
+    for run in range(runs):
+        for number, file in enumerate(files):
+            pair = (WITH, WITHOUT) if (number + run) % 2 == 0 else (WITHOUT, WITH)
+            for arm in (*pair, GROWER):
+                yield file, arm, run
+
+
+def one(plan: Plan, file: Path, arm: str, run: int) -> Row:
+    """One run in a folder of its own."""
+    folder = plan.work / f"{file.stem}-{arm}-{run + 1}"
+    if folder.exists():  # of a run that was interrupted: it begins anew
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    more = {"open_judge": plan.open_judge} if plan.open_judge else {}
+    task = Task(load(str(file)), file, arm, run, folder, plan.limits, plan.machine, **more)
+    return plan.runner.run(task)
+
+
+def chosen(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument("--agent", help="a coding agent's command")
+    who.add_argument("--model", help="provider/model, for the own loop")
+    parser.add_argument("--name", default="", help="of the page; else the model's or command's")
+    parser.add_argument("--runs", type=int, default=1, help="how often each")
+    parser.add_argument("--candidates", type=int, default=Limits.candidates)
+    parser.add_argument("--minutes", type=float, default=Limits.minutes)
+    parser.add_argument("--tokens", type=int, default=Limits.tokens)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--work", type=Path, help="where ledgers and answers stay")
+    parser.add_argument(
+        "--stand-in", action="store_true", help="a script plays the agent: the page says so"
+    )
+    parser.add_argument("problems", nargs="*", type=Path, help=f"instead of {len(PROBLEMS)} own")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compare; exit code 2 with one line where that cannot be."""
+    given = chosen(argv)
+    runner = ByStudy(given.model) if given.model else ByCommand(given.agent)
+    name = re.sub(r"[^\w.-]+", "-", given.name or runner.name).strip("-.")[:60]
+    machine = plugins("machines").get("local")
+    work = given.work or ROOT / "epitaxy-out" / f"harness-{name}"
+    try:
+        if min(given.runs, given.candidates, given.minutes, given.tokens) <= 0:
+            raise BadInput("a limit of nothing", "give numbers above 0")
+        measured_chip()  # floors rest on it, and no run is to pay for it
+        plan = Plan(
+            runner, machine, name, given.out, work,
+            Limits(given.candidates, given.minutes, given.tokens),
+            [p.resolve() for p in given.problems] or [ROOT / p for p in PROBLEMS],
+            given.runs, given.stand_in,
+        )  # fmt: skip
+        print(page(compare(plan)))
+    except EpitaxyError as error:
+        print(f"error: {error.message} — {error.mend}", file=sys.stderr)
+        return 2
+    finally:
+        machine.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

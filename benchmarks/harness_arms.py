@@ -1,0 +1,272 @@
+"""One run of an agent on one problem: the own loop with a model, or somebody else's command."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness_page import GROWER, TEXTS, WITH, WITHOUT, Limits, Row
+
+from epitaxy.budget import Budget
+from epitaxy.candidate import Candidate
+from epitaxy.checked import judge_for
+from epitaxy.errors import EpitaxyError
+from epitaxy.handmade import read_folder
+from epitaxy.ledger import Ledger
+from epitaxy.problem import Problem
+from epitaxy.proposer import Spending
+from epitaxy.proposers.agent import Agent
+from epitaxy.proposers.agent.bare import FORMAT, Bare
+from epitaxy.serve.install import CLIENTS, Server, install_client
+from epitaxy.study import Study, create_study
+from epitaxy.timing import now_s
+from epitaxy.verdict import Verdict
+
+MADE_BY_TOOLS = {WITH: (), WITHOUT: ("grower", "mcp", "agent")}
+"""Proposers that a way without the harness must not have had."""
+KILL_S = 5.0
+OpenJudge = Callable[[Problem, Any], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A problem one way: `folder` is the run's own, and keeps its ledger and what was said."""
+
+    problem: Problem
+    file: Path
+    arm: str
+    run: int
+    folder: Path
+    limits: Limits
+    machine: Any
+    open_judge: OpenJudge = lambda problem, machine: judge_for(machine)(problem, machine)
+
+    @property
+    def ledger(self) -> Path:
+        """Where the run's ledger is."""
+        return self.folder / "ledger.sqlite"
+
+    @property
+    def budget(self) -> Budget:
+        """The limits as a study takes them."""
+        limits = self.limits
+        return Budget(
+            seconds=limits.minutes * 60, candidates=limits.candidates, tokens=limits.tokens
+        )
+
+    def row(self, answer: tuple[Candidate, Verdict] | None, **known: Any) -> Row:
+        """The row of a run that ended with `answer`."""
+        told = {"problem": self.problem.name, "arm": self.arm, "run": self.run}
+        if answer is None:
+            return Row(**told, status="no answer", **known)
+        candidate, verdict = answer
+        best = verdict.strongest
+        figures: dict[str, Any] = {"candidate": candidate.id, "by": candidate.proposer}
+        if verdict.accepted and verdict.plan == "full" and best is not None:
+            figures |= {"speedup": best.speedup, "low": best.low, "high": best.high}
+            figures |= {"strongest": best.baseline, "time_s": verdict.time_s}
+        status = verdict.status if verdict.plan == "full" else "not proven"
+        return Row(**told, status=status, **figures, **known)
+
+
+class Runner(Protocol):
+    """An agent in the comparison."""
+
+    name: str
+
+    def run(self, task: Task) -> Row:
+        """Let it work on a task, within its limits, and have its answer judged in full."""
+
+
+class ByStudy:
+    """The own loop: `model` ("provider/model") with all tools, with none, or no model at all."""
+
+    def __init__(self, model: str) -> None:
+        self.name = model
+
+    def run(self, task: Task) -> Row:
+        """A study whose proposer asks the model; its own last judging is the full one."""
+        with Ledger(task.ledger) as ledger:
+            study = self._study(task, ledger)
+            start_s = now_s()
+            study.optimize()
+            wall_s = now_s() - start_s
+            spent = study.proposer.spent() if isinstance(study.proposer, Agent) else None
+            if isinstance(study.proposer, Agent):
+                notes = study.view().notes("agent")
+                text = study.proposer.transcript(notes)
+                (task.folder / "said.md").write_text(text, encoding="utf-8")
+            return task.row(
+                study.best, judged=len(study.known), wall_s=wall_s, ended=study.stop_reason,
+                **_spent(spent),
+            )  # fmt: skip
+
+    def _study(self, task: Task, ledger: Ledger) -> Study:
+        who: Any = GROWER if task.arm == GROWER else Agent().asking(self.name)
+        if task.arm == WITHOUT:
+            who.way = Bare()
+        study = create_study(
+            task.problem, machine=task.machine, proposer=who, ledger=ledger, budget=task.budget
+        )
+        study._judge = task.open_judge(task.problem, task.machine)
+        return study
+
+
+def _spent(spent: Spending | None) -> dict[str, Any]:
+    if spent is None:
+        return {}
+    return {
+        "read_tokens": spent.input_tokens,
+        "cached_tokens": spent.cached_tokens,
+        "written_tokens": spent.output_tokens,
+        "usd": None if spent.unpriced else spent.usd,
+    }
+
+
+class ByCommand:
+    """A coding agent: a shell command, run in a folder that holds TASK.md (also on its stdin)."""
+
+    def __init__(self, command: str) -> None:
+        self.name = self.command = command
+
+    def run(self, task: Task) -> Row:
+        """Prepare the folder, let the command work, judge what lies in `answer`."""
+        if task.arm == GROWER:
+            return ByStudy("").run(task)
+        place = task.folder / "work"
+        place.mkdir()
+        text = prepare(task, place)
+        start_s = now_s()
+        ended = self._work(task, place, text)
+        wall_s = now_s() - start_s
+        said = (task.folder / "said.txt").read_text(encoding="utf-8", errors="replace")
+        answer, why = self._judged(task, place / "answer")
+        judged, remarks = used(task)
+        told = tokens_told(said)
+        if told and told["read_tokens"] + told["written_tokens"] > task.limits.tokens:
+            remarks.append(f"more than {task.limits.tokens} tokens")
+        return task.row(
+            answer, judged=judged, wall_s=wall_s, ended="; ".join(filter(None, (ended, why))),
+            remarks=remarks, **told,
+        )  # fmt: skip
+
+    def _work(self, task: Task, place: Path, text: str) -> str:
+        """How it ended; all that it started is ended with it."""
+        environment = {**os.environ, "EPITAXY_HOME": str(task.folder / "home")}
+        with open(task.folder / "said.txt", "wb") as out:
+            process = subprocess.Popen(
+                self.command, shell=True, cwd=place, env=environment, start_new_session=True,
+                stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+            try:
+                process.communicate(text.encode(), timeout=task.limits.minutes * 60)
+                return f"exit code {process.returncode}"
+            except subprocess.TimeoutExpired:
+                return "the time was over"
+            finally:
+                _end(process)
+
+    def _judged(self, task: Task, folder: Path) -> tuple[tuple[Candidate, Verdict] | None, str]:
+        """The answer and its full verdict, or why there is none."""
+        if not folder.exists():
+            return None, "nothing in answer"
+        judge = None
+        try:
+            it = read_folder(folder, task.problem)
+            judge = task.open_judge(task.problem, task.machine)
+            return (it.replace(proposer="command"), judge.judge(it, "full")), ""
+        except EpitaxyError as error:
+            return None, f"the answer cannot be judged: {error.message}"
+        finally:
+            if judge is not None:
+                judge.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(KILL_S)
+        except (ProcessLookupError, PermissionError):
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def prepare(task: Task, place: Path) -> str:
+    """Fill the folder in which a command works; the task's text."""
+    file = Path(shutil.copy(task.file, place))
+    home = task.folder / "home"
+    measured = Ledger.default_path().parent / "chips"
+    if measured.is_dir():  # this machine as it was measured before; nothing else is known
+        shutil.copytree(measured, home / "chips")
+    limits = task.limits
+    if task.arm == WITH:
+        most = str(limits.candidates)
+        server = Server((str(file),), place, ledger=task.ledger, budget=most)
+        for client in CLIENTS:
+            install_client(client, server)
+    else:
+        script = place / "judge"
+        words = [sys.executable, str(Path(__file__).with_name("harness_judge.py"))]
+        words += ["--problem", str(file), "--ledger", str(task.ledger)]
+        words += ["--most", str(limits.candidates)]
+        quoted = " ".join(f"'{word}'" for word in words)
+        script.write_text(f'#!/bin/sh\nexec {quoted} "$@"\n', encoding="utf-8")
+        script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    text = (TEXTS / f"{'with' if task.arm == WITH else 'bare'}.md").read_text(encoding="utf-8")
+    told = {"file": file.name, "minutes": limits.minutes, "candidates": limits.candidates}
+    for name, value in {**told, "format": FORMAT.read_text(encoding="utf-8")}.items():
+        text = text.replace(f"{{{name}}}", f"{value:g}" if isinstance(value, float) else str(value))
+    (place / "TASK.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def used(task: Task) -> tuple[int, list[str]]:
+    """How many candidates the run had judged by its ledgers, and what was against the protocol."""
+    judged, authors = 0, set()
+    for path in (task.ledger, task.folder / "home" / "ledger.sqlite"):
+        if not path.is_file():
+            continue
+        with Ledger(path) as ledger:
+            for problem in ledger.problems():
+                judged += len(ledger.verdicts(problem.digest))
+                authors |= {c.proposer for c in ledger.candidates(problem.digest)}
+    remarks = []
+    if judged > task.limits.candidates:
+        remarks.append(f"more than {task.limits.candidates} candidates judged")
+    if met := sorted(authors & set(MADE_BY_TOOLS[task.arm])):
+        remarks.append(f"not without the harness: it used {', '.join(met)}")
+    return judged, remarks
+
+
+def tokens_told(said: str) -> dict[str, Any]:
+    """Tokens and money of the last line of JSON with a `usage`, as coding agents print it.
+
+    Anthropic's counts tell tokens from the cache apart from `input_tokens`, OpenAI's within them.
+    """
+    for line in reversed(said.splitlines()):
+        try:
+            data = json.loads(line)
+            usage = data["usage"]
+            read, written = int(usage["input_tokens"]), int(usage["output_tokens"])
+        except (ValueError, KeyError, TypeError):
+            continue
+        apart = [usage.get(f"cache_{n}_input_tokens") or 0 for n in ("read", "creation")]
+        cached = apart[0] or usage.get("cached_input_tokens") or 0
+        return {
+            "read_tokens": read + sum(map(int, apart)),
+            "cached_tokens": int(cached),
+            "written_tokens": written,
+            "usd": data.get("total_cost_usd"),
+        }
+    return {}

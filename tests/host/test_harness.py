@@ -1,0 +1,163 @@
+"""The comparison with and without the harness, end to end, with scripts in the agent's place."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import agent_case
+import pytest
+from agent_case import DONE, MODELS, Server, sends, sends_all
+from test_docs import CHIP
+
+from epitaxy.errors import BadInput
+from epitaxy.machines.replay import ReplayMachine
+from epitaxy.probe.store import save
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+import harness
+from harness_arms import ByCommand, ByStudy, tokens_told
+from harness_page import STAND_IN, Limits, Row, Series, _protocol, page
+
+SCRIPT = Path(__file__).with_name("harness_agent.py")
+BIAS = """
+import torch
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bias = torch.nn.Parameter(torch.arange(256.0))
+    def forward(self, x):
+        return x + self.bias
+def get_inputs():
+    return [torch.randn(64, 256)]
+def get_init_inputs():
+    return []
+"""
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """A plan over one problem, judged by intent; `stand_in` as every script must say."""
+
+    def made(runner, source, **more):
+        file = tmp_path / "small.py"
+        file.write_text(source)
+        more = {"limits": Limits(3, 2.0, 50_000), "stand_in": True} | more
+        return harness.Plan(
+            runner, ReplayMachine(), "script", tmp_path / "out", tmp_path / "work", files=[file],
+            open_judge=lambda problem, machine: agent_case.QuickJudge("a machine"), **more,
+        )  # fmt: skip
+
+    return made
+
+
+def test_a_model_of_the_own_loop_with_and_without_tools(plan, monkeypatch):
+    def script(asked):
+        if len(asked.body["messages"]) > 1:
+            return DONE
+        return sends(intent="3x") if "grow" in asked.tools else sends_all(intent="2x")
+
+    with Server(script) as server:
+        agent_case.point(monkeypatch.setenv, server)
+        series = harness.compare(plan(ByStudy(MODELS[0]), agent_case.PROBLEM))
+    rows = {row.arm: row for row in series.rows}
+    assert [rows[arm].speedup for arm in ("with", "without", "grower")] == [3.0, 2.0, 1.5]
+    assert [rows[arm].by for arm in ("with", "without", "grower")] == ["agent", "agent", "grower"]
+    assert rows["without"].judged == 1
+    assert rows["grower"].judged <= 3
+    assert rows["with"].read_tokens == 2400
+    assert rows["with"].usd > 0
+    assert rows["grower"].read_tokens is None
+    bare = next(asked for asked in server.asked if "grow" not in asked.tools)
+    assert set(bare.tools) == {"judge", "finish", "read_file"}
+    assert "_epitaxy_guarded" in bare.system
+    assert "class Model" in bare.first
+    assert not any(word in bare.first + bare.system for word in ("floor", "limit", "Chip"))
+    told = next(a.results[0] for a in server.asked if a.results and "a call" in a.results[0])
+    assert "eager takes" in told
+
+
+def test_a_command_with_the_server_and_with_a_judge_alone(plan, monkeypatch, tmp_path):
+    monkeypatch.setenv("EPITAXY_HOME", str(tmp_path / "home"))
+    save(CHIP)
+    made = plan(ByCommand(f"{sys.executable} {SCRIPT}"), BIAS)
+    rows = {}
+    for arm in ("with", "without"):
+        rows[arm] = harness.one(made, made.files[0], arm, 0)
+    assert {row.status for row in rows.values()} == {"accepted"}
+    assert {row.by for row in rows.values()} == {"command"}
+    assert rows["with"].judged == 0
+    assert rows["without"].judged == 1
+    assert rows["without"].remarks == []
+    assert (rows["with"].read_tokens, rows["with"].usd) == (900, 0.25)
+    said = (made.work / "small-without-1" / "said.txt").read_text()
+    heard = json.loads(said.splitlines()[0])
+    assert heard["correct"], "the example of the task is a candidate"
+    assert heard["may_still_be_judged"] == 2
+    assert set(heard) == {"correct", "status", "time_s", "pytorch_time_s", "may_still_be_judged"}
+    words = json.loads((made.work / "small-with-1" / "said.txt").read_text().splitlines()[0])
+    assert words[words.index("--budget") + 1] == "3"
+    assert str(made.work / "small-with-1" / "ledger.sqlite") in words
+
+
+def test_a_command_that_does_not_end_is_ended(plan):
+    made = plan(ByCommand("sleep 60"), BIAS, limits=Limits(5, 0.02, 100))
+    row = harness.one(made, made.files[0], "without", 0)
+    assert (row.status, row.speedup) == ("no answer", None)
+    assert row.ended == "the time was over; nothing in answer"
+    assert row.wall_s < 10
+
+
+class TestPage:
+    SERIES = Series(
+        "some/model", "a machine, 4 cores", "2026-01-01", Limits(), True,
+        [
+            Row("one", "with", 0, "accepted", 3, 60.0, "done", 4.0, 3.9, 4.1, "compile",
+                by="grower"),
+            Row("one", "without", 0, "no answer", 3, 60.0, "done"),
+            Row("two", "without", 0, "accepted", 3, 60.0, "done", 0.5, 0.4, 0.6, "eager"),
+            Row("two", "with", 0, "incorrect", 3, 60.0, "done", remarks=["used | more"]),
+        ],
+    )  # fmt: skip
+
+    def test_says_what_counts_and_for_whom(self):
+        text = page(self.SERIES)
+        assert f"**{STAND_IN}" in text
+        assert "| one | 4.00x compile (3.90–4.10, by the grower) | no answer | not run |" in text
+        assert "with 2.00x, without 1.00x. With over without: 2.00." in text
+        assert "300000 tokens" in text
+        assert Series.of(json.loads(json.dumps(self.SERIES.to_dict()))) == self.SERIES
+
+    def test_a_script_is_never_a_result(self, plan):
+        made = plan(ByStudy(MODELS[0]), BIAS)
+        with pytest.raises(BadInput, match="no result"):
+            harness.compare(harness.dataclasses.replace(made, out=harness.RESULTS))
+
+    def test_another_plan_does_not_go_on_with_these_rows(self, plan):
+        made = plan(ByStudy(MODELS[0]), BIAS)
+        made.out.mkdir()
+        made.kept.write_text(json.dumps(self.SERIES.to_dict()))
+        with pytest.raises(BadInput, match="another agent, machine or limits"):
+            harness.compare(made)
+
+    def test_which_way_is_first_alternates(self):
+        files = [Path("a.py"), Path("b.py")]
+        first = [arm for _, arm, _ in list(harness.order(files, 1))[::3]]
+        assert first == ["with", "without"]
+        assert all((harness.ROOT / name).is_file() for name in harness.PROBLEMS)
+
+
+def test_tokens_are_read_as_coding_agents_print_them():
+    openai = {"input_tokens": 900, "cached_input_tokens": 200, "output_tokens": 100}
+    line = json.dumps({"type": "turn.completed", "usage": openai})
+    found = tokens_told(f'{{"usage": 3}}\n{line}\nnot JSON')
+    assert (found["read_tokens"], found["cached_tokens"], found["usd"]) == (900, 200, None)
+    assert tokens_told("nothing") == {}
+
+
+def test_the_page_that_has_no_figures_tells_this_protocol():
+    text = (harness.RESULTS / "harness.md").read_text()
+    assert _protocol(Limits()) in text
+    assert all(Path(name).stem in text for name in harness.PROBLEMS)
