@@ -60,6 +60,14 @@ def test_means_keep_algebra_apart_and_show_what_is_slower():
     }  # fmt: skip
 
 
+def test_what_the_floor_allows_stands_beside_what_was_reached():
+    table = tabulate([{**WON, "of_limit": 0.5}, {**SLOW, "of_limit": 0.25}, UNKNOWN])
+    assert table["means"][BEST]["the floor allows"] == {
+        "mean": pytest.approx(((2 / 0.5) * (0.5 / 0.25)) ** 0.5), "problems": 2,
+    }  # fmt: skip
+    assert "the floor allows" in markdown(table)
+
+
 def test_fast_p_counts_every_problem():
     table = tabulate(ROWS)
     assert table["fast_p"][BEST] == {"0": 0.6, "1": 0.4, "1.5": 0.4, "2": 0.2, "3": 0.2}

@@ -13,6 +13,8 @@ from epitaxy.proposers.grower.ranges import require_lanes
 
 SMALL = 1 << 15
 """Elements added under which one thread is enough."""
+TILES = (1, 2, 4, 8)
+"""Vectors of columns that are added side by side."""
 
 
 def write_sums(region: Region, choices: Choices) -> str:
@@ -76,16 +78,16 @@ class SumsWriter(Expressions):
         assert value.axes <= set(axes)
         return self.use(value)
 
-    def _checks(self, scope: Scope) -> None:
-        for truth in self.what.outside:
-            bad = self._scalar(truth, [self.what.row], scope)
-            scope.lines.append(f"if ({bad}) return 1;  // the reference takes the call")
+    def _checks(self, scope: Scope) -> list[str]:
+        """Conditions under which the reference has to take the call."""
+        return [self._scalar(truth, [self.what.row], scope) for truth in self.what.outside]
 
     def _places(self) -> list[str]:
         """Each row goes where its value says."""
         assert self.what.to is not None
         scope = Scope(frozenset({self.what.row}))
-        self._checks(scope)
+        checks = self._checks(scope)
+        scope.lines += [f"if ({bad}) return 1;  // the reference takes the call" for bad in checks]
         to = self._scalar(self.what.to, [self.what.row], scope)
         scope.lines.append(f"route.add(0, row, {to});")
         head = f"for (int64_t row = 0; row < {self.what.row.size}; ++row) {{"
@@ -97,16 +99,20 @@ class SumsWriter(Expressions):
         assert what.starts is not None
         rows, places = what.row.size, what.place.size
         scope = Scope(frozenset({what.row}))
-        self._checks(scope)
-        scope.lines.append("route.slot.data[row] = route.row.data[row] = int32_t(row);")
+        scope.lines += [f"bad |= {bad};" for bad in self._checks(scope)]  # at once for many rows
         start = Scope(frozenset({what.place}))
         begin = self._scalar(what.starts, [what.place], start)
         start.lines += [
             f"if ({begin} < before || {begin} > {rows} || (to == 0 && {begin} != 0)) return 1;",
             f"route.first.data[to] = int32_t(before = {begin});",
         ]
-        return [
+        checks = [
+            "bool bad = false;",
             f"for (int64_t row = 0; row < {rows}; ++row) {{", *indent(scope.lines), "}",
+            "if (bad) return 1;  // the reference takes the call",
+        ]  # fmt: skip
+        return [
+            *(checks if what.outside else []),
             "int64_t before = 0;",
             f"for (int64_t to = 0; to < {places}; ++to) {{", *indent(start.lines), "}",
             f"route.first.data[{places}] = {rows};",
@@ -127,7 +133,7 @@ class SumsWriter(Expressions):
         inside = [
             *outer.lines, f"V total = {first};",
             "for (int64_t at = start; at < last; ++at) {",
-            "  const int64_t row = route.row.data[route.slot.data[at]];",
+            f"  const int64_t row = {'at' if what.to is None else 'route.row.data[route.slot.data[at]]'};",
             *indent([*scope.lines, f"total = total + {value};"]), "}",
             *(mean if what.mean else []),
             f"epx::put(tail, y0 + {self.address(what.store.index)}, total, n);",
@@ -143,14 +149,16 @@ def options(chip: Chip) -> dict[str, tuple[int, ...]]:
     """The values that each decision may take."""
     lanes = max(4, chip.vector_bytes // 4)
     return {
-        "width": tuple(w for w in (lanes // 2, lanes, 2 * lanes) if 4 <= w <= 16),
+        "width": tuple(w for w in (lanes // 2, *(lanes * k for k in TILES)) if w >= 4),
         "threads": tuple(dict.fromkeys((0, 1, max(1, chip.cores // 2)))),
         "dynamic": (0, 1),
     }
 
 
 def guess(what: Sums, chip: Chip) -> Choices:
-    """Places have unequal numbers of rows, so that threads take them as they get free."""
+    """Places have unequal numbers of rows, so that threads take them as they get free. A tile of
+    many columns adds more at once than a sum waits for."""
     lanes = max(4, chip.vector_bytes // 4)
+    width = max(lanes * k for k in TILES if k == 1 or lanes * k <= what.column.size)
     small = what.row.size * what.column.size < SMALL
-    return Choices(width=lanes, threads=int(small), dynamic=1)
+    return Choices(width=width, threads=int(small), dynamic=1)
