@@ -136,6 +136,9 @@ def table(cells: Sequence[dict[str, Any]], names: Sequence[str] = ()) -> str:
     plans = {p: sum(c.get("plan") == p for c in cells) for p in ("full", "screen")}
     lines += ["", f"Plan of the judge: full in {plans['full']} cells, screen in {plans['screen']} "
               "(the same distributions, without fences and other weights)."]  # fmt: skip
+    if done["measured"]:
+        lines += ["", "Measured cells were judged against eager alone, and other work ran beside "
+                  "them: what they computed counts here, their times do not."]  # fmt: skip
     reduced = [c for c in cells if c.get("run_at")]
     if reduced:
         lines += ["", f"In {len(reduced)} cells the sizes are more than an interpreter can bear: "

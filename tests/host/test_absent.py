@@ -121,6 +121,9 @@ def test_large_problems_bring_a_form_that_an_interpreter_can_bear():
         ("examples/linear_gelu.py", "mi300x", ("tl.dot(a, b", 'input_precision="ieee"')),
         ("suites/level2/causal_attention.py", "h100_sxm", ("range(0, 256, BLOCK_N)", "= higher")),
         ("examples/cumsum.py", "mi300x", ("tl.cumsum(",)),
+        ("examples/matrix_vector.py", "h100_sxm", ("tl.sum(x1_ * x0_",)),
+        ("examples/groupnorm_swish.py", "h100_sxm", ("range(0, 73728, BLOCK_N)",)),
+        ("examples/groupnorm_swish.py", "mi300x", ("range(0, 73728, BLOCK_N)",)),
     ],
 )
 def test_each_kind_of_region_is_written_for_each_chip(file, chip, holds):

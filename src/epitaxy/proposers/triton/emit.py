@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from epitaxy.proposers.grower.algebra import Region
+from epitaxy.proposers.grower.algebra import Map, Reduce, Region, Value
+from epitaxy.proposers.grower.contract import Contraction, size_of
 from epitaxy.proposers.grower.emit_expr import Unsupported
 from epitaxy.proposers.grower.genome import Choices as Scalars
-from epitaxy.proposers.grower.rewrite import coalesce
+from epitaxy.proposers.grower.rewrite import coalesce, rebuild
 from epitaxy.proposers.grower.schedule import Kernel, plan
 from epitaxy.proposers.triton.attend import AttentionWriter
 from epitaxy.proposers.triton.choices import Choices, Genome, of, text
@@ -48,6 +49,9 @@ def writer_of(
 
     Raises Unsupported.
     """
+    what = kernel.contraction
+    if what is not None and 1 in (size_of(what.rows), size_of(what.columns)):
+        kernel = folded(kernel, what)
     if kernel.attention is not None:
         bigger = like if isinstance(like, AttentionWriter) else None
         return AttentionWriter(kernel, choices, buffers, kernel.attention, bigger)
@@ -55,6 +59,20 @@ def writer_of(
         larger = like if isinstance(like, ProductWriter) else None
         return ProductWriter(kernel, choices, buffers, kernel.contraction, larger)
     return RowWriter(kernel, choices, buffers, like if isinstance(like, RowWriter) else None)
+
+
+def folded(kernel: Kernel, what: Contraction) -> Kernel:
+    """A product with a vector as rows that are folded: a tile of `tl.dot` would be nearly empty."""
+
+    def wide(v: Value) -> Value:
+        kind = what.total.dtype
+        return v if v.dtype == kind else Map("cast", (v,), kind)
+
+    product = Map("mul", (wide(what.left), wide(what.right)), what.total.dtype)
+    total = Reduce("sum", what.inner, product, what.total.dtype)
+    (target,) = kernel.targets
+    value = rebuild(target.value, lambda v: total if v == what.total else None, {})
+    return Kernel((replace(target, value=value),), what.result, what.inner)
 
 
 @dataclass(frozen=True)
@@ -119,11 +137,18 @@ def write_source(
     cut = []
     for region, big, its in zip(small, regions, whole, strict=True):
         chosen = of(genome, region.name)
-        if chosen.split:
-            share = chosen.split * largest(region) // largest(big)
-            chosen = replace(chosen, split=max(LEAST_SPLIT, share))
+        chosen = replace(chosen, split=_split(region, big, chosen))
         cut.append(write_region(region, chosen, its))
     return first, _assembled(small, cut, printed)
+
+
+def _split(region: Region, big: Region, choices: Choices) -> int:
+    """Pieces of the reductions of `region`, which is `big` at smaller sizes; 0 where none of
+    `big` is cut."""
+    whole = scheduled(big, replace(choices, split=0))
+    if not choices.split or scheduled(big, choices)[1] == whole[1]:
+        return 0
+    return max(LEAST_SPLIT, choices.split * largest(region) // largest(big))
 
 
 def _assembled(regions: Sequence[Region], written: Sequence[Text], printed: str) -> str:

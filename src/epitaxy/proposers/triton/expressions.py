@@ -43,6 +43,7 @@ HELPED = ("tanh", "log1p", "expm1", "sign", "isinf")
 HELPERS = Path(__file__).parent / "helpers.py.txt"
 INLINE = 44
 """Characters of an expression that is written where it is used, if it is used once."""
+NUMBER = re.compile(r"(?<![\w.])\d[\d.]*(e[+-]?\d+)?")
 LIMIT = 2**31 - 1
 
 
@@ -103,7 +104,7 @@ class Expressions:
         if isinstance(value, Const):
             return constant(value)
         made = self.expression(value)
-        keep = isinstance(value, Load) or self.uses[value] > 1 or len(made) > INLINE
+        keep = isinstance(value, Load) or self.uses[value] > 1 or length(made) > INLINE
         if keep:
             name = self.fresh(_stem(value, self.buffers))
             self.lines.append(f"{name} = {made}")
@@ -286,6 +287,11 @@ def constant(value: Const) -> str:
 
 def _kind(dtype: str) -> str:
     return "f" if dtype in FLOATS else "b" if dtype == "bool" else "i"
+
+
+def length(text: str) -> int:
+    """Characters of `text`, each number being one: the same for a kernel at other sizes."""
+    return len(NUMBER.sub("0", text))
 
 
 def needed_helpers(names: set[str]) -> str:
