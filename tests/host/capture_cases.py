@@ -54,6 +54,7 @@ class Routed(nn.Module):
 
 
 X = _t(5, 7, 33)
+WIDE = torch.cat([X.flatten() * 9, torch.tensor([0.0, 19.99, 20.0, 21.0, 90.0, -90.0, 1e30])])
 P = X.softmax(-1)
 IMG = _t(2, 6, 11, 9)
 MASK = _t(5, 7, 33, seed=3) > 0
@@ -106,6 +107,10 @@ GROWN: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "new_gelu": (NewGelu(), (X,)),
     "silu": (nn.SiLU(), (X,)),
     "mish": (nn.Mish(), (X,)),
+    "mish_written_out": (Wrapped(lambda x: x * torch.tanh(F.softplus(x))), (WIDE,)),
+    "mish_unguarded": (Wrapped(lambda x: torch.tanh(torch.log1p(torch.exp(x)))), (WIDE,)),
+    "softplus_of_another_slope": (Wrapped(lambda x: F.softplus(x, beta=2).tanh()), (WIDE,)),
+    "softplus_with_a_step": (Wrapped(lambda x: F.softplus(x, threshold=1).tanh()), (WIDE,)),
     "selu": (nn.SELU(), (X,)),
     "elu": (nn.ELU(), (X,)),
     "hardsigmoid": (nn.Hardsigmoid(), (X,)),

@@ -12,7 +12,7 @@ from capture_cases import GROWN, MIXED, Wrapped, X
 from torch import nn
 
 from epitaxy.errors import BadProblem
-from epitaxy.proposers.grower.algebra import Load, Scan, walk
+from epitaxy.proposers.grower.algebra import Load, Map, Scan, walk
 from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.interpret import run_program
 from epitaxy.proposers.grower.program import FrameworkCall, Program, RegionCall
@@ -64,6 +64,15 @@ def test_mixed_with_framework(name: str) -> None:
     program = capture(module, inputs)
     assert all(any(word in entry for entry in program.left) for word in left), program.left
     _agrees(program, module, inputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "functions"), [("mish", {"exp"}), ("softplus_with_a_step", {"exp", "log1p", "tanh"})]
+)
+def test_the_tangent_of_a_softplus_takes_one_exponential(name: str, functions: set[str]) -> None:
+    (region,) = _regions(capture(_module(GROWN[name][0]), GROWN[name][1]))
+    used = {v.fn for v in walk(tuple(s.value for s in region.stores)) if isinstance(v, Map)}
+    assert used & {"exp", "log1p", "tanh"} == functions
 
 
 def test_a_reversed_running_sum_reads_forwards() -> None:

@@ -8,7 +8,7 @@ from torch._prims_common import ELEMENTWISE_TYPE_PROMOTION_KIND as KIND
 from torch._prims_common import elementwise_dtypes
 from torch.fx import Node
 
-from epitaxy.proposers.grower.algebra import Value
+from epitaxy.proposers.grower.algebra import Const, Map, Value
 from epitaxy.proposers.grower.axes import Ix
 from epitaxy.proposers.grower.lower_core import (
     OPS,
@@ -110,6 +110,8 @@ def _special(
         return build.map("maximum", x, build.const(0, x.dtype))
     if fn == "erfc":
         return build.map("sub", build.const(1, x.dtype), build.map("erf", x))
+    if fn == "tanh":
+        return _tanh_of_softplus(low, x)
     if fn == "pow":
         return _power(low, operands[1], x)
     if fn == "div" and node.kwargs.get("rounding_mode") == "floor":
@@ -117,6 +119,30 @@ def _special(
     if fn == "div" and node.kwargs.get("rounding_mode") == "trunc":
         return build.map("trunc", build.map("div", *args))
     return None
+
+
+_ONE = 20.0
+"""From here on the hyperbolic tangent of the softplus is 1 in double precision too."""
+
+
+def _tanh_of_softplus(low: Lowering, argument: Value) -> Value | None:
+    """tanh(log(1 + e)) = n / (n + 2) with e = exp(x) and n = e (e + 2): one exponential in place of
+    three functions, and no cancellation. None where `argument` is no softplus of x."""
+    match argument:
+        case Map("where", (Map("gt", (x, Const(limit))), like, Map("log1p", (inner,)))):
+            pass
+        case Map("log1p", (inner,)):
+            x = like = inner.args[0] if isinstance(inner, Map) else inner
+            limit = _ONE
+        case _:
+            return None
+    if x != like or inner != Map("exp", (x,), x.dtype) or limit < _ONE:
+        return None
+    build = low.build
+    two = build.const(2, x.dtype)
+    e = build.map("exp", build.map("minimum", x, build.const(_ONE, x.dtype)))
+    n = build.map("mul", e, build.map("add", e, two))
+    return build.map("div", n, build.map("add", n, two))
 
 
 def _power(low: Lowering, exponent: Any, x: Value) -> Value | None:
