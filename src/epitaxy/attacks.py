@@ -23,12 +23,13 @@ from typing import Any
 from epitaxy.candidate import Candidate
 from epitaxy.errors import BadInput, UnknownName
 from epitaxy.judge import Judge
+from epitaxy.machine import accelerator
 from epitaxy.plugin import plugins
 from epitaxy.problem import load
 from epitaxy.record import FrozenDict
 from epitaxy.verdict import Verdict
 
-_HEADER = re.compile(r"^(?://|#) (problem|guard|also|plan|what|twin): (.+)$", re.M)
+_HEADER = re.compile(r"^(?://|#) (problem|guard|also|plan|what|twin|device): (.+)$", re.M)
 _SUFFIX = {".cpp": "cpp", ".py.txt": "torch"}
 _FORWARD = ".forward.txt"
 TWIN_RATIO = 0.8
@@ -56,6 +57,8 @@ class Specimen:
     also: tuple[str, ...] = ()
     twin: str = ""
     plan: str = "screen"
+    device: str = "cpu"
+    """What it needs: a machine whose calls are made there."""
 
     @property
     def honest(self) -> bool:
@@ -134,7 +137,7 @@ def _specimen(place: str, text: str, forward: str) -> Specimen:
         name=file.removesuffix(suffix), problem=head["problem"], what=head["what"],
         toolchain=_SUFFIX[suffix], text=text, forward=forward, guard=head.get("guard", ""),
         also=tuple(head.get("also", "").split()), twin=head.get("twin", ""),
-        plan=head.get("plan", "screen"),
+        plan=head.get("plan", "screen"), device=head.get("device", "cpu"),
     )  # fmt: skip
 
 
@@ -151,7 +154,7 @@ class Range:
 
     def __init__(self, folder: Path, machine: Any = None) -> None:
         self.folder = folder
-        self.machine: Any = machine or plugins("machines").get("local")
+        self.machine: Any = machine or plugins("machines").get("cpu")
         self._judges: dict[tuple[str, tuple[str, ...]], Judge] = {}
 
     def fire(self, it: Specimen) -> Outcome:
@@ -198,28 +201,63 @@ class Range:
 
 
 def _candidate(it: Specimen, judge: Judge) -> Candidate:
-    if it.toolchain == "torch":
-        files, entry = {"model_new.py": it.text}, "model_new.py"
-    else:
-        files, entry = {"kernel.cpp": it.text, "forward.py": it.forward}, "forward.py"
-        if not it.forward:
-            from epitaxy.proposers.grower.growth import grow_program
+    forward = it.forward
+    if it.toolchain != "torch" and not forward:
+        from epitaxy.proposers.grower.growth import grow_program
 
-            files["forward.py"] = grow_program(judge.reference).forward
+        forward = grow_program(judge.reference).forward
+    return _written(it, judge.problem.digest, forward)
+
+
+def _written(it: Specimen, problem: str, forward: str) -> Candidate:
+    files, entry = {"model_new.py": it.text}, "model_new.py"
+    if it.toolchain != "torch":
+        files, entry = {"kernel.cpp": it.text}, "kernel.cpp"
+        if forward:
+            files, entry = {**files, "forward.py": forward}, "forward.py"
     return Candidate(
-        problem=judge.problem.digest, toolchain=it.toolchain, files=FrozenDict(files), entry=entry,
+        problem=problem, toolchain=it.toolchain, files=FrozenDict(files), entry=entry,
         proposer="corpus",
     )  # fmt: skip
 
 
 def run(specimens: Sequence[Specimen], machine: Any = None) -> Iterator[Outcome]:
-    """Outcomes as they come, on `machine` (default: this one)."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        contextlib.closing(Range(Path(folder), machine)) as place,
-    ):
-        for it in specimens:
-            yield place.fire(it)
+    """Outcomes as they come, on `machine` (default: this one, and its accelerator for those that
+    need that; `absent` tells which are left out)."""
+    for device in dict.fromkeys(it.device for it in specimens):
+        own = machine or (accelerator() if device != "cpu" else None)
+        some = [it for it in specimens if it.device == device]
+        if absent(some, own):
+            continue
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            contextlib.closing(Range(Path(folder), own)) as place,
+        ):
+            for it in some:
+                yield place.fire(it)
+
+
+def absent(specimens: Iterable[Specimen], machine: Any = None) -> list[Specimen]:
+    """Those that `machine`, or this one with its accelerator, cannot run."""
+    given = machine or accelerator()
+    devices = {"cpu"} if machine is None else set()
+    devices |= {getattr(given, "device", "cpu")} if given is not None else set()
+    return [it for it in specimens if it.device not in devices]
+
+
+def refused_by_reading(it: Specimen) -> list[str]:
+    """The static checks that refuse a specimen, which nothing is run for."""
+    from epitaxy.problem import Policy, Problem, TensorSpec
+
+    spec = TensorSpec(shape=(4,), dtype="float32")
+    problem = Problem(
+        name=it.problem, reference="attacks", source="", entry="Model", inputs=(spec,),
+        outputs=(spec,), policy=Policy(libraries=() if it.problem == "strict" else ("torch",)),
+    )  # fmt: skip
+    found = _written(it, problem.digest, it.forward)
+    checks = plugins("checks")
+    said = (f for name in checks.names() for f in checks.get(name).check(found, problem))
+    return sorted({f.check for f in said if f.severity == "refusal"})
 
 
 def row(it: Outcome) -> str:
@@ -258,6 +296,8 @@ def main(names: Sequence[str]) -> int:
         outcomes.append(outcome)
         print(row(outcome), flush=True)
     print("\n" + summary(outcomes))
+    if left := absent(specimens):
+        print(unrun(left))
     return 1 if any(o.fault for o in outcomes) else 0
 
 
@@ -275,6 +315,17 @@ def summary(outcomes: Sequence[Outcome]) -> str:
         f"{len(attacks)} attacks on {len(guards)} guards ({shared} refused by further guards too), "
         f"{len(outcomes) - len(attacks)} honest controls: {undeserved} undeserved, "
         f"{refused} honest refused, {others} stopped by another guard than theirs"
+    )
+
+
+def unrun(left: Sequence[Specimen]) -> str:
+    """What could not be run here, and what is known of it all the same."""
+    attacks = [it for it in left if not it.honest]
+    known = sum(bool(refused_by_reading(it)) for it in attacks)
+    return (
+        f"NOT RUN: {len(attacks)} attacks and {len(left) - len(attacks)} honest controls need "
+        f"{', '.join(sorted({it.device for it in left}))}, which is not here; reading their "
+        f"sources refuses {known} of those attacks"
     )
 
 

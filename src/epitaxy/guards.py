@@ -13,10 +13,8 @@ from typing import Any
 from epitaxy import timing
 from epitaxy.cases import BLEND, OTHER_BLEND, Cases
 from epitaxy.errors import UnknownName
-from epitaxy.plugin import plugins
 from epitaxy.record import FrozenDict
 from epitaxy.roofline import below_physics
-from epitaxy.toolchain import Crossing
 from epitaxy.verdict import Finding, Floor
 
 GUARDS: Mapping[str, str] = FrozenDict(
@@ -40,6 +38,7 @@ GUARDS: Mapping[str, str] = FrozenDict(
     early="nothing is worked out before the clock starts",
     idle="nothing runs between the calls",
     witness="the outputs of every call are in the broker's memory when the clock stops",
+    device_clock="the device's own clock and the broker's agree",
     physics="no time is below the physical floor",
 )
 
@@ -65,6 +64,9 @@ FRESH_BYTES = 32 << 20
 """Inputs rewritten for one look at repetitions."""
 EARLY_S = 120e-6
 """What preparing a burst may take beyond what it takes an honest worker and half as much again."""
+CLOCKS_S, CLOCKS_SHARE = 50e-6, 0.05
+"""By how much a device's clock and the broker's may differ, over one and a half times what an
+honest worker's do: starting and stopping, and a share of the burst."""
 RECHECK_BYTES = 4 << 20
 """Outputs up to this size are compared after every burst, larger ones after a share of them."""
 
@@ -97,17 +99,6 @@ def refusal(check: str, message: str, mend: str) -> Refused:
     return Refused("refused", f"{check}: {message}", finding)
 
 
-def at_home(toolchain: str, machine: Any) -> None:
-    """Refuse what is built for a chip that this machine neither is nor stands in for: it would run
-    as the reference that it falls back to."""
-    own = getattr(machine, "toolchains", None)
-    crosses = isinstance(plugins("toolchains").get(toolchain), Crossing)
-    if crosses and toolchain not in (own or ()):
-        raise refusal(
-            "toolchain", f"{toolchain} builds for a chip that is not here", "name it with --chip"
-        )
-
-
 def switched_off(names: Iterable[str], checks: Sequence[str]) -> frozenset[str]:
     """`names`, each of which must be a guard or a static check. Raises UnknownName."""
     for name in names:
@@ -129,6 +120,13 @@ class Manners:
         self.armed: list[tuple[int, float]] = []
         """Calls of a burst and seconds to prepare them; `timed` are those of timed bursts."""
         self.timed: list[tuple[int, float]] = []
+        self.clocks: list[tuple[float, float]] = []
+        """Seconds of a burst by the broker's clock and by the device's, where that has one."""
+
+    @property
+    def apart_s(self) -> float:
+        """By how much the two clocks differ, mostly."""
+        return timing.median([abs(a - b) for a, b in self.clocks]) if self.clocks else 0.0
 
     @property
     def novelty(self) -> float:
@@ -170,6 +168,7 @@ class Watch:
         """After a burst that ended with `slot`: check its outputs, look closer. Raises Refused."""
         self._last = slot
         self.manners.timed.append(self.worker.armed)
+        self._clocked()
         if check or look:
             self.recheck()
         if look:
@@ -228,7 +227,28 @@ class Watch:
             raise doubt
 
     def _doubt(self, time_s: float, model: Manners) -> Refused | None:
-        return self._keeps(model) or self._late(time_s, model) or self._ahead(time_s, model)
+        first = self._apart(model) or self._keeps(model)
+        return first or self._late(time_s, model) or self._ahead(time_s, model)
+
+    def _clocked(self) -> None:
+        if (both := getattr(self.worker, "clocks_s", None)) is not None:
+            self.manners.clocks.append(both)
+
+    def _apart(self, model: Manners) -> Refused | None:
+        """Whether the device's clock and the broker's differed in every timed burst."""
+        if not self.on("device_clock") or not self.manners.clocks:
+            return None
+        room_s = 1.5 * model.apart_s + CLOCKS_S
+        over = [(abs(a - b) - room_s - CLOCKS_SHARE * a, a, b) for a, b in self.manners.clocks]
+        over_s, wall_s, device_s = min(over)
+        if over_s <= 0:
+            return None
+        return refusal(
+            "device_clock",
+            f"a burst takes {_us(wall_s)}, but {_us(device_s)} by the device's own clock: it works "
+            "on a stream that it does not join, or meddles with the clock",
+            "work on the current stream, or have it wait for yours",
+        )
 
     def _ahead(self, time_s: float, model: Manners) -> Refused | None:
         """Whether every timed burst took long to prepare, by what an honest one takes."""
@@ -276,8 +296,11 @@ class Watch:
         )
 
     def _burst(self, slots: Sequence[int]) -> float:
-        seconds: float = self.worker.burst(slots) - self.worker.overhead_s
-        self.manners.armed.append(self.worker.armed)
+        seconds: float = self.worker.burst(slots)
+        armed = self.worker.armed
+        self._clocked()
+        seconds -= self.worker.overhead_s
+        self.manners.armed.append(armed)
         return max(seconds, 1e-9) / len(slots)
 
     def _as_timed(self) -> None:

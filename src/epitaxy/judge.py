@@ -15,14 +15,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from epitaxy import correct, natives, timing
+from epitaxy import correct, natives, onchip, timing
 from epitaxy.ahead import prepare
 from epitaxy.candidate import Candidate
 from epitaxy.cases import Cases, Repeats
 from epitaxy.errors import BadInput, BadProblem, MachineFault, PluginError
-from epitaxy.guards import Manners, Refused, Rounds, Watch, at_home, possible, refusal, switched_off
+from epitaxy.guards import Manners, Refused, Rounds, Watch, possible, refusal, switched_off
 from epitaxy.lint import lint
-from epitaxy.machine import Job, Trusted, WorkerFailure
+from epitaxy.machine import Job, Trusted, WorkerFailure, open_machine
 from epitaxy.measure import AGAIN, OURS, Measurement
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem, load, open_reference
@@ -32,6 +32,7 @@ from epitaxy.roofline import algebra, below_physics, floor
 from epitaxy.sequential import HOPELESS
 from epitaxy.timing import Plan
 from epitaxy.toolchain import Build
+from epitaxy.trim import telling
 from epitaxy.verdict import Finding, Floor, Verdict
 
 SLOTS = (0, 1)
@@ -139,7 +140,7 @@ class Judge:
             outputs = worker.outputs()
         except (WorkerFailure, BadInput, PluginError) as failure:
             text = getattr(failure, "message", str(failure))
-            self._note(name, f"baseline {name} does not run: {_telling(text)[:200]}")
+            self._note(name, f"baseline {name} does not run: {telling(text)[:200]}")
             return
         case = self.cases.get(0)
         error = self.cases.error(outputs, case)
@@ -241,7 +242,7 @@ class Judge:
                 facts["findings"].append(finding)
 
     def _built(self, candidate: Candidate, facts: dict[str, Any]) -> Build:
-        at_home(candidate.toolchain, self.machine)
+        onchip.at_home(candidate.toolchain, self.machine)
         build = self.build(candidate)
         facts["build_log"] = build.log[:20_000]
         if not build.ok:
@@ -302,6 +303,8 @@ class Judge:
                     self._prepare(twin)
                 self._timed(workers, measured, cases)
                 self._steady(cases)
+                if first and chosen.processes > 1:
+                    onchip.energy(self.machine, workers, measured, facts)
             parties = {name: parties[name] for name in measured.contenders(parties)}
         self._conclude(candidate, measured, facts)
 
@@ -352,15 +355,14 @@ class Judge:
         if below_physics(time_s, limit) and candidate.work is None:
             message = "it does less arithmetic than the reference: its algebra is better"
             facts["findings"].append(Finding(check="algebra", severity="note", message=message))
+        static = facts.get("metrics", {})
         facts.update(
-            time_s=time_s,
-            floor=limit,
-            algebra=gain,
-            metrics={**facts.get("metrics", {}), **measured.metrics()},
-            samples=measured.samples,
-            comparisons=measured.comparisons(),
+            time_s=time_s, floor=limit, algebra=gain,
+            metrics={**static, **onchip.predicted(self.problem, self.chip, static, limit),
+                     **measured.metrics()},
+            samples=measured.samples, comparisons=measured.comparisons(),
             findings=(*facts["findings"], *measured.findings(), *self.notes),
-        )
+        )  # fmt: skip
 
     def floor(self) -> Floor:
         """The physical lower limit for this problem, with the inputs rotating between slots."""
@@ -377,20 +379,14 @@ class Judge:
         self._stack.close()
 
 
-_TIMES = ("time_s", "samples", "comparisons", "algebra")
-
-
-def _telling(text: str) -> str:
-    """The line of a failure that says most: the last that names an error, or the last."""
-    lines = text.strip().splitlines() or ["no reason given"]
-    return next((line.strip() for line in reversed(lines) if "rror:" in line), lines[-1])
+_TIMES = ("time_s", "samples", "comparisons", "algebra", "energy_j")
 
 
 def judge(
     candidate: Candidate, problem: Any, machine: Any = "local", plan: str = "full"
 ) -> Verdict:
     """One verdict, with everything set up and taken down: `epitaxy.judge(candidate, problem)`."""
-    where = plugins("machines").get(machine) if isinstance(machine, str) else machine
+    where = open_machine(machine) if isinstance(machine, str) else machine
     known = problem if isinstance(problem, Problem) else load(problem)
     with contextlib.closing(Judge(known, where)) as it:
         return it.judge(candidate, plan)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from epitaxy.chip import Chip
 from epitaxy.errors import MachineFault
 from epitaxy.problem import Problem
 from epitaxy.record import FrozenDict, Record, make_callable, record
+from epitaxy.toolchain import Availability
 
 
 @record
@@ -111,11 +112,39 @@ class Trusted:
         return call
 
 
-def open_machine(name: str) -> Machine:
-    """The machine plugin called `name`: `epitaxy.machine("local")`."""
+@runtime_checkable
+class Accelerated(Protocol):
+    """What a machine offers beside that is an accelerator of the one that Epitaxy runs on."""
+
+    def present(self) -> Availability:
+        """Whether it is here and can be used; cheaply, without raising."""
+
+    def chip(self) -> Chip:
+        """The accelerator."""
+
+
+def accelerator(chip: str = "") -> Any:
+    """The machine whose accelerator is here, is that chip (by its id, "" for any) and can be used;
+    None without."""
     from epitaxy.plugin import plugins
 
-    return plugins("machines").get(name)  # type: ignore[no-any-return]
+    for name in plugins("machines").names():
+        it = plugins("machines").get(name)
+        if isinstance(it, Accelerated) and it.present().ok and chip in ("", it.chip().id):
+            return it
+    return None
+
+
+def open_machine(name: str) -> Any:
+    """The machine plugin called `name`: `epitaxy.machine("local")`.
+
+    `local` is the accelerator of this machine where there is one, else its processors, which are
+    `cpu` always.
+    """
+    from epitaxy.plugin import plugins
+
+    found = accelerator() if name == "local" else None
+    return found or plugins("machines").get(name)
 
 
 make_callable(__name__, open_machine)

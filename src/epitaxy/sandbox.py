@@ -38,6 +38,8 @@ NOT_LAUNCHED = 97
 MEND = "use Linux 5.13 or newer with Landlock on x86-64 or arm64, or pass --trust for your own code"
 
 _EXECUTE, _WRITE, _READ, _READ_DIR, _TRUNCATE = 1, 1 << 1, 1 << 2, 1 << 3, 1 << 14
+_CONTROL = 1 << 15
+"""Of a device: ioctl."""
 _DEFAULT_LIMITS = {
     "cpu_s": 3600,
     "memory_bytes": 0,
@@ -75,13 +77,15 @@ def confine(
     writable: Sequence[str] = (),
     limits: Mapping[str, int] | None = None,
     programs: bool = False,
+    devices: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Confine this process, which must have one thread, for good; the layers in force.
 
     `programs` lets it start programs from `read_only` places, as a compiler must; they are
     confined like it.
 
-    `read_only` and `writable` are folders or files; ones that do not exist are left out. `limits`:
+    `read_only` and `writable` are folders or files, `devices` device files that may be controlled
+    too, as a GPU's must; ones that do not exist are left out. `limits`:
     cpu_s, memory_bytes (on top of what is mapped now; 0: none), file_bytes, files, threads.
     Raises NoSandbox when a layer that is needed cannot be had.
     """
@@ -95,7 +99,7 @@ def confine(
     libc = _libc()
     _checked(libc.prctl(38, 1, 0, 0, 0), "no_new_privs")
     try:
-        _landlock(read_only, writable, programs)
+        _landlock(read_only, writable, devices, programs)
         layers.append("landlock")
         if "user" not in layers:
             _keep_capabilities(0)
@@ -238,7 +242,9 @@ def _keep_capabilities(kept: int) -> None:
     _checked(_libc().capset(header, sets), "capset")
 
 
-def _landlock(read_only: Sequence[str], writable: Sequence[str], programs: bool) -> None:
+def _landlock(
+    read_only: Sequence[str], writable: Sequence[str], devices: Sequence[str], programs: bool
+) -> None:
     """Allow the listed files and nothing else: no file, no TCP, no signal to the outside."""
     call = _libc().syscall
     version = _checked(call(444, None, ctypes.c_size_t(0), ctypes.c_uint(1)), "landlock")
@@ -252,7 +258,9 @@ def _landlock(read_only: Sequence[str], writable: Sequence[str], programs: bool)
         call(444, buffer, ctypes.c_size_t(size), ctypes.c_uint(0)), "landlock ruleset"
     )
     readable = _READ | _READ_DIR | (_EXECUTE if programs else 0)
-    for paths, access in ((read_only, readable), (writable, files & ~1)):
+    control = _READ | _WRITE | _CONTROL
+    changed = files & ~_EXECUTE & ~_CONTROL
+    for paths, access in ((read_only, readable), (writable, changed), (devices, control)):
         for path in filter(os.path.exists, paths):
             _allow(ruleset, path, access & files)
     _checked(call(446, ruleset, ctypes.c_uint(0)), "landlock restrict")
@@ -262,7 +270,7 @@ def _landlock(read_only: Sequence[str], writable: Sequence[str], programs: bool)
 def _allow(ruleset: int, path: str, access: int) -> None:
     descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
     if not os.path.isdir(path):
-        access &= _EXECUTE | _READ | _WRITE | _TRUNCATE
+        access &= _EXECUTE | _READ | _WRITE | _TRUNCATE | _CONTROL
     rule = ctypes.create_string_buffer(struct.pack("=Qi", access, descriptor), 12)
     result = _libc().syscall(445, ruleset, ctypes.c_uint(1), rule, ctypes.c_uint(0))
     os.close(descriptor)

@@ -17,6 +17,7 @@ from epitaxy.candidate import Candidate
 from epitaxy.checked import judge_for
 from epitaxy.errors import BadInput
 from epitaxy.ledger import Judged, Ledger
+from epitaxy.machine import open_machine
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem
 from epitaxy.proposer import Asking, Left, Tool
@@ -378,7 +379,7 @@ def create_study(
     `trust` runs candidates unconfined. Raises BadInput and BadEnvironment.
     """
     spend = Budget.parse(budget)
-    where = plugins("machines").get(machine) if isinstance(machine, str) else machine
+    where = open_machine(machine) if isinstance(machine, str) else machine
     if trust:
         where.trust = True
     what = plugins("proposers").get(proposer) if isinstance(proposer, str) else proposer

@@ -113,6 +113,18 @@ class Workbench(Protocol):
 
 
 @runtime_checkable
+class Resident(Protocol):
+    """What a crossing toolchain offers beside whose builds run on the chip where it is."""
+
+    def resident(self, chip: Chip) -> StandIn:
+        """How what it builds runs on `chip` itself, which is here: as a stand-in, but real.
+
+        `{folder}` in a variable is the build's folder; `packages` are what a confined worker reads.
+        From now on builds leave there what a worker needs that may start no program.
+        """
+
+
+@runtime_checkable
 class Crossing(Protocol):
     """What a toolchain offers beside that builds for chips that need not be here."""
 

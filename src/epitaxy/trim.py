@@ -36,3 +36,9 @@ def compiler(log: str) -> str:
             shown.append(line)
     more = len(at) - ERRORS
     return "\n".join([*shown, *([f"and {more} more errors"] if more > 0 else [])])
+
+
+def telling(text: str) -> str:
+    """The line of a failure that says most: the last that names an error, or the last."""
+    lines = text.strip().splitlines() or ["no reason given"]
+    return next((line.strip() for line in reversed(lines) if "rror:" in line), lines[-1])

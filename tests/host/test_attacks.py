@@ -2,7 +2,18 @@
 
 import pytest
 
-from epitaxy.attacks import Range, chosen, corpus, main, row, summary
+from epitaxy.attacks import (
+    Range,
+    absent,
+    chosen,
+    corpus,
+    main,
+    refused_by_reading,
+    row,
+    run,
+    summary,
+    unrun,
+)
 from epitaxy.guards import GUARDS
 from epitaxy.plugin import plugins
 
@@ -44,26 +55,26 @@ def test_honest_code_that_looks_odd_is_accepted(place, name):
 
 
 def test_static_checks_refuse_each_attack_of_theirs_alone():
-    from epitaxy.candidate import Candidate
-    from epitaxy.problem import Policy, Problem, TensorSpec
-
-    spec = TensorSpec(shape=(4,), dtype="float32")
     for it in corpus():
-        if it.guard not in STATIC and not it.honest:
-            continue
-        libraries = () if it.problem == "strict" else ("torch",)
-        problem = Problem(
-            name="p", reference="r", source="", entry="Model", inputs=(spec,), outputs=(spec,),
-            policy=Policy(libraries=libraries),
-        )  # fmt: skip
-        name = "model_new.py" if it.toolchain == "torch" else "kernel.cpp"
-        files = {name: it.text, **({"forward.py": it.forward} if it.forward else {})}
-        candidate = Candidate(
-            problem=problem.digest, toolchain=it.toolchain, files=files, entry=name, proposer="test"
-        )
-        checks = [plugins("checks").get(n) for n in plugins("checks").names()]
-        said = {f.check for c in checks for f in c.check(candidate, problem)}
-        assert said - set(it.also) == ({it.guard} if it.guard else set()), (it.name, said)
+        if it.guard in STATIC or it.honest:
+            said = set(refused_by_reading(it))
+            assert said - set(it.also) == ({it.guard} if it.guard else set()), (it.name, said)
+
+
+def test_what_needs_a_gpu_is_told_apart_and_its_sources_are_read():
+    """Without a GPU it is not run, and counted aloud; static checks refuse what they name."""
+    left = [it for it in corpus() if it.device != "cpu"]
+    attacks = [it for it in left if not it.honest]
+    assert len(attacks) >= 10
+    for it in attacks:
+        named = {it.guard, *it.also} & set(STATIC)
+        assert set(refused_by_reading(it)) == named, it.name
+    cpu = plugins("machines").get("cpu")
+    assert absent(corpus(), cpu) == left
+    assert list(run(left[:1], cpu)) == []
+    read = sum(bool({it.guard, *it.also} & set(STATIC)) for it in attacks)
+    assert f"NOT RUN: {len(attacks)} attacks and {len(left) - len(attacks)} honest" in unrun(left)
+    assert f"refuses {read} of those" in unrun(left)
 
 
 def test_every_specimen_names_guards_that_exist():

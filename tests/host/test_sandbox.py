@@ -195,3 +195,34 @@ def test_the_filter_is_well_formed(architecture):
         if code & 7 == 5:
             assert i + 1 + max(if_true, if_false) < len(steps)
     assert steps[-1][0] == 0x06
+
+
+CONTROL = """
+import fcntl, sys
+sys.path.insert(0, sys.argv[1])
+from epitaxy import sandbox
+sandbox.confine(read_only=["/dev/null", *sys.path], devices=sys.argv[2:])
+try:
+    fcntl.ioctl(open("/dev/null", "r+" if sys.argv[2:] else "r"), 0x5401)
+except OSError as error:
+    print(error.errno)
+"""
+
+
+def test_only_listed_devices_may_be_controlled():
+    """Since Linux 6.10 Landlock asks for that: a GPU is nothing but control."""
+    import errno
+    import subprocess
+    import sys
+
+    kernel = tuple(map(int, os.uname().release.split(".")[:2]))
+    root = str(Path(sandbox.__file__).parents[1])
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", CONTROL, root, *devices], capture_output=True, text=True
+        ).stdout.strip()
+        for devices in ((), ("/dev/null",))
+    ]
+    if kernel >= (6, 10):
+        assert said[0] == str(errno.EACCES), said
+    assert said[1] == str(errno.ENOTTY), said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import textwrap
@@ -17,7 +18,7 @@ from epitaxy.machines._worker import Limits
 from epitaxy.machines.local import LocalMachine
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem, TensorSpec, open_reference
-from epitaxy.worker import child
+from epitaxy.worker import child, host
 
 REFERENCE = """
 import torch
@@ -313,6 +314,7 @@ def test_the_threads_that_will_compute_are_awake_and_no_others(own, monkeypatch)
     monkeypatch.setattr("epitaxy.plugin.plugins", lambda kind: {"foreign": Foreign()})
     loop = child.Loop.__new__(child.Loop)
     loop.spec = child.Spec(layout="", source="", entry="", baseline="foreign", threads=2)
+    loop.device = host.Host(mmap.mmap(-1, mmap.PAGESIZE), None)
     loop.model = loop.own_threads = None
     before = torch.get_num_threads()
     try:

@@ -14,6 +14,7 @@ class Compile:
 
     name = "compile"
     torch = True
+    devices = ("cpu", "cuda")
     preload = _inductor.PRELOAD
 
     def available(self) -> Availability:

@@ -13,6 +13,7 @@ class Eager:
 
     name = "eager"
     torch = True
+    devices = ("cpu", "cuda")
 
     def available(self) -> Availability:
         """Always."""

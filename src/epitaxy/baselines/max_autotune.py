@@ -14,6 +14,7 @@ class MaxAutotune:
 
     name = "max_autotune"
     torch = True
+    devices = ("cpu", "cuda")
     preload = _inductor.PRELOAD
     alone = True
 

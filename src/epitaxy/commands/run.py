@@ -112,17 +112,23 @@ def default_folder(problem: Problem) -> Path:
 
 
 def open_machine(name: str, toolchain: str = "") -> Any:
-    """The machine plugin called `name`, or what stands in for the chip called so, by `toolchain`
-    where one is named.
+    """The machine plugin called `name`, the accelerator of this machine where it is the chip called
+    so, or what stands in for that chip, by `toolchain` where one is named.
 
     Raises UnknownName, BadInput where no toolchain builds for that chip, and BadEnvironment where
     the one that does is not installed.
     """
+    from epitaxy.machine import accelerator
+    from epitaxy.machine import open_machine as at_hand
     from epitaxy.plugin import plugins
 
-    machines = plugins("machines")
     chip = chip_of(name)
-    return machines.get(name) if chip is None else machines.get("absent").of(chip, toolchain)
+    if chip is None:
+        return at_hand(name)
+    here = accelerator(chip.id)
+    if here is not None and (not toolchain or toolchain in here.toolchains):
+        return here
+    return plugins("machines").get("absent").of(chip, toolchain)
 
 
 def chip_of(name: str) -> Chip | None:
@@ -186,7 +192,7 @@ def measure_chip(machine: Any, display: Display) -> None:
     """Probe this machine once, so that floors rest on measured peaks."""
     from epitaxy.probe import load_measured, probe
 
-    if machine.name != "local" or load_measured() is not None:
+    if not getattr(machine, "probed", False) or load_measured() is not None:
         return
     display.note("first use of this machine: measuring its peaks (once)")
     probe(progress=display.step, budget_s=FIRST_PROBE_S)

@@ -74,10 +74,10 @@ def mcp(
 
 
 def _machine(name: str) -> Any:
-    from epitaxy.plugin import plugins
-
     if name == "local":
-        return plugins("machines").get(name)
+        from epitaxy.machine import open_machine as at_hand
+
+        return at_hand(name)
     from epitaxy.commands.run import open_machine
 
     return open_machine(name)

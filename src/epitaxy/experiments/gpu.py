@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shutil
 from pathlib import Path
@@ -11,12 +10,13 @@ from epitaxy.errors import BadEnvironment
 from epitaxy.experiments import building
 from epitaxy.experiments.process import Failed
 from epitaxy.experiments.recipe import Experiment, Variant
+from epitaxy.machines._gpu import chip_name as chip_name
+from epitaxy.machines._gpu import here as here
 from epitaxy.toolchain import Availability
 from epitaxy.toolchains import _confined
 from epitaxy.toolchains._device import Tool
 from epitaxy.toolchains.cuda import LISTER_MEND, Cuda, find_lister
 
-DEVICE = Path("/dev/nvidiactl")
 DEFAULT = "sm_90"
 """Where no GPU says what it is, kernels are built for an H100."""
 _HEADERS = ("explore.h", "driver.h", "driver.cu", "../probe/pages.h")
@@ -37,11 +37,6 @@ extern "C" void setup(const Job& job) {{
 """
 _FLAGS = ("-std=c++17", "-O3", "-I.")
 _INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?(\S[^;]*);", re.M)
-
-
-def here() -> bool:
-    """Whether an NVIDIA GPU is in this machine."""
-    return DEVICE.exists()
 
 
 def build(experiment: Experiment, folder: Path, x: float = 0.0, link: bool = False) -> Path:
@@ -106,13 +101,3 @@ def _tools() -> tuple[Tool, str]:
     if listing is None:
         raise BadEnvironment("nvdisasm is absent: SASS cannot be checked", LISTER_MEND)
     return tool, listing
-
-
-def chip_name() -> str:
-    """The GPU as its driver tells it; "unknown" when it does not."""
-    for folder in sorted(Path("/proc/driver/nvidia/gpus").glob("*")):
-        with contextlib.suppress(OSError):
-            text = (folder / "information").read_text(encoding="utf-8", errors="replace")
-            model = re.search(r"^Model:\s*(.+)$", text, re.M)
-            return model[1].strip() if model else "unknown"
-    return "unknown"

@@ -28,7 +28,7 @@ def fingerprint(realtime: bool) -> FrozenDict[str]:
         kernel=platform.release(),
         libc=" ".join(platform.libc_ver()) or "unknown",
         python=platform.python_version(),
-        torch=_version("torch"),
+        torch=version_of("torch"),
         compiler=compiler,
         tunables=TUNABLES,
         huge_pages=_huge_pages(),
@@ -36,7 +36,8 @@ def fingerprint(realtime: bool) -> FrozenDict[str]:
     )
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """An installed package's version; "none" where it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -13,8 +13,8 @@ from typing import Any
 
 from epitaxy.errors import BadInput, MachineFault
 from epitaxy.problem import ITEM_BYTES, Problem, TensorSpec
-from epitaxy.worker.child import POISON
 from epitaxy.worker.frames import Layout, Place, aligned
+from epitaxy.worker.host import POISON
 from epitaxy.worker.views import bytes_at, huge_pages, tensor_at
 
 ROTATION_BYTES = 128 << 20

@@ -32,6 +32,7 @@ DYING_S = 0.5
 REST_LIMIT_S = 1.0
 ARM_S = 5.0
 """How long tensors may take to make at real-time priority, which starves everyone else."""
+_CLOCK_BYTES = 8
 _KINDS = ("crashed", "timeout", "incorrect")
 
 
@@ -53,6 +54,9 @@ class LocalWorker:
         self.label = job.baseline or os.path.basename(job.folder.rstrip("/"))
         self.layers: tuple[str, ...] = ()
         self.waited_s = 0.0
+        self.clocks_s: tuple[float, float] | None = None
+        """Seconds of the last burst by the broker's clock and by the device's own; None where the
+        device has none, and for a burst of no calls."""
         self.armed = (0, 0.0)
         """Calls of the last burst, and seconds it took to prepare them, before the clock."""
         self._machine, self._zygote, self._job = machine, zygote, job
@@ -107,6 +111,8 @@ class LocalWorker:
         rest = self._arena.write(slot, inputs)
         if rest:
             self._ask(Op.EXTRAS, pickle.dumps((slot, rest)), self._limits.load_s)
+        if self._machine.device != "cpu":
+            self._ask(Op.STORED, struct.pack("<H", slot), self._limits.load_s)
 
     def burst(self, slots: Sequence[int]) -> float:
         """One call per entry of `slots`; seconds from the command to the answer.
@@ -126,6 +132,14 @@ class LocalWorker:
         """
         self._arena.poison(self.witnessed)
         return self._burst(slots, Op.WITNESS)
+
+    def metered(self, slots: Sequence[int], counter: Callable[[], float]) -> float:
+        """By how much `counter` rises from just before a burst to just after it."""
+        with self._machine.turn(self):
+            self._arm(Op.ARM, struct.pack(f"<{len(slots)}H", *slots), self._limits.load_s)
+            before = counter()
+            self._timed(self._limits.burst_s + 4 * self._call_s * len(slots))
+            return counter() - before
 
     @property
     def witnessed(self) -> int:
@@ -151,6 +165,8 @@ class LocalWorker:
 
     def inputs(self, slot: int) -> list[Any]:
         """What the slot's tensors hold now; None for an input that is no tensor."""
+        if self._machine.device != "cpu":
+            self._ask(Op.USED, struct.pack("<H", slot), self._limits.load_s)
         return self._arena.read(slot)
 
     def rest(self) -> None:
@@ -225,7 +241,9 @@ class LocalWorker:
         except OSError as error:
             raise self._lost(error, limit_s) from None
         self.waited_s = max(0.0, _activity.waits_s(self.pid) - waited_s)
-        self._check(answer, Op.DONE)
+        own = self._check(answer, Op.DONE)
+        timed = len(own) == _CLOCK_BYTES and self.armed[0] > 0
+        self.clocks_s = (seconds, *struct.unpack("<d", own)) if timed else None
         return seconds
 
     def _ask(self, op: Op, payload: bytes, limit_s: float, passed: Sequence[int] = ()) -> bytes:

@@ -36,6 +36,7 @@ class AbsentMachine(LocalMachine):
 
     name = "absent"
     clock = False
+    probed = False
 
     def __init__(
         self, chip: Chip | None = None, toolchain: Any = None, *, home: Path | None = None

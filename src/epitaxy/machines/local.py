@@ -53,6 +53,10 @@ class LocalMachine:
     """
 
     name = "local"
+    device = "cpu"
+    """Where calls are made: "cpu", or PyTorch's name of a GPU."""
+    probed = True
+    """Whether a probe measures its chip."""
     preload: tuple[str, ...] = ()
     """Modules that the parent of candidates imports first."""
     environment: Mapping[str, str] = MappingProxyType({})
@@ -131,14 +135,22 @@ class LocalMachine:
             return self._baselines
 
     def _find_baselines(self) -> dict[str, Availability]:
-        kinds = {n: plugins("baselines").get(n) for n in plugins("baselines").names()}
-        found: dict[str, Availability] = {n: kind.available() for n, kind in kinds.items()}
+        found = self._baselines_here()
         if _mkl.applies():
             fast = _mkl.effect(self)
-            for name, kind in kinds.items():
-                if kind.torch and found[name].ok:
+            for name in list(found):
+                if plugins("baselines").get(name).torch and found[name].ok:
                     found[f"{name}+mkl"] = fast
         return found
+
+    def _baselines_here(self) -> dict[str, Availability]:
+        """Those that are for this device: most say nothing, and are for the CPU."""
+        kinds = {n: plugins("baselines").get(n) for n in plugins("baselines").names()}
+        return {
+            name: kind.available()
+            for name, kind in kinds.items()
+            if self.device in getattr(kind, "devices", ("cpu",))
+        }
 
     @contextlib.contextmanager
     def start(self, job: Job) -> Iterator[LocalWorker]:
@@ -172,6 +184,7 @@ class LocalMachine:
             "without": list(job.without),
             "fenced": job.fenced,
             "traced": job.traced,
+            "device": self.device,
         }
         worker = LocalWorker(self, zygote, job, spec)
         with self._lock:

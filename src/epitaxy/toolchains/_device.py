@@ -137,6 +137,10 @@ class DeviceToolchain(AbsentToolchain):
             name=f"our CPU runtime for {self.name}", environment=FrozenDict(EPITAXY_SHIM="1")
         )
 
+    def resident(self, chip: Chip) -> StandIn:
+        """On the chip itself, through its driver."""
+        return StandIn(name=f"the driver of {chip.name}")
+
     def packages(self) -> tuple[str, ...]:
         """None: the compilers are programs."""
         return ()

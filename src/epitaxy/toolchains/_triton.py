@@ -17,6 +17,8 @@ from epitaxy.toolchain import Availability, StandIn
 from epitaxy.toolchains._absent import AbsentToolchain
 
 MEND = "pip install 'epitaxy[triton]'"
+CACHE, FUSION = "triton", "1"
+"""Triton's cache in a build, and a setting that is part of its keys there."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class TritonToolchain(AbsentToolchain):
     prelude = Path(__file__).parent / "triton_prelude.py.txt"
     needs = "Needs PyTorch and Triton, and runs on the chip that it was grown for."
     vendor: str
+    _here = False
 
     # -- what a vendor's file gives ------------------------------------------------------------
 
@@ -81,6 +84,27 @@ class TritonToolchain(AbsentToolchain):
             environment=FrozenDict(TRITON_INTERPRET="1"),
         )
 
+    def resident(self, chip: Chip) -> StandIn:
+        """On the chip itself: Triton finds what the build compiled, and starts no program."""
+        self._here = True
+        target = self.target(chip)
+        return StandIn(
+            name="Triton",
+            packages=("triton",),
+            preload=("epitaxy.toolchains._triton_resident",),
+            environment=FrozenDict(
+                {
+                    "TRITON_CACHE_DIR": "{folder}/" + CACHE,
+                    "TRITON_DEFAULT_FP_FUSION": FUSION,
+                    "EPITAXY_TRITON_TARGET": f"{target.backend}:{target.arch}:{target.lanes}",
+                }
+            ),
+        )
+
+    def versions(self) -> Mapping[str, str]:
+        """Whether the compiled kernels stay beside the bundle."""
+        return {"cache": "kept"} if self._here else {}
+
     def packages(self) -> tuple[str, ...]:
         """Triton."""
         return ("triton",)
@@ -96,15 +120,16 @@ class TritonToolchain(AbsentToolchain):
     def environment(self, made: Path) -> Mapping[str, str]:
         """Triton's: its cache inside the build, and ptxas' words kept."""
         return {
-            "TRITON_CACHE_DIR": str(made / "triton"),
+            "TRITON_CACHE_DIR": str(made / CACHE),
             "TRITON_DUMP_PTXAS_LOG": "1",
-            "TRITON_DEFAULT_FP_FUSION": "1",
+            "TRITON_DEFAULT_FP_FUSION": FUSION,
         }
 
     def look(self, made: Path, chip: Chip) -> tuple[dict[str, float], str]:
         """Registers, spills, shared memory, occupancy, instruction counts: of the worst kernel, or
         their sum; and the limit that one of them breaks, if any."""
-        shutil.rmtree(made / "triton", ignore_errors=True)
+        if not self._here:
+            shutil.rmtree(made / CACHE, ignore_errors=True)
         launches = json.loads((made / "launches.json").read_text(encoding="utf-8"))
         each: list[dict[str, float]] = []
         for launch in launches:

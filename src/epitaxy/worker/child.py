@@ -7,14 +7,12 @@ waits, GO runs. Everything the callable could read is in its inputs; it has no c
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import io
 import json
 import mmap
 import os
 import pickle
-import random
 import signal
 import socket
 import struct
@@ -22,28 +20,21 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 from epitaxy import sandbox
 from epitaxy.worker import loading
 from epitaxy.worker.fences import Fences
 from epitaxy.worker.frames import MAX_FRAME, Layout, Op, Place, pack, unpack
+from epitaxy.worker.host import open_device
 from epitaxy.worker.trace import Trace, warm
-from epitaxy.worker.views import borrowed, copied, huge_pages, leniently, mismatch, tensor_at
+from epitaxy.worker.views import huge_pages, leniently, mismatch, tensor_at
 
 MESSAGE_LIMIT = 2000
 SPIN_S = 0.002
 """How long an armed worker polls for GO before it sleeps: a sleeper's wake-up is noise."""
-POISON = 0xFB
-_PARALLEL_BYTES = 4 << 20
-"""Waking threads to spoil less than this costs more than it saves."""
-_SHIFT, _LINE, _PAGE = 256 << 10, 64, 4096
-"""Bytes: more than the allocator's bins for small blocks hold; a cache line; a page."""
 _LONG_S = 0.02
 """Beside a call that takes so long, waking threads is nothing."""
-_GRAIN = 32768
-"""Elements for which PyTorch employs one more thread (its GRAIN_SIZE)."""
 
 
 @dataclass
@@ -61,6 +52,7 @@ class Spec:
     without: tuple[str, ...] = ()
     fenced: bool = False
     traced: bool = False
+    device: str = "cpu"
 
     @staticmethod
     def of(data: dict[str, Any]) -> Spec:
@@ -76,13 +68,14 @@ class Loop:
         self.memory = memory
         self.spec = spec
         self.layout = Layout.from_json(spec.layout)
+        self.device = open_device(spec.device, memory, self.layout)
         self.extras: dict[int, list[Any]] = {}
         self.model: Any = None
         self.call: Any = None
         self.armed: list[list[Any]] = []
         self.last: Any = None
         self.shift: Any = None
-        self.fences = Fences(spec.without) if spec.fenced else None
+        self.fences = Fences(spec.without, spec.device) if spec.fenced else None
         self.trace: Trace | None = None
         self.own_threads: Callable[..., Any] | None = None
         self.example: list[Any] = []
@@ -104,8 +97,13 @@ class Loop:
             elif op == Op.EXTRAS:
                 slot, values = pickle.loads(payload)
                 self.extras[slot] = values
+            elif op == Op.STORED:
+                (slot,) = struct.unpack("<H", payload)
+                self.device.stored(slot, self.contents(slot))
+            elif op == Op.USED:
+                self.give_back(*struct.unpack("<H", payload))
             elif op in (Op.ARM, Op.WITNESS):
-                self.arm(struct.unpack(f"<{len(payload) // 2}H", payload))
+                self.arm(struct.unpack(f"<{len(payload) // 2}H", payload), op == Op.WITNESS)
                 self.channel.send(pack(Op.DONE, sequence))
                 self.run(witnessed=op == Op.WITNESS)
                 return
@@ -132,7 +130,7 @@ class Loop:
             self.model.load_state_dict(state)
             return
         target = self.target()
-        self.model = loading.construct(target, init, state)
+        self.model = self.device.place(loading.construct(target, init, state))
         self.call = None if self.spec.baseline else self.model
         if self.spec.traced:
             self.call = self.trace = Trace(self.model)
@@ -148,8 +146,10 @@ class Loop:
             return loading.load_file(path, "ModelNew", "model_new")
         return loading.load_entry(self.spec.source, self.spec.entry, "reference_model")
 
-    def arm(self, slots: Sequence[int]) -> None:
+    def arm(self, slots: Sequence[int], witnessed: bool = False) -> None:
         """Fresh tensors for each call; poison what the allocator would hand out again."""
+        # A baseline compiles with contents that it could meet.
+        self.device.arming(witnessed and self.call is not None)
         self.armed = [self.arguments(slot) for slot in slots]
         if self.call is None and self.armed:
             self.call = self.baseline(self.armed[0])
@@ -157,20 +157,31 @@ class Loop:
             raise RuntimeError("the worker was not prepared")
         used, self.last, self.shift = self.last is not None, None, None
         if "poison" not in self.spec.without:
-            self.shift = shifted()
+            self.shift = self.device.shifted()
             if used:
-                poison(self.layout.outputs)
+                self.device.spoil()
         if self.armed:
             self.wake()
+        self.device.ready()
 
-    def arguments(self, slot: int) -> list[Any]:
+    def contents(self, slot: int) -> list[Any]:
         """The slot's inputs in order: new tensor objects over the shared memory."""
         extras = iter(self.extras.get(slot, ()))
-        made = [
+        return [
             next(extras) if p is None else tensor_at(self.memory, p)
             for p in self.layout.slots[slot]
         ]
+
+    def arguments(self, slot: int) -> list[Any]:
+        """A call's own inputs, where its device takes them."""
+        made = self.device.taken(slot, self.contents(slot))
         return made if self.fences is None else self.fences.around(made)
+
+    def give_back(self, slot: int) -> None:
+        """What calls left of a slot's inputs, into the shared memory."""
+        for left, place in zip(self.device.used(slot), self.layout.slots[slot], strict=False):
+            if place is not None:
+                self.device.fetch(left, tensor_at(self.memory, place))
 
     def baseline(self, example: list[Any]) -> Any:
         """The baseline's callable, warmed by one call so that no compilation is timed."""
@@ -181,7 +192,8 @@ class Loop:
         if not plugin.torch:
             self.own_threads, self.example = call, [_private(x) for x in example]
             _without_torch_threads()
-        call(*[_private(x) for x in example])
+        for _ in range(self.device.warm_ups - 1):
+            call(*[_private(x) for x in example])
         start = time.monotonic()
         call(*[_private(x) for x in example])
         if not plugin.torch and time.monotonic() - start > _LONG_S:
@@ -196,8 +208,8 @@ class Loop:
         """
         if self.own_threads is not None:
             self.own_threads(*self.example)
-        elif (work := _work()) is not None:
-            work.fill_(0)
+        else:
+            self.device.wake()
 
     def run(self, witnessed: bool = False) -> None:
         """Wait for GO, make the calls, answer. The broker times from GO to the answer.
@@ -208,16 +220,19 @@ class Loop:
         if op != Op.GO:
             self.fail(sequence, "crashed", "the worker expected to go")
             return
-        call, armed, result = self.call, self.armed, None
+        call, armed, result, device = self.call, self.armed, None, self.device
         gc.disable()
         try:
+            device.begin()
             for number, arguments in enumerate(armed):
                 before = result if witnessed else None
+                if witnessed:
+                    device.before(number)
                 result = call(*arguments)
                 if witnessed and (problem := self.deliver(result, number, before)):
                     self.fail(sequence, "incorrect", problem)
                     return
-            self.channel.send(pack(Op.DONE, sequence))
+            self.channel.send(pack(Op.DONE, sequence, device.end()))
         except Exception as error:
             self.fail(sequence, "crashed", describe(error))
         finally:
@@ -239,15 +254,15 @@ class Loop:
             return f"it calls {self.trace.used} of PyTorch, which the policy does not allow"
         results = loading.flatten(last)
         lax = "outputs" in self.spec.without
-        problem = mismatch(results, self.layout.outputs) if not lax else ""
+        problem = mismatch(results, self.layout.outputs, self.device.kind) if not lax else ""
         if not problem and self.spec.folder and "views" not in self.spec.without:
-            problem = borrowed(
-                results, self.memory, [] if before is None else loading.flatten(before)
+            problem = self.device.borrowed(
+                results, [] if before is None else loading.flatten(before)
             )
         if not problem:
             for result, place in zip(results, self.layout.outputs_of(number), strict=True):
                 found = leniently(result, place) if lax else result
-                copied(found, tensor_at(self.memory, place))
+                self.device.fetch(found, tensor_at(self.memory, place))
         return problem
 
     def fail(self, sequence: int, kind: str, message: str) -> None:
@@ -319,32 +334,6 @@ def _private(value: Any) -> Any:
     return value.clone() if isinstance(value, torch.Tensor) else value
 
 
-def poison(places: Sequence[Place]) -> None:
-    """Spoil recycled memory of the outputs' sizes: uninitialised outputs must not look right."""
-    import torch
-
-    kinds = [(p.numel, getattr(torch, p.dtype)) for p in places]
-    for tensor in [torch.empty(n, dtype=kind, device="cpu") for n, kind in kinds]:
-        size = tensor.numel() * tensor.element_size()
-        if size > _PARALLEL_BYTES:
-            tensor.view(torch.uint8).fill_(POISON)
-        else:
-            ctypes.memset(tensor.data_ptr(), POISON, size)
-
-
-def shifted() -> Any:
-    """A block of random size to hold during a burst, so that outputs lie elsewhere in their pages
-    than in the burst before.
-
-    Where memory happens to lie makes the same code faster or slower by percents for as long as its
-    process lives; taken afresh for each burst it is noise, and the median sees through it:
-    Curtsinger, Berger, "STABILIZER: statistically sound performance evaluation", 2013.
-    """
-    import torch
-
-    return torch.empty(_SHIFT + _LINE * random.randrange(_PAGE // _LINE), dtype=torch.uint8)
-
-
 def _without_torch_threads() -> None:
     """They spin for milliseconds after their last work, and take processors from a runtime that
     brings its own."""
@@ -355,15 +344,6 @@ def _without_torch_threads() -> None:
 
 def _nothing(*_: Any) -> None:
     """In place of a call too long to be made once more."""
-
-
-@cache
-def _work() -> Any:
-    """Enough for all threads, in memory that is never given back; None for a single one."""
-    import torch
-
-    count = torch.get_num_threads()
-    return torch.zeros(count * _GRAIN, dtype=torch.uint8) if count > 1 else None
 
 
 def describe(error: BaseException) -> str:

@@ -29,7 +29,8 @@ _M_PERTURB, _SPOIL = -6, 0x01
 class Fences:
     """Makes `torch.empty_like`, by which bundles allocate their kernels' outputs, fence them."""
 
-    def __init__(self, without: Sequence[str] = ()) -> None:
+    def __init__(self, without: Sequence[str] = (), device: str = "cpu") -> None:
+        self._device = device
         self._made: list[Any] = []
         self._calls = 0
         self._off = "fences" in without
@@ -54,7 +55,7 @@ class Fences:
         plain = torch.empty_like
 
         def fenced(like: Any, **options: Any) -> Any:
-            if options or like.device.type != "cpu" or not like.is_contiguous():
+            if options or like.device.type != self._device or not like.is_contiguous():
                 return plain(like, **options)
             whole, part = _fenced(like, MARK)
             self._made.append(whole)
@@ -75,15 +76,15 @@ def _fenced(like: Any, byte: int) -> tuple[Any, Any]:
     import torch
 
     size = like.numel() * like.element_size()
-    whole = torch.empty(size + 2 * WIDTH, dtype=torch.uint8)
+    whole = torch.empty(size + 2 * WIDTH, dtype=torch.uint8, device=like.device)
     whole[:WIDTH] = whole[WIDTH + size :] = byte
     return whole, whole[WIDTH : WIDTH + size].view(like.dtype).view(like.shape)
 
 
 def _surrounded(tensor: Any, turn: int) -> Any:
-    """A copy, with the turn's margins or a wall behind it, then before it."""
-    if turn < len(MARGINS):
-        return _fenced(tensor, MARGINS[turn])[1].copy_(tensor)
+    """A copy, with the turn's margins or a wall behind it, then before it; a GPU has no walls."""
+    if turn < len(MARGINS) or tensor.device.type != "cpu":
+        return _fenced(tensor, MARGINS[turn % len(MARGINS)])[1].copy_(tensor)
     return _walled(tensor, behind=turn == len(MARGINS)).copy_(tensor)
 
 

@@ -28,6 +28,8 @@ class Op(enum.IntEnum):
     GO = 4
     OUTPUTS = 5
     WITNESS = 6
+    STORED = 7
+    USED = 8
     HELLO = 16
     DONE = 17
     FAIL = 18

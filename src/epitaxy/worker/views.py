@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from epitaxy.worker.frames import Place
@@ -71,6 +71,15 @@ def borrowed(results: Sequence[Any], memory: mmap.mmap, before: Sequence[Any]) -
     to whoever reads them.
     """
     start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    return _borrowed(results, range(start, start + len(memory)), before)
+
+
+def overlapping(results: Sequence[Any], inputs: Sequence[Any], before: Sequence[Any]) -> str:
+    """As `borrowed`, where every tensor of the inputs has storage of its own."""
+    return _borrowed(results, {x.untyped_storage().data_ptr() for x in inputs}, before)
+
+
+def _borrowed(results: Sequence[Any], inputs: Container[int], before: Sequence[Any]) -> str:
     taken = {r.untyped_storage().data_ptr() for r in before if r.layout == _strided()}
     for i, result in enumerate(results):
         if not result.numel() or result.layout != _strided():
@@ -78,14 +87,14 @@ def borrowed(results: Sequence[Any], memory: mmap.mmap, before: Sequence[Any]) -
         if result.is_neg() or result.is_conj():
             return f"output {i} is a lazy view: its values are made when it is read"
         address = result.untyped_storage().data_ptr()
-        if start <= address < start + len(memory):
+        if address in inputs:
             return f"output {i} is a view of an input, not new memory"
         if address in taken:
             return f"output {i} lies where the outputs of the call before it lie"
     return ""
 
 
-def mismatch(results: Sequence[Any], places: Sequence[Place]) -> str:
+def mismatch(results: Sequence[Any], places: Sequence[Place], device: str = "cpu") -> str:
     """Why `results` cannot be the outputs that the problem states; "" when they can."""
     import torch
 
@@ -95,8 +104,9 @@ def mismatch(results: Sequence[Any], places: Sequence[Place]) -> str:
         kind = type(result)
         if kind is not torch.Tensor and kind is not torch.nn.Parameter:
             return f"output {i} is a {kind.__name__}, expected a plain torch.Tensor"
-        if result.device.type != "cpu" or result.layout != torch.strided:
-            return f"output {i} is {result.layout} on {result.device}, expected plain CPU memory"
+        if result.device.type != device or result.layout != torch.strided:
+            where = "plain CPU memory" if device == "cpu" else f"plain memory of {device}"
+            return f"output {i} is {result.layout} on {result.device}, expected {where}"
         dtype = str(result.dtype).removeprefix("torch.")
         if dtype != place.dtype:
             return f"output {i} has dtype {dtype}, expected {place.dtype}"

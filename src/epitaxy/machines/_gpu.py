@@ -1,0 +1,110 @@
+"""What NVIDIA's driver tells of the GPU in this machine, and what a confined worker needs of it.
+
+Nothing here starts CUDA: a process that did could no longer fork workers that use it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from epitaxy.chip import Chip
+from epitaxy.toolchain import Availability
+
+CONTROL = Path("/dev/nvidiactl")
+DRIVER = Path("/proc/driver/nvidia")
+_MEND = "needs an NVIDIA GPU, its driver, and a PyTorch that was built for CUDA"
+READ = (
+    "/proc/driver/nvidia", "/proc/devices", "/proc/modules", "/proc/version", "/proc/sys/vm",
+    "/proc/filesystems", "/sys/bus/pci", "/sys/class/drm", "/sys/devices", "/sys/module",
+    "/etc/ld.so.conf", "/usr/local/cuda", "/run/nvidia",
+)  # fmt: skip
+"""What libcuda looks at when it starts: who is there, and how the machine is wired."""
+
+
+def here() -> bool:
+    """Whether an NVIDIA GPU is in this machine."""
+    return CONTROL.exists()
+
+
+def nodes() -> tuple[str, ...]:
+    """The device files that CUDA controls."""
+    found = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("nvidia-uvm*"), CONTROL]
+    return tuple(sorted(str(p) for p in found if p.exists()))
+
+
+@functools.cache
+def chip_name() -> str:
+    """The GPU as its driver tells it; "unknown" when it does not."""
+    for folder in sorted((DRIVER / "gpus").glob("*")):
+        with contextlib.suppress(OSError):
+            text = (folder / "information").read_text(encoding="utf-8", errors="replace")
+            model = re.search(r"^Model:\s*(.+)$", text, re.M)
+            return model[1].strip() if model else "unknown"
+    return _asked("name")
+
+
+@functools.cache
+def driver_version() -> str:
+    """The kernel driver's version; "unknown" when it does not tell."""
+    with contextlib.suppress(OSError):
+        text = (DRIVER / "version").read_text(encoding="utf-8", errors="replace")
+        found = re.search(r"Module\s.*?(\d+\.\d+[.\d]*)", text)
+        return found[1] if found else "unknown"
+    return _asked("driver_version")
+
+
+def _asked(field: str) -> str:
+    """A field of the first GPU by nvidia-smi, for containers that do not show the driver's files;
+    "unknown" when it does not tell."""
+    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        said = done.stdout.strip().splitlines()
+        return said[0].strip() if done.returncode == 0 and said else "unknown"
+    return "unknown"
+
+
+def named(model: str, chips: Sequence[Chip]) -> Chip | None:
+    """The chip that the driver calls so ("NVIDIA H100 80GB HBM3"); None when its words are nobody's
+    alias."""
+    words = set(re.split(r"[\s_-]+", model.lower()))
+    known = [c for c in chips if c.kind == "gpu" and words & {a.lower() for a in c.aliases}]
+    return known[0] if len(known) == 1 else None
+
+
+def present(chips: Sequence[Chip]) -> Availability:
+    """Whether CUDA can be used here, on a chip that is known. Says why not."""
+    if not here():
+        return Availability(ok=False, detail="no NVIDIA GPU here", mend=_MEND)
+    from epitaxy.machines._fingerprint import version_of
+
+    build = cuda_build()
+    if not build:
+        torch = version_of("torch")
+        return Availability(ok=False, detail=f"PyTorch {torch} is for the CPU alone", mend=_MEND)
+    if named(chip_name(), chips) is None:
+        return Availability(
+            ok=False,
+            detail=f"{chip_name()} is none of the chips that `epitaxy chips` lists",
+            mend="add a TOML for it to src/epitaxy/chips, with its alias",
+        )
+    return Availability(ok=True, detail=f"{chip_name()}, driver {driver_version()}, CUDA {build}")
+
+
+@functools.cache
+def cuda_build() -> str:
+    """The CUDA that PyTorch was built for; "" for none. Read without importing PyTorch."""
+    import importlib.util
+
+    spec = importlib.util.find_spec("torch")
+    for place in (spec and spec.submodule_search_locations) or ():
+        with contextlib.suppress(OSError):
+            text = (Path(place) / "version.py").read_text(encoding="utf-8")
+            found = re.search(r"^cuda\b[^=]*=\s*['\"]([\d.]+)['\"]", text, re.M)
+            return found[1] if found else ""
+    return ""

@@ -1,0 +1,64 @@
+"""What judging on a chip with compilers of its own asks besides: that the candidate is built for
+it, the joules of a call, and what static metrics predict, to be held against times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from epitaxy import timing
+from epitaxy.guards import refusal
+from epitaxy.measure import AGAIN, OURS, Measurement
+from epitaxy.plugin import plugins
+from epitaxy.predict import predicted_cost
+from epitaxy.problem import Problem
+from epitaxy.toolchain import Availability, Crossing
+from epitaxy.verdict import Finding, Floor
+
+
+def at_home(toolchain: str, machine: Any) -> None:
+    """Refuse what is built for a chip that this machine neither is nor stands in for: it would run
+    as the reference that it falls back to."""
+    own = getattr(machine, "toolchains", None)
+    crosses = isinstance(plugins("toolchains").get(toolchain), Crossing)
+    if crosses and toolchain not in (own or ()):
+        raise refusal(
+            "toolchain", f"{toolchain} builds for a chip that is not here", "name it with --chip"
+        )
+    if getattr(machine, "device", "cpu") != "cpu" and toolchain not in (own or ()):
+        mend = "judge it with --chip cpu"
+        raise refusal("toolchain", f"{toolchain} builds for the CPU, not for the GPU here", mend)
+
+
+def energy(
+    machine: Any, workers: Mapping[str, Any], measured: Measurement, facts: dict[str, Any]
+) -> None:
+    """Joules of a call of the candidate, and of the fastest baseline as a metric, into `facts`.
+
+    A machine without a method `energy_j` has nothing to say; one whose meter is absent says so in a
+    note.
+    """
+    ask = getattr(machine, "energy_j", None)
+    if ask is None:
+        return
+    times = {n: timing.median(measured.times(n)) for n in workers if n != AGAIN}
+    found = ask(workers[OURS], times[OURS])
+    if isinstance(found, Availability):
+        message = f"energy was not measured: {found.detail} ({found.mend})"
+        facts["findings"].append(Finding(check="energy", severity="note", message=message))
+        return
+    facts["energy_j"] = float(found)
+    others = {n: t for n, t in times.items() if n != OURS}
+    if others:
+        name = min(others, key=others.__getitem__)
+        own = float(ask(workers[name], others[name]))
+        facts["metrics"] = {**facts.get("metrics", {}), f"energy_j {name}": own}
+
+
+def predicted(
+    problem: Problem, chip: Any, metrics: Mapping[str, float], limit: Floor
+) -> dict[str, float]:
+    """What static metrics predict (`predict.py`), as a metric; none where they say too little."""
+    if not metrics.get("occupancy") and not metrics.get("bytes_moved"):
+        return {}
+    return {"predicted_cost": predicted_cost(metrics, problem.work, chip, limit)}

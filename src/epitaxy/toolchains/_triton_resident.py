@@ -1,0 +1,30 @@
+"""Imported by the parent of workers whose Triton kernels run on the GPU that is here.
+
+A confined worker starts no program, and Triton asks ptxas for its version and builds its driver's
+glue with a C compiler when it first needs them. Both are done here once, and inherited. Nothing of
+this starts CUDA. EPITAXY_TRITON_TARGET is backend:architecture:lanes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+
+_BACKEND, _ARCH, _LANES = os.environ["EPITAXY_TRITON_TARGET"].split(":")
+
+
+def _warm() -> None:
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import make_backend
+
+    make_backend(GPUTarget(_BACKEND, int(_ARCH) if _ARCH.isdigit() else _ARCH, int(_LANES))).hash()
+    for place in ("triton.runtime.cache", "triton.compiler.compiler"):
+        with contextlib.suppress(ImportError, AttributeError):
+            importlib.import_module(place).triton_key()
+    # Without a driver there is no GPU either, and the worker says so in its own words.
+    with contextlib.suppress(Exception):
+        importlib.import_module("triton.backends.nvidia.driver").CudaUtils()
+
+
+_warm()

@@ -1,0 +1,310 @@
+"""The worker's device layer and the judge's path through it, on a scripted stand-in of a GPU."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from generous import GENEROUS
+
+from epitaxy.candidate import Candidate
+from epitaxy.guards import Manners, Refused, Watch
+from epitaxy.judge import Judge
+from epitaxy.machines import _gpu
+from epitaxy.machines.nvidia import NvidiaMachine
+from epitaxy.problem import load
+from epitaxy.toolchain import Availability
+from epitaxy.worker import cuda
+from epitaxy.worker.frames import Layout, Place
+from epitaxy.worker.host import POISON
+
+PLACE = Place(0, "float32", (4,))
+LAYOUT = Layout(((PLACE, None),), (PLACE,), 4096, 8192)
+
+
+class Script:
+    """`torch.cuda` that writes down what is asked of it; events show the times of `times`."""
+
+    def __init__(self, times):
+        self.said, times = [], iter(times)
+        script = self
+
+        class Event:
+            def __init__(self, enable_timing):
+                self.at = 0.0
+
+            def record(self, stream):
+                script.said.append("record")
+                self.at = next(times)
+
+            def elapsed_time(self, other):
+                return other.at - self.at
+
+        self.Event = Event
+
+    def synchronize(self):
+        self.said.append("synchronize")
+
+    def set_stream(self, stream):
+        self.said.append(f"to {stream}")
+
+    def default_stream(self):
+        return "default"
+
+    def _sleep(self, cycles):
+        self.said.append("pause")
+
+
+@pytest.fixture
+def device(monkeypatch):
+    script = Script([1.0, 3.5])
+    monkeypatch.setattr(cuda, "driver", lambda: script)
+    monkeypatch.setattr(cuda, "FLUSHED_BYTES", 64)
+    monkeypatch.setattr(cuda.Cuda, "kind", "cpu")
+    return cuda.Cuda(mmap.mmap(-1, LAYOUT.bytes), LAYOUT), script
+
+
+def test_the_clock_goes_around_the_calls_and_waits_for_every_stream(device):
+    it, script = device
+    it.ready()
+    assert script.said == ["synchronize"]
+    it.begin()
+    seconds = struct.unpack("<d", it.end())[0]
+    assert script.said[1:] == ["record", "record", "synchronize"]
+    assert seconds == pytest.approx(2.5e-3)
+
+
+def test_a_candidate_that_replaces_the_events_changes_nothing(device):
+    it, script = device
+    it.begin()
+    script.Event.elapsed_time = lambda *_: 0.0
+    script.synchronize = lambda: None
+    assert struct.unpack("<d", it.end())[0] == pytest.approx(2.5e-3)
+    assert script.said[-1] == "synchronize"
+
+
+def test_every_call_has_inputs_of_its_own_with_the_slots_contents(device):
+    it, _ = device
+    contents = [torch.arange(4.0), "text"]
+    it.stored(0, contents)
+    contents[0].zero_()  # the shared memory changes; the device has its own
+    it.arming(False)
+    one, other = it.taken(0, contents), it.taken(0, contents)
+    assert one[0].data_ptr() != other[0].data_ptr()
+    assert torch.equal(one[0], torch.arange(4.0))
+    assert one[1] == "text"
+    it.stored(0, contents)
+    it.arming(False)
+    assert torch.equal(it.taken(0, contents)[0], torch.zeros(4))
+
+
+def test_copies_are_shared_where_they_would_take_too_much(device, monkeypatch):
+    it, _ = device
+    monkeypatch.setattr(cuda, "COPIES_BYTES", 40)
+    it.arming(False)
+    taken = [it.taken(0, [torch.arange(4.0), 1])[0].data_ptr() for _ in range(5)]
+    assert len(set(taken)) == 2
+
+
+def test_a_call_that_writes_to_its_inputs_is_seen(device):
+    it, _ = device
+    it.arming(False)
+    first, second = (it.taken(0, [torch.arange(4.0), 1]) for _ in range(2))
+    assert torch.equal(it.used(0)[0], torch.arange(4.0))
+    second[0][2] = float("nan")
+    assert it.used(0)[0].isnan().any()
+    first[0][2] = 7.0
+    assert it.used(0)[0][2] == 7.0
+
+
+def test_witnessed_inputs_come_only_in_the_order_of_the_default_stream(device):
+    it, script = device
+    it.arming(True)
+    early = it.taken(0, [torch.arange(4.0), 1])[0]
+    assert (early.view(torch.uint8) == POISON).all()
+    del script.said[:]
+    it.before(0)
+    assert script.said == ["to default", "pause"]
+    assert torch.equal(early, torch.arange(4.0))
+
+
+def test_outputs_must_be_memory_of_their_own(device):
+    it, _ = device
+    it.arming(False)
+    mine = it.taken(0, [torch.arange(4.0), 1])[0]
+    assert "view of an input" in it.borrowed([mine[1:]], [])
+    fresh = mine + 1
+    assert it.borrowed([fresh], []) == ""
+    assert "before it" in it.borrowed([fresh], [fresh])
+
+
+def test_recycled_memory_is_spoiled(device):
+    it, _ = device
+    seen = []
+    it._spoiled = seen.append
+    it.spoil()
+    assert [x.shape for x in seen] == [(4,), (4,)]
+
+
+# -- the guard ------------------------------------------------------------------------------------
+
+
+def _watch(clocks):
+    found = Watch.__new__(Watch)
+    found.manners, found.on = Manners(), lambda name: True
+    found.manners.clocks = clocks
+    return found
+
+
+def test_two_clocks_that_always_disagree_are_a_reason_to_refuse():
+    honest = Manners()
+    honest.clocks = [(4.03e-3, 4e-3), (4.04e-3, 4e-3)]
+    assert _watch([(5e-3, 4.96e-3), (5e-3, 4.8e-3)])._apart(honest) is None
+    assert _watch([(5e-3, 3e-3), (5e-3, 4.9e-3)])._apart(honest) is None, "a disturbance passes"
+    refused = _watch([(5e-3, 2e-3), (5e-3, 2.1e-3)])._apart(honest)
+    assert isinstance(refused, Refused)
+    assert "2100.0 us by the device's own clock" in refused.reason
+
+
+def test_a_device_clock_that_shows_more_than_the_wall_is_refused_too():
+    assert _watch([(5e-3, 7e-3)])._apart(Manners()) is not None
+
+
+# -- the whole path -------------------------------------------------------------------------------
+
+
+class FakeGpu(NvidiaMachine):
+    """Everything of the GPU's machine but the GPU."""
+
+    toolchains = ("torch",)
+    preload = ("fake_gpu",)
+    share = "1"
+
+    @property
+    def environment(self):
+        import os
+
+        return {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *_path()])}
+
+    def chip(self):
+        return GENEROUS
+
+    def _preload(self, baseline):
+        return self.preload
+
+    def open(self, job):
+        own = {"FAKE_CLOCK": self.share} if job.folder else {}
+        return super().open(job.replace(environment=own))
+
+    def energy_j(self, worker, call_s):
+        return Availability(ok=False, detail="no meter", mend="get one")
+
+
+def _path():
+    from epitaxy.machines._zygote import _import_path
+
+    return _import_path()
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gpu")
+    (folder / "ramp.py").write_text(
+        "import torch\n\nclass Model(torch.nn.Module):\n    def forward(self, x):\n"
+        "        return x * 2 + 1\n\n\ndef get_inputs():\n    return [torch.randn(64, 512)]\n\n\n"
+        "def get_init_inputs():\n    return []\n"
+    )
+    machine = FakeGpu(home=folder / "home")
+    it = Judge(load(folder / "ramp.py"), machine, baselines=["eager"])
+
+    def judge(body, share="1", plan="screen"):
+        machine.share = share
+        text = (
+            f"import torch\n\nclass ModelNew(torch.nn.Module):\n    def forward(self, x):\n{body}"
+        )
+        return it.judge(
+            Candidate(
+                problem=it.problem.digest, toolchain="torch", files={"model_new.py": text},
+                entry="model_new.py", proposer="test",
+            ), plan,
+        )  # fmt: skip
+
+    yield judge
+    it.close()
+    machine.close()
+
+
+def test_the_whole_path_ends_in_a_measured_verdict(judged):
+    verdict = judged("        return torch.add(x, x) + 1\n")
+    assert verdict.accepted, verdict.reason
+    assert verdict.basis == "measured"
+    assert verdict.time_s > 0
+
+
+def test_a_device_clock_that_tells_less_is_refused(judged):
+    verdict = judged("        return x * 2 + 1\n", share="0.3")
+    assert verdict.reason.startswith("device_clock"), verdict.reason
+
+
+def test_a_call_that_changes_its_inputs_is_refused(judged):
+    verdict = judged("        return x.mul_(2) + 1\n")
+    assert verdict.reason.startswith("inputs"), verdict.reason
+
+
+def test_kernels_for_the_cpu_are_refused_where_calls_are_made_on_a_gpu(judged):
+    from epitaxy.onchip import at_home
+
+    machine = FakeGpu()
+    with pytest.raises(Refused, match="cpp builds for the CPU"):
+        at_home("cpp", machine)
+    at_home("torch", machine)
+
+
+# -- finding it -----------------------------------------------------------------------------------
+
+
+def test_the_driver_names_the_chip():
+    from epitaxy.chip_facts import load_all
+
+    chips = load_all()
+    assert _gpu.named("NVIDIA H100 80GB HBM3", chips).id == "h100_sxm"
+    assert _gpu.named("NVIDIA H200", chips).id == "h200_sxm"
+    assert _gpu.named("NVIDIA GeForce GTX 280", chips) is None
+
+
+def test_without_a_gpu_local_means_the_processors():
+    from epitaxy.machine import accelerator, open_machine
+
+    if _gpu.here():
+        pytest.skip("a GPU is here")
+    assert accelerator() is None
+    assert open_machine("local").device == "cpu"
+    assert not NvidiaMachine().present().ok
+
+
+def test_with_a_gpu_local_and_its_name_mean_it(monkeypatch):
+    from epitaxy.chip_facts import find
+    from epitaxy.commands.run import open_machine
+    from epitaxy.plugin import plugins
+
+    it = plugins("machines").get("nvidia")
+    state = Availability(ok=True, detail="scripted")
+    monkeypatch.setattr(type(it), "present", lambda self: state)
+    monkeypatch.setattr(type(it), "chip", lambda self: find("h100"))
+    assert open_machine("local") is it
+    assert open_machine("h100") is it
+    assert open_machine("cpu").device == "cpu"
+
+
+def test_the_jail_of_a_gpus_worker_lets_it_control_the_gpu_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(_gpu, "nodes", lambda: ("/dev/nvidia0",))
+    monkeypatch.setattr(FakeGpu, "_packages", lambda self: [])
+    it = FakeGpu(home=tmp_path)
+    problem = load(Path(__file__).parents[2] / "examples" / "gelu_chain.py")
+    made = it._jail_of(str(tmp_path), problem)
+    assert made["devices"] == ["/dev/nvidia0"]
+    assert made["writable"] == []
+    assert made["limits"]["memory_bytes"] == 0
