@@ -28,7 +28,7 @@ from epitaxy.profiling.target import from_cpp
 
 FOLDER = Path(__file__).parent / "planted"
 ACCUSED = 0.15
-"""A clean kernel is accused when a finding promises this much of its time."""
+"""A clean kernel is accused when a bottleneck promises this much of its time."""
 
 
 @dataclass
@@ -64,7 +64,7 @@ def one(file: Path, machine: Any) -> tuple[Outcome, dict[str, Any]]:
         said = diagnose([measured.profile])
     except EpitaxyError as error:
         return Outcome(file.stem, planted, [], time.monotonic() - start, str(error)), {}
-    found = [(f.rule, f.gain or 0.0) for f in said.findings]
+    found = [(f.rule, f.gain or 0.0) for f in said.bottlenecks]
     record = {
         "planted": planted,
         "metrics": {m.id: float(f"{m.value:.5g}") for m in measured.profile.metrics},
@@ -89,7 +89,9 @@ def table(outcomes: list[Outcome]) -> str:
 def recorded(name: str, record: dict[str, Any]) -> Outcome:
     """What the rules say of recorded metrics."""
     said = diagnose([as_profile(name, record)])
-    return Outcome(name, record["planted"], [(f.rule, f.gain or 0.0) for f in said.findings], 0.0)
+    return Outcome(
+        name, record["planted"], [(f.rule, f.gain or 0.0) for f in said.bottlenecks], 0.0
+    )
 
 
 def as_profile(name: str, record: dict[str, Any]) -> Profile:

@@ -4,7 +4,7 @@ loop share. Times are in seconds, rates per second; None is unknown, and `unknow
 
 from __future__ import annotations
 
-from epitaxy.metric import Finding
+from epitaxy.metric import Bottleneck
 from epitaxy.record import FrozenDict, Record, record
 
 
@@ -141,13 +141,14 @@ class VerdictCard(Record):
     worst_error: ErrorCard | None = None
     metrics: FrozenDict[float] = FrozenDict()
     remarks: tuple[str, ...] = ()
-    diagnosis: tuple[Finding, ...] = ()
+    diagnosis: tuple[Bottleneck, ...] = ()
     known: bool = False
 
 
 @record
 class CandidateCard(Record):
-    """A candidate with its sources and what became of it (`verdict` None: not judged yet)."""
+    """A candidate with its sources and what became of it (`verdict` None: not judged yet), and the
+    latest profile that was taken of it (None: never profiled)."""
 
     candidate: str
     problem: str
@@ -160,6 +161,7 @@ class CandidateCard(Record):
     left: tuple[str, ...]
     files: FrozenDict[str]
     verdict: VerdictCard | None = None
+    profile: ProfileCard | None = None
 
 
 @record
@@ -193,11 +195,11 @@ class DiagnosisCard(Record):
     """What limits kernels, the heaviest first: evidence, gain with formula and source, the move.
 
     `unasked` maps rules that could not be asked to what they need; `unknown` are metrics that no
-    table explains. `left_out` counts findings that are not shown.
+    table explains. `left_out` counts bottlenecks that are not shown.
     """
 
     kernels: tuple[str, ...]
-    findings: tuple[Finding, ...]
+    bottlenecks: tuple[Bottleneck, ...]
     unasked: FrozenDict[str]
     unknown: tuple[str, ...]
     notes: tuple[str, ...]
@@ -218,10 +220,12 @@ class AblationCard(Record):
 @record
 class ProfileCard(Record):
     """What this machine tells of one candidate: timed variants, the hot loop in a sentence, every
-    metric by name, and what limits it. `failed` maps variants that could not be tried to why.
+    metric by name, and what limits it. `failed` maps variants that could not be tried to why;
+    `taken_unix_s` is when it was measured (Unix time, s).
     """
 
     candidate: str
+    taken_unix_s: float
     time_s: float | None
     ablations: tuple[AblationCard, ...]
     failed: FrozenDict[str]
@@ -278,7 +282,11 @@ class Row(Record):
 @record
 class CompareCard(Record):
     """Two candidates side by side: `diff` leads from `one` to `other`, as do the decisions
-    ("region0 unroll": "4 -> 8"). `shortened` counts the lines of the difference left out."""
+    ("region0 unroll": "4 -> 8"). `shortened` counts the lines of the difference left out.
+
+    `figures` are those of the verdicts, then those of the latest profiles on one machine; `note`
+    says where only one of the two was profiled.
+    """
 
     one: str
     other: str
@@ -289,11 +297,13 @@ class CompareCard(Record):
     figures: tuple[Row, ...]
     one_status: str
     other_status: str
+    note: str = ""
 
 
 @record
 class Hit(Record):
-    """One candidate found in the ledger; `speedup` over its strongest baseline, on `machine`."""
+    """One candidate found in the ledger; `speedup` over its strongest baseline, on `machine`.
+    `limits` is what its latest profile says, the heaviest first ("few_threads 50%")."""
 
     candidate: str
     problem: str
@@ -305,6 +315,7 @@ class Hit(Record):
     intent: str
     genome: str
     reason: str
+    limits: tuple[str, ...] = ()
 
 
 @record

@@ -17,15 +17,19 @@ from epitaxy.record import Record, canonical, digest_text, record
 
 START = "0" * 64
 """What stands for the previous link of the first one."""
-TABLES = ("problems", "sources", "candidates", "machines", "verdicts", "events")
+TABLES = ("problems", "sources", "candidates", "machines", "verdicts", "profiles", "events")
 """The chained tables, in an order in which what a row refers to comes before it."""
 ADOPTED = "adopted"
 """The kind of link that says how many rows were there before the chain began."""
-KINDS = {"problems": "Problem", "candidates": "Candidate", "verdicts": "Verdict"}
+KINDS = {
+    "problems": "Problem", "candidates": "Candidate", "verdicts": "Verdict",
+    "profiles": "Profiled",
+}  # fmt: skip
 COLUMNS = {
     "problems": ("name",),
     "candidates": ("problem",),
     "verdicts": ("candidate", "problem", "machine", "plan", "status"),
+    "profiles": ("candidate", "machine"),
 }
 """Columns that only repeat what the row's record says."""
 

@@ -22,6 +22,7 @@ from epitaxy.facing import candidate_card, chip_card, contrast, verdict_card
 from epitaxy.growing import grow, grow_card
 from epitaxy.handmade import HAND, written
 from epitaxy.ledger import Judged, Ledger
+from epitaxy.metric import Profiled
 from epitaxy.problem import Problem
 from epitaxy.profiling import view
 from epitaxy.profiling.view import LoopView
@@ -138,10 +139,17 @@ class Desk:
     def show(self, id: str) -> cards.CandidateCard:
         """A recorded candidate with its sources and verdict. Raises UnknownName, BadInput."""
         candidate = self.ledger.candidate(id)
-        return candidate_card(candidate, self._verdict(candidate))
+        profiled = self.profiled(candidate.digest)
+        shown = insight.profile_card(profiled) if profiled else None
+        return candidate_card(candidate, self._verdict(candidate)).replace(profile=shown)
+
+    def profiled(self, digest: str) -> Profiled | None:
+        """The latest profile of a candidate: here, else on any machine; None: never profiled."""
+        found = self.ledger.profiles(digest, self.machine_digest) or self.ledger.profiles(digest)
+        return found[0] if found else None
 
     def compare(self, one: str, other: str = "") -> cards.CompareCard:
-        """The difference from `one` to `other` in source, decisions and figures.
+        """The difference from `one` to `other` in source, decisions, figures and profiles.
 
         Without `other`, `one` is compared with its parent. Raises BadInput, UnknownName.
         """
@@ -153,7 +161,8 @@ class Desk:
         else:
             second = self.ledger.candidate(other)
         pairs = [(c, self._verdict(c)) for c in (first, second)]
-        return contrast(pairs[0], pairs[1])
+        profiles = [self.ledger.profiles(c.digest) for c in (first, second)]
+        return contrast(pairs[0], pairs[1], profiles)
 
     def _verdict(self, candidate: Candidate) -> Verdict | None:
         found = {c.digest: v for c, v in self.ledger.judged(candidate.problem)}
@@ -225,11 +234,20 @@ class Desk:
     ) -> cards.ProfileCard:
         """What limits a recorded candidate here: variants of it timed beside it, its hot loop.
 
-        Raises BadCandidate where it does not build or run, UnknownName for an ablation.
+        It is kept in the ledger; a machine that runs nothing tells what was kept. Raises
+        BadCandidate where it does not build or run, UnknownName for an ablation, and BadInput.
         """
+        it = self.ledger.candidate(id)
+        if getattr(self.machine, "recorded", False):
+            found = self.profiled(it.digest)
+            if found is None:
+                raise BadInput(f"{it.id} was never profiled", "profile it where it can run")
+            return insight.profile_card(found)
         with self._busy, self._heard(say):
-            it = self.ledger.candidate(id)
-            return insight.profile(it, self.problem, self.machine, ablations, self.say)
+            found = insight.profile(it, self.problem, self.machine, ablations, self.say)
+            self.ledger.add_machine(self.machine.fingerprint())
+            self.ledger.add_profile(found)
+        return insight.profile_card(found)
 
     def _record(self, candidate: Candidate, verdict: Verdict) -> None:
         self.ledger.add_problem(self.problem)

@@ -1,8 +1,8 @@
-"""From profiles to ranked findings: every rule of the family is asked, none is left out silently.
+"""From profiles to ranked bottlenecks: every rule of the family is asked, none is left out.
 
-A finding's rank is the share of the whole report's time that its gain promises. A symptom (a stall,
-an idle scheduler) never ranks above a finding that explains it and is worth at least a quarter as
-much. Findings without a published formula come after those with one, by severity.
+A bottleneck's rank is the share of the whole report's time that its gain promises. A symptom (a
+stall, an idle scheduler) never ranks above a bottleneck that explains it and is worth at least a
+quarter as much. Bottlenecks without a published formula come after those with one, by severity.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from epitaxy.errors import BadInput
 from epitaxy.expression import Evaluation, Missing, Undefined
 from epitaxy.metric import (
     SEVERITIES,
+    Bottleneck,
     Diagnosis,
-    Finding,
     KernelDiagnosis,
     Metric,
     Profile,
@@ -29,13 +29,13 @@ MOST = 0.99
 EXPLAINS = 0.25
 """A cause explains a symptom if its own gain is at least this part of the symptom's."""
 LEAST = 0.005
-"""A smaller gain is noise, and no finding."""
+"""A smaller gain is noise, and no bottleneck."""
 OTHER_SOURCES = ("static.", "ablation.", "sample.", "probe.", "trace.", "chip.")
 """Metrics that a profiler's report of a kernel does not hold."""
 
 
 def diagnose(profiles: Sequence[Profile], chip: Chip | None = None) -> Diagnosis:
-    """Ranked findings of all kernels, weighed by their share of the time.
+    """Ranked bottlenecks of all kernels, weighed by their share of the time.
 
     `chip` adds the facts of a chip as metrics "chip.<fact>" where the profiles do not say which
     one it is. Raises BadInput when there is nothing to diagnose, UnknownName for a family.
@@ -45,10 +45,12 @@ def diagnose(profiles: Sequence[Profile], chip: Chip | None = None) -> Diagnosis
     shares, notes = _shares(profiles)
     kernels = [_kernel(p, s, chip) for p, s in zip(profiles, shares, strict=True)]
     kernels.sort(key=lambda k: -k.share)
-    findings = _ranked([f for k in kernels for f in k.findings])
-    places = {(f.kernel, f.rule): f for f in findings}
-    placed = [k.replace(findings=[places[f.kernel, f.rule] for f in k.findings]) for k in kernels]
-    return Diagnosis(kernels=tuple(placed), findings=tuple(findings), notes=notes)
+    bottlenecks = _ranked([f for k in kernels for f in k.bottlenecks])
+    places = {(f.kernel, f.rule): f for f in bottlenecks}
+    placed = [
+        k.replace(bottlenecks=[places[f.kernel, f.rule] for f in k.bottlenecks]) for k in kernels
+    ]
+    return Diagnosis(kernels=tuple(placed), bottlenecks=tuple(bottlenecks), notes=notes)
 
 
 def _shares(profiles: Sequence[Profile]) -> tuple[list[float], tuple[str, ...]]:
@@ -69,13 +71,13 @@ def _shares(profiles: Sequence[Profile]) -> tuple[list[float], tuple[str, ...]]:
 def _kernel(profile: Profile, share: float, chip: Chip | None) -> KernelDiagnosis:
     values = {**_facts(chip), **{m.id: m for m in profile.metrics}}
     numbers = {name: m.value for name, m in values.items()}
-    findings: list[Finding] = []
+    bottlenecks: list[Bottleneck] = []
     passed: list[str] = []
     unevaluated: list[Unevaluated] = []
     for rule in rulebook.rules(profile.family):
         ask = Evaluation(numbers, rule.let)
         try:
-            found = _finding(rule, ask, profile, share, values) if ask.holds(rule.when) else None
+            found = _bottleneck(rule, ask, profile, share, values) if ask.holds(rule.when) else None
         except Missing as error:
             why = _why(profile, error.names)
             unevaluated.append(Unevaluated(rule=rule.id, needs=error.names, why=why))
@@ -86,9 +88,9 @@ def _kernel(profile: Profile, share: float, chip: Chip | None) -> KernelDiagnosi
         if found is None:
             passed.append(rule.id)
         else:
-            findings.append(found)
+            bottlenecks.append(found)
     return KernelDiagnosis(
-        profile=profile, share=share, findings=tuple(_ranked(_explained(findings))),
+        profile=profile, share=share, bottlenecks=tuple(_ranked(_explained(bottlenecks))),
         passed=tuple(passed), unevaluated=tuple(sorted(unevaluated, key=_nearness)),
         misplaced=misplaced(profile),
     )  # fmt: skip
@@ -100,16 +102,16 @@ def _nearness(rule: Unevaluated) -> tuple[bool, bool, int]:
     return not rule.why, other, len(rule.needs)
 
 
-def _finding(
+def _bottleneck(
     rule: rulebook.Rule, ask: Evaluation, profile: Profile, share: float,
     metrics: Mapping[str, Metric],
-) -> Finding | None:  # fmt: skip
-    """The finding of a rule that holds; None where its gain is nothing. Raises Missing."""
+) -> Bottleneck | None:  # fmt: skip
+    """The bottleneck of a rule that holds; None where its gain is nothing. Raises Missing."""
     gain = min(max(ask.value(rule.gain), 0.0), MOST) if rule.gain else None
     if gain is not None and gain < LEAST:
         return None
     says = rule.sentence(ask)
-    return Finding(
+    return Bottleneck(
         rule=rule.id, kernel=profile.kernel, limit=rule.limit, says=says, move=rule.move,
         evidence=tuple(metrics[name] for name in ask.read), source=rule.source, gain=gain,
         formula=rule.formula(), severity=rule.severity, share=share,
@@ -117,9 +119,9 @@ def _finding(
     )  # fmt: skip
 
 
-def _explained(findings: Iterable[Finding]) -> list[Finding]:
-    """Each with those findings only that do explain it here."""
-    here = {f.rule: f for f in findings}
+def _explained(bottlenecks: Iterable[Bottleneck]) -> list[Bottleneck]:
+    """Each with those bottlenecks only that do explain it here."""
+    here = {f.rule: f for f in bottlenecks}
     return [
         f.replace(
             explained_by=[
@@ -132,25 +134,25 @@ def _explained(findings: Iterable[Finding]) -> list[Finding]:
     ]
 
 
-def _worth(finding: Finding) -> float:
-    return finding.gain or 0.0
+def _worth(bottleneck: Bottleneck) -> float:
+    return bottleneck.gain or 0.0
 
 
-def _ranked(findings: Sequence[Finding]) -> list[Finding]:
+def _ranked(bottlenecks: Sequence[Bottleneck]) -> list[Bottleneck]:
     """In order of weight, symptoms after what explains them, numbered from 1."""
-    here = {(f.kernel, f.rule): f for f in findings}
+    here = {(f.kernel, f.rule): f for f in bottlenecks}
 
-    def place(f: Finding, seen: frozenset[str] = frozenset()) -> tuple[float, int]:
+    def place(f: Bottleneck, seen: frozenset[str] = frozenset()) -> tuple[float, int]:
         """The least weight on the way to a cause without one of its own, and how long that is."""
         causes = [here[f.kernel, n] for n in f.explained_by if n not in seen]
         ways = [place(c, seen | {f.rule}) for c in causes]
         return min([f.weight, *(w for w, _ in ways)]), 1 + max((d for _, d in ways), default=-1)
 
-    def key(f: Finding) -> tuple[bool, float, int, int, str]:
+    def key(f: Bottleneck) -> tuple[bool, float, int, int, str]:
         weight, depth = place(f)
         return f.gain is None, -weight, depth, SEVERITIES.index(f.severity), f.rule
 
-    return [f.replace(rank=n) for n, f in enumerate(sorted(findings, key=key), 1)]
+    return [f.replace(rank=n) for n, f in enumerate(sorted(bottlenecks, key=key), 1)]
 
 
 def _facts(chip: Chip | None) -> dict[str, Metric]:

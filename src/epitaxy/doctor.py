@@ -55,11 +55,11 @@ def usable(rows: list[Row]) -> bool:
     return all(row.ok for row in rows if row.needed)
 
 
-Finding = tuple[bool, str, str]
+Found = tuple[bool, str, str]
 """ok, detail, mend"""
 
 
-def _guard(name: str, needed: bool, look: Callable[[], Finding]) -> Row:
+def _guard(name: str, needed: bool, look: Callable[[], Found]) -> Row:
     try:
         ok, detail, mend = look()
     except EpitaxyError as error:
@@ -70,26 +70,26 @@ def _guard(name: str, needed: bool, look: Callable[[], Finding]) -> Row:
     return Row(name, ok, detail, "" if ok else mend, needed)
 
 
-def _python() -> Finding:
+def _python() -> Found:
     version = ".".join(map(str, sys.version_info[:3]))
     return sys.version_info >= (3, 11), version, "use Python 3.11 or newer"
 
 
-def _torch() -> Finding:
+def _torch() -> Found:
     try:
         return True, importlib.metadata.version("torch"), ""
     except importlib.metadata.PackageNotFoundError:
         return False, "not installed", "pip install torch"
 
 
-def _compiler() -> Finding:
+def _compiler() -> Found:
     from epitaxy.compiler import find_compiler
 
     found = find_compiler()
     return True, str(found), ""
 
 
-def _extra(package: str, extra: str, without: str) -> Finding:
+def _extra(package: str, extra: str, without: str) -> Found:
     """A package that some parts of the grower use, and what is lost without it."""
     try:
         return True, importlib.metadata.version(package), ""
@@ -97,7 +97,7 @@ def _extra(package: str, extra: str, without: str) -> Finding:
         return False, f"not installed: {without}", f"pip install 'epitaxy[{extra}]'"
 
 
-def _openmp() -> Finding:
+def _openmp() -> Found:
     from epitaxy.compiler import find_compiler
 
     compiler = find_compiler()
@@ -127,7 +127,7 @@ def _openmp() -> Finding:
     return False, lines[0], f"install the OpenMP runtime of {compiler.path} (libgomp)"
 
 
-def _sandbox() -> Finding:
+def _sandbox() -> Found:
     from epitaxy.sandbox import NEEDED, available
 
     layers = available()
@@ -137,7 +137,7 @@ def _sandbox() -> Finding:
     return not missing, detail if missing else ", ".join(layers), mend
 
 
-def _real_time() -> Finding:
+def _real_time() -> Found:
     """Tried in a child, so that this process keeps its own priority."""
     child = os.fork()
     if child == 0:
@@ -151,7 +151,7 @@ def _real_time() -> Finding:
     return ok, "permitted" if ok else "not permitted: timings are noisier", mend
 
 
-def _chip() -> Finding:
+def _chip() -> Found:
     from epitaxy.probe import load_measured
 
     chip = load_measured()
@@ -160,7 +160,7 @@ def _chip() -> Finding:
     return True, chip.name, ""
 
 
-def _home() -> Finding:
+def _home() -> Found:
     """The folder for builds and measured chips, and the room there."""
     from epitaxy.plugin import plugins
 
@@ -174,7 +174,7 @@ def _home() -> Finding:
     return free > LEAST_FREE_BYTES, f"{home}, {free / 2**30:.1f} GiB free", mend
 
 
-def _ledger(path: Path | None) -> Finding:
+def _ledger(path: Path | None) -> Found:
     from epitaxy.ledger import Ledger
 
     path = path or Ledger.default_path()
@@ -207,7 +207,7 @@ def _plugins(folder: str) -> list[Row]:
 
     known = plugins(folder)
 
-    def look(name: str) -> Finding:
+    def look(name: str) -> Found:
         plugin = known.get(name)
         found = plugin.available()
         more = _crossing(plugin) if found.ok and isinstance(plugin, Crossing) else ""

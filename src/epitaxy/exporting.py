@@ -36,7 +36,9 @@ def export_recorded(ledger: Ledger, id: str, out: Path, proven: bool = False) ->
         raise BadInput(f"{candidate.id} is {state}", "only accepted candidates are exported")
     if proven and verdict.plan != "full":
         raise BadInput(f"{candidate.id} was only screened", "judge it with the full plan first")
-    export(candidate, verdict, problem, out, built(candidate, problem))
+    profiles = ledger.profiles(candidate.digest)
+    build = built(candidate, problem)
+    export(candidate, verdict, problem, out, build, profiles[0] if profiles else None)
     return ExportCard(
         candidate=candidate.id,
         folder=str(out),

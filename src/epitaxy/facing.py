@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from epitaxy import cards, trim
 from epitaxy.candidate import Candidate
 from epitaxy.chip import Chip
 from epitaxy.chip_report import ridges
+from epitaxy.metric import Profiled
 from epitaxy.record import FrozenDict
 from epitaxy.report import diff
 from epitaxy.verdict import Verdict
@@ -126,9 +128,13 @@ def chip_card(chip: Chip) -> cards.ChipCard:
 Pair = tuple[Candidate, Verdict | None]
 
 
-def contrast(one: Pair, other: Pair) -> cards.CompareCard:
-    """Two candidates side by side, from the first to the second."""
+def contrast(
+    one: Pair, other: Pair, profiles: Sequence[Sequence[Profiled]] = ((), ())
+) -> cards.CompareCard:
+    """Two candidates side by side, from the first to the second; `profiles` of each, the latest
+    first: the latest two of one machine are compared."""
     lines = diff(other[0], one[0]).splitlines()
+    kept, note = _alike(one[0], other[0], profiles)
     return cards.CompareCard(
         one=one[0].id,
         other=other[0].id,
@@ -136,10 +142,25 @@ def contrast(one: Pair, other: Pair) -> cards.CompareCard:
         diff="\n".join(lines[:LONGEST_DIFF]),
         shortened=max(0, len(lines) - LONGEST_DIFF),
         decisions=FrozenDict(decisions(one[0].genome, other[0].genome)),
-        figures=_figures(one[1], other[1]),
+        figures=_figures(one[1], other[1], kept),
         one_status=one[1].status if one[1] else "not judged",
         other_status=other[1].status if other[1] else "not judged",
+        note=note,
     )
+
+
+def _alike(
+    one: Candidate, other: Candidate, profiles: Sequence[Sequence[Profiled]]
+) -> tuple[Sequence[Profiled], str]:
+    """The latest profiles of both on one machine; else why there are none to compare."""
+    for first in profiles[0]:
+        second = next((p for p in profiles[1] if p.machine == first.machine), None)
+        if second is not None:
+            return (first, second), ""
+    bare = [c.id for c, kept in zip((one, other), profiles, strict=True) if not kept]
+    if len(bare) == 1:
+        return (), f"{bare[0]} was never profiled: no figures of profiles are compared"
+    return (), "" if bare else "their profiles are of different machines: they are not compared"
 
 
 def decisions(one: str, other: str) -> dict[str, str]:
@@ -163,8 +184,12 @@ def _named(genome: str) -> dict[str, str]:
     return found
 
 
-def _figures(one: Verdict | None, other: Verdict | None) -> tuple[cards.Row, ...]:
+def _figures(
+    one: Verdict | None, other: Verdict | None, kept: Sequence[Profiled]
+) -> tuple[cards.Row, ...]:
     before, after = _numbers(one), _numbers(other)
+    if kept:
+        before, after = before | _profiled(kept[0]), after | _profiled(kept[1])
     return tuple(
         _row(name, before.get(name), after.get(name)) for name in dict.fromkeys([*before, *after])
     )
@@ -173,6 +198,16 @@ def _figures(one: Verdict | None, other: Verdict | None) -> tuple[cards.Row, ...
 def _row(name: str, one: float | None, other: float | None) -> cards.Row:
     ratio = other / one if one and other is not None else None
     return cards.Row(name=name, one=one, other=other, ratio=ratio)
+
+
+def _profiled(kept: Profiled) -> dict[str, float]:
+    """A profile's metrics; of intervals only what lies in them."""
+    found = {"profile.time_s": kept.profile.time_s, **kept.profile.values}
+    return {
+        name: value
+        for name, value in found.items()
+        if value is not None and not name.endswith((".low", ".high"))
+    }
 
 
 def _numbers(verdict: Verdict | None) -> dict[str, float]:

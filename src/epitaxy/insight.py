@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,18 @@ from epitaxy.chip import Chip
 from epitaxy.diagnose import diagnose
 from epitaxy.knowledge import Found, search
 from epitaxy.ledger import Ledger
-from epitaxy.metric import Diagnosis, Finding
+from epitaxy.metric import Bottleneck, Diagnosis, Profiled
 from epitaxy.problem import Problem
+from epitaxy.profiled import kept
 from epitaxy.readers.evidence import profile_of
 from epitaxy.record import FrozenDict
 from epitaxy.verdict import Verdict
 
 Say = Callable[[str], None]
-FINDINGS = 8
-"""Findings shown: who can try one move at a time needs no more."""
+BOTTLENECKS = 8
+"""Bottlenecks shown: who can try one move at a time needs no more."""
 UNASKED = 12
+_ABLATION, _RATIO = "ablation.", ".time_ratio"
 WITH_A_VERDICT = 3
 
 
@@ -43,37 +46,58 @@ def _lesson(found: Found) -> LessonCard:
     )
 
 
-def of_verdict(candidate: Candidate, verdict: Verdict) -> tuple[Finding, ...]:
+def of_verdict(candidate: Candidate, verdict: Verdict) -> tuple[Bottleneck, ...]:
     """What the figures of an accepted verdict alone say of its limits, the heaviest first."""
     if not verdict.accepted or not verdict.metrics:
         return ()
-    return diagnose([profile_of(verdict, candidate)]).findings[:WITH_A_VERDICT]
+    return diagnose([profile_of(verdict, candidate)]).bottlenecks[:WITH_A_VERDICT]
 
 
 def profile(
     candidate: Candidate, problem: Problem, machine: Any, ablations: Sequence[str], say: Say
-) -> ProfileCard:
-    """Profile a candidate on a machine and say what limits it.
+) -> Profiled:
+    """Profile a candidate on a machine.
 
     Raises BadCandidate for one that does not build or run, UnknownName for an ablation.
     """
     from epitaxy.profiling.profile import profile as measured
 
     found = measured(candidate, problem, machine, ablations=ablations, tell=say)
+    return kept(found, candidate, machine)
+
+
+def profile_card(taken: Profiled) -> ProfileCard:
+    """A profile as it was kept, and what limits the candidate by it."""
+    it, values = taken.profile, taken.profile.values
     rows = [
-        AblationCard(name=name, ratio=c.speedup, low=c.low, high=c.high)
-        for name, c in found.ablations.items()
-    ]
+        AblationCard(
+            name=name, ratio=values[f"{_ABLATION}{name}{_RATIO}"],
+            low=values.get(f"{_ABLATION}{name}.low", math.nan),
+            high=values.get(f"{_ABLATION}{name}.high", math.nan),
+        )
+        for name in _ablations(values)
+    ]  # fmt: skip
     return ProfileCard(
-        candidate=candidate.id,
-        time_s=found.profile.time_s,
+        candidate=taken.candidate[:12],
+        taken_unix_s=taken.taken_unix_s,
+        time_s=it.time_s,
         ablations=tuple(sorted(rows, key=lambda row: row.ratio)),
-        failed=found.failed,
-        loop=found.loop.summary if found.loop else "no loop was found",
-        metrics=FrozenDict(found.profile.values),
-        diagnosis=diagnosis_card(diagnose([found.profile])),
-        notes=found.profile.notes,
+        failed=FrozenDict({_variant(n): why for n, why in it.unreadable.items() if _variant(n)}),
+        loop=taken.loop,
+        metrics=FrozenDict(values),
+        diagnosis=diagnosis_card(diagnose([it])),
+        notes=it.notes,
     )
+
+
+def _variant(metric: str) -> str:
+    """The variant whose time ratio a metric is; "" for others."""
+    named = metric.startswith(_ABLATION) and metric.endswith(_RATIO)
+    return metric.removeprefix(_ABLATION).removesuffix(_RATIO) if named else ""
+
+
+def _ablations(values: Mapping[str, float]) -> list[str]:
+    return [name for name in map(_variant, values) if name]
 
 
 def report(path: Path, kernel: str, chip: Chip | None) -> DiagnosisCard:
@@ -96,11 +120,11 @@ def diagnosis_card(found: Diagnosis) -> DiagnosisCard:
             unasked.setdefault(one.rule, one.why or f"needs {', '.join(one.needs)}")
     return DiagnosisCard(
         kernels=tuple(k.profile.kernel for k in found.kernels),
-        findings=found.findings[:FINDINGS],
+        bottlenecks=found.bottlenecks[:BOTTLENECKS],
         unasked=FrozenDict(_first(unasked)),
         unknown=tuple(dict.fromkeys(unknown))[:UNASKED],
         notes=found.notes,
-        left_out=max(0, len(found.findings) - FINDINGS),
+        left_out=max(0, len(found.bottlenecks) - BOTTLENECKS),
     )
 
 

@@ -19,11 +19,15 @@ from typing import Any, TypeVar
 from epitaxy import chain
 from epitaxy.candidate import Candidate
 from epitaxy.errors import BadInput, LedgerError, UnknownName
+from epitaxy.metric import Profiled
 from epitaxy.problem import Problem
 from epitaxy.record import FrozenDict, Record, canonical, digest_text
 from epitaxy.verdict import Verdict
 
-SCHEMA = 2
+SCHEMA = 3
+"""1: no chain. 2: no profiles. An older ledger is brought up to date when it is opened."""
+CHAINED = 2
+"""The first version whose rows are chained."""
 SWITCH_TRIES, SWITCH_PAUSE_S = 500, 0.02
 R = TypeVar("R", bound=Record)
 Judged = tuple[Candidate, Verdict]
@@ -69,8 +73,10 @@ class Ledger:
         """Link what is there already, once: the version tells whether another process did."""
         self._db.execute("begin immediate")
         try:
-            if self._db.execute("pragma user_version").fetchone()[0] < SCHEMA:
+            version = self._db.execute("pragma user_version").fetchone()[0]
+            if version < CHAINED:
                 self.adopted = chain.adopt(self._db)
+            if version < SCHEMA:
                 self._db.execute(f"pragma user_version = {SCHEMA}")
             self._db.execute("commit")
         finally:
@@ -151,8 +157,7 @@ class Ledger:
 
     def add_machine(self, fingerprint: Mapping[str, str]) -> str:
         """Store a machine's fingerprint; its digest."""
-        body = canonical(FrozenDict[str](fingerprint))
-        digest = digest_text(body)
+        body, digest = canonical(FrozenDict[str](fingerprint)), machine_digest(fingerprint)
         self._write([("machines", {"digest": digest, "body": body})])
         return digest
 
@@ -161,6 +166,12 @@ class Ledger:
         names = chain.COLUMNS["verdicts"]
         row = {name: getattr(verdict, name) for name in ("digest", *names)}
         self._write([("verdicts", row | {"body": canonical(verdict)})])
+
+    def add_profile(self, profiled: Profiled) -> None:
+        """Store a profile beside the verdicts on its candidate, which must be known."""
+        names = chain.COLUMNS["profiles"]
+        row = {name: getattr(profiled, name) for name in ("digest", *names)}
+        self._write([("profiles", row | {"body": canonical(profiled)})])
 
     def add_event(self, problem: str, kind: str, unix_s: float, **body: Any) -> None:
         """Store a dated remark about a study."""
@@ -276,6 +287,15 @@ class Ledger:
         )
         return [_checked(Verdict, d, json.loads(b)) for d, b in rows]
 
+    def profiles(self, candidate: str, machine: str | None = None) -> list[Profiled]:
+        """Every profile of the candidate of that digest, the latest first."""
+        rows = self._rows(
+            "select digest, body from profiles where candidate = ?"
+            " and machine = coalesce(?, machine) order by number desc",
+            (candidate, machine),
+        )
+        return [_checked(Profiled, d, json.loads(b)) for d, b in rows]
+
     def best(
         self, problem: str, count: int = 1, machine: str | None = None, plan: str | None = None
     ) -> list[Judged]:
@@ -314,6 +334,11 @@ class Ledger:
                 )
             data["files"][name] = rows[0][0].decode()
         return _checked(Candidate, digest, data)
+
+
+def machine_digest(fingerprint: Mapping[str, str]) -> str:
+    """By what a machine is known."""
+    return digest_text(canonical(FrozenDict[str](fingerprint)))
 
 
 def _prefix(text: str) -> str:

@@ -38,6 +38,15 @@ create table if not exists verdicts (
 create index if not exists verdicts_by_problem on verdicts (problem, machine);
 create index if not exists verdicts_by_candidate on verdicts (candidate);
 
+create table if not exists profiles (
+  number integer primary key,
+  digest text not null unique,
+  candidate text not null references candidates (digest),
+  machine text not null,
+  body text not null
+) strict;
+create index if not exists profiles_by_candidate on profiles (candidate);
+
 create table if not exists events (
   number integer primary key,
   problem text not null,
@@ -63,6 +72,8 @@ create trigger if not exists sources_stay before update on sources begin select 
 create trigger if not exists candidates_stay before update on candidates begin select raise(abort, 'append-only'); end;
 create trigger if not exists machines_stay before update on machines begin select raise(abort, 'append-only'); end;
 create trigger if not exists verdicts_stay before update on verdicts begin select raise(abort, 'append-only'); end;
+create trigger if not exists profiles_stay before update on profiles begin select raise(abort, 'append-only'); end;
+create trigger if not exists profiles_kept before delete on profiles begin select raise(abort, 'append-only'); end;
 create trigger if not exists events_stay before update on events begin select raise(abort, 'append-only'); end;
 create trigger if not exists problems_kept before delete on problems begin select raise(abort, 'append-only'); end;
 create trigger if not exists sources_kept before delete on sources begin select raise(abort, 'append-only'); end;

@@ -1,4 +1,4 @@
-"""Metric, Profile, Finding: what any profiler measured of a kernel, and what follows from it."""
+"""Metric, Profile, Bottleneck: what any profiler measured of a kernel, and what follows from it."""
 
 from __future__ import annotations
 
@@ -75,12 +75,32 @@ class Profile(Record):
 
 
 @record
-class Finding(Record):
+class Profiled(Record):
+    """A profile as it is kept: of which candidate, where and when it was taken (Unix time, s).
+
+    `candidate`, `problem` and `machine` are digests; `loop` says in a sentence what the hot loop
+    is.
+    """
+
+    candidate: str
+    problem: str
+    machine: str
+    profile: Profile
+    loop: str = ""
+    taken_unix_s: float = 0.0
+
+    def validate(self) -> None:
+        if not (self.candidate and self.problem and self.machine):
+            raise BadInput("a profile of nothing", "say of which candidate, and where")
+
+
+@record
+class Bottleneck(Record):
     """One thing that limits a kernel, by one rule.
 
     `gain` is the share of the kernel's own time that goes at best if the limit goes, 0 to 1, None
     where no formula is published; `formula` is how it was found. `share` is the kernel's share of
-    the report's time. `explained_by` names other findings of which this one is a symptom.
+    the report's time. `explained_by` names other bottlenecks of which this one is a symptom.
     """
 
     rule: str
@@ -107,7 +127,7 @@ class Finding(Record):
         if (self.gain is None) != (not self.formula):
             raise BadInput(f"{self.rule}: a gain and its formula go together", "give both")
         if not self.source:
-            raise BadInput(f"{self.rule}: a finding without a source", "name the source")
+            raise BadInput(f"{self.rule}: a bottleneck without a source", "name the source")
 
     @property
     def weight(self) -> float:
@@ -131,14 +151,14 @@ class Unevaluated(Record):
 
 @record
 class KernelDiagnosis(Record):
-    """One kernel: its findings, best first, the rules that found nothing or could not be asked.
+    """One kernel: its bottlenecks, best first; rules that found nothing or could not be asked.
 
     `misplaced` maps metrics that do not exist on the profile's chip to what is known of them.
     """
 
     profile: Profile
     share: float
-    findings: tuple[Finding, ...]
+    bottlenecks: tuple[Bottleneck, ...]
     passed: tuple[str, ...]
     unevaluated: tuple[Unevaluated, ...]
     misplaced: FrozenDict[str] = FrozenDict()
@@ -146,21 +166,21 @@ class KernelDiagnosis(Record):
     @property
     def limit(self) -> str:
         """What limits most, in one phrase; "" where no rule found anything."""
-        return self.findings[0].limit if self.findings else ""
+        return self.bottlenecks[0].limit if self.bottlenecks else ""
 
 
 @record
 class Diagnosis(Record):
-    """A whole report: kernels by their share of the time, findings of all of them by weight."""
+    """A whole report: kernels by their share of the time, bottlenecks of all of them by weight."""
 
     kernels: tuple[KernelDiagnosis, ...]
-    findings: tuple[Finding, ...]
+    bottlenecks: tuple[Bottleneck, ...]
     notes: tuple[str, ...] = ()
 
     @property
-    def first(self) -> Finding | None:
-        """The finding that promises most."""
-        return self.findings[0] if self.findings else None
+    def first(self) -> Bottleneck | None:
+        """The bottleneck that promises most."""
+        return self.bottlenecks[0] if self.bottlenecks else None
 
 
 def metrics_of(values: Mapping[str, float], source: str, prefix: str = "") -> tuple[Metric, ...]:

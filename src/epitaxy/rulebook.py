@@ -1,4 +1,4 @@
-"""The rules that turn metrics into findings, and the tables of metric names: data, with sources.
+"""The rules that turn metrics into bottlenecks, and tables of metric names: data, with sources.
 
 `rules/*.toml` hold rules; several files may serve one family. `rules/names/*.toml` hold, for each
 family, which metric names exist, on which chips, and what they mean.
@@ -27,7 +27,7 @@ class Rule(Record):
     """`when` holds: `limit` limits the kernel; `gain` of its time goes at best by `move`.
 
     Expressions are those of `expression.py`; `let` are definitions that they may use. `says` is a
-    sentence with holes "{expression:format}". `explained_by` are rules whose finding makes this
+    sentence with holes "{expression:format}". `explained_by` are rules whose bottleneck makes this
     one a symptom.
     """
 

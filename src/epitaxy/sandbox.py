@@ -37,6 +37,9 @@ NOT_LAUNCHED = 97
 """Exit code of the launcher when the program could not be started: no fault of the program."""
 MEND = "use Linux 5.13 or newer with Landlock on x86-64 or arm64, or pass --trust for your own code"
 
+TRIAL_S = 120.0
+"""For what takes a twentieth of a second: a busy machine must not pass for an open one."""
+
 _EXECUTE, _WRITE, _READ, _READ_DIR, _TRUNCATE = 1, 1 << 1, 1 << 2, 1 << 3, 1 << 14
 _CONTROL = 1 << 15
 """Of a device: ioctl."""
@@ -308,7 +311,7 @@ def _probe(python: str) -> tuple[str, ...]:
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     command = [python, "-I", "-S", "-c", _TRIAL, package]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TRIAL_S, check=False)
     except (OSError, subprocess.SubprocessError):
         return ()
     return tuple(done.stdout.split()) if done.returncode == 0 else ()

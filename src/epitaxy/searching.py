@@ -10,6 +10,7 @@ from epitaxy.candidate import Candidate
 from epitaxy.cards import DeadEnd, Hit, SearchCard
 from epitaxy.ledger import Judged, Ledger
 from epitaxy.problem import Problem
+from epitaxy.profiled import limits
 from epitaxy.verdict import Verdict
 
 MOST_PROBLEMS = 60
@@ -49,7 +50,7 @@ def search(
     for problem in problems[:MOST_PROBLEMS]:
         about = f"{problem.name} {' '.join(operators(problem))}"
         for pair in ledger.judged(problem.digest):
-            if all(word in _text(about, *pair) for word in wanted):
+            if all(word in _text(about, *pair, ledger) for word in wanted):
                 found.append((problem, pair))
     order = {p.digest: i for i, p in enumerate(problems)}
     worked = sorted(
@@ -64,8 +65,16 @@ def search(
     )
 
 
-def _text(about: str, candidate: Candidate, verdict: Verdict) -> str:
-    parts = (about, candidate.intent, candidate.genome, candidate.toolchain, candidate.proposer)
+def _text(about: str, candidate: Candidate, verdict: Verdict, ledger: Ledger) -> str:
+    known = limits(next(iter(ledger.profiles(candidate.digest)), None))
+    parts = (
+        *known,
+        about,
+        candidate.intent,
+        candidate.genome,
+        candidate.toolchain,
+        candidate.proposer,
+    )
     return " ".join([*parts, *candidate.regions, verdict.status, verdict.reason]).lower()
 
 
@@ -84,6 +93,7 @@ def _hit(problem: Problem, pair: Judged, ledger: Ledger, machines: dict[str, str
         intent=candidate.intent,
         genome=candidate.genome,
         reason=verdict.reason,
+        limits=limits(next(iter(ledger.profiles(candidate.digest)), None)),
     )
 
 

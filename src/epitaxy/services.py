@@ -98,14 +98,8 @@ class _Services:
 
     def profile(self, candidate: Id) -> Record:
         """What limits a candidate here, measured (it takes half a minute): variants without
-        stores, loads or threads, its hot loop, samples; the findings ranked, with moves to try."""
-        from epitaxy.diagnose import diagnose
-        from epitaxy.insight import diagnosis_card
-        from epitaxy.profiling.profile import profile
-
-        it, study = self._own(candidate), self._study
-        found = profile(it, study.problem, study.machine, tell=study.say)
-        return diagnosis_card(diagnose([found.profile]))
+        stores, loads or threads, its hot loop, samples; bottlenecks ranked, with moves to try."""
+        return self._desk.profile(self._own(candidate).digest).diagnosis
 
     def _own(self, id: str) -> Candidate:
         it: Candidate = self._study.ledger.candidate(id)

@@ -100,6 +100,7 @@ async def work(agent, said, root, folder):
     said["export"] = await agent("export", candidate=start, folder="product")
     said["lessons"] = await agent("lessons", problem="soft")
     said["profile"] = await agent("profile", candidate=start, ablations=["one_thread"])
+    said["shown"] = await agent("show", candidate=start)
     said["loop"] = await agent("disassemble", candidate=start)
     said["after"] = await agent("problem_card", problem="soft")
 
@@ -129,6 +130,7 @@ def test_what_it_taught_and_its_hot_loop_are_told(session):
     assert said["loop"]["lines"]
     assert [row["name"] for row in said["profile"]["ablations"]] == ["one_thread"]
     assert said["profile"]["metrics"]
+    assert said["shown"]["profile"] == said["profile"], "it is kept"
     assert "instructions" in said["loop"]["summary"]
 
 

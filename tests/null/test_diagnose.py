@@ -1,4 +1,4 @@
-"""From metrics to ranked findings, by rules that are data."""
+"""From metrics to ranked bottlenecks, by rules that are data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from epitaxy import rulebook
 from epitaxy.diagnose import diagnose
 from epitaxy.errors import BadInput, UnknownName
-from epitaxy.metric import Finding, Metric, Profile, metrics_of
+from epitaxy.metric import Bottleneck, Metric, Profile, metrics_of
 
 STALL = "smsp__average_warps_issue_stalled_long_scoreboard_per_issue_active.ratio"
 TAIL = {
@@ -27,16 +27,16 @@ def profile(values, kernel="k", family="nvidia", **more):
 
 def test_a_cause_comes_before_its_symptoms():
     found = diagnose([profile(TAIL)])
-    rules = [f.rule for f in found.findings]
+    rules = [f.rule for f in found.bottlenecks]
     assert rules[0] == "tail_wave"
-    tail = found.findings[0]
+    tail = found.bottlenecks[0]
     assert tail.gain == pytest.approx(1 - 1.25 / 2)
     assert tail.speedup == pytest.approx(1 / (1.25 / 2))
-    stall = next(f for f in found.findings if f.rule == "stall_long_scoreboard")
+    stall = next(f for f in found.bottlenecks if f.rule == "stall_long_scoreboard")
     assert stall.gain > tail.gain
     assert stall.explained_by == ("tail_wave",)
     assert STALL in [m.id for m in stall.evidence]
-    assert [f.rank for f in found.findings] == list(range(1, len(rules) + 1))
+    assert [f.rank for f in found.bottlenecks] == list(range(1, len(rules) + 1))
     assert rules.index("stall_long_scoreboard") < rules.index("latency_bound")
 
 
@@ -48,7 +48,7 @@ def test_without_its_cause_a_symptom_stands_alone():
 
 def test_what_could_not_be_asked_says_what_it_needs():
     kernel = diagnose([profile({"launch__block_size": 100.0})]).kernels[0]
-    assert [f.rule for f in kernel.findings] == ["block_size"]
+    assert [f.rule for f in kernel.bottlenecks] == ["block_size"]
     needs = {u.rule: u.needs for u in kernel.unevaluated}
     assert "launch__waves_per_multiprocessor" in needs["tail_wave"]
     asked = {*kernel.passed, *needs, "block_size"}
@@ -69,14 +69,14 @@ def test_kernels_are_weighed_by_their_share_of_the_time():
     found = diagnose([profile(TAIL, "long", time_s=9.0), profile(small, "short", time_s=1.0)])
     assert [k.profile.kernel for k in found.kernels] == ["long", "short"]
     assert found.first.kernel == "long"
-    other = next(f for f in found.findings if f.kernel == "short")
+    other = next(f for f in found.bottlenecks if f.kernel == "short")
     assert other.gain > 0.9
     assert other.weight == pytest.approx(other.gain * 0.1)
     without = diagnose([profile(TAIL, "long"), profile(small, "short")])
     assert "weighed equally" in without.notes[0]
 
 
-def test_findings_are_records():
+def test_bottlenecks_are_records():
     found = diagnose([profile(TAIL)])
     assert type(found).from_dict(found.to_dict()) == found
 
@@ -94,7 +94,7 @@ def test_records_refuse_what_contradicts_itself():
     with pytest.raises(BadInput, match="nan"):
         Metric(id="a", value=float("nan"))
     with pytest.raises(BadInput, match="go together"):
-        Finding(
+        Bottleneck(
             rule="r", kernel="k", limit="l", says="s", evidence=(), move="m", source="s", gain=0.1
         )
 

@@ -15,7 +15,7 @@ GEMM = str(SAMPLES / "ncu_raw.csv")
 LDS = str(SAMPLES / "counter_collection.csv")
 
 
-def test_findings_come_ranked_with_gain_formula_source_and_move(capsys):
+def test_bottlenecks_come_ranked_with_gain_formula_source_and_move(capsys):
     assert main(["diagnose", GEMM]) == DONE
     said = capsys.readouterr()
     lines = said.out.splitlines()

@@ -13,7 +13,7 @@ from test_ledger import PROBLEM, fill, raw, writer
 
 from epitaxy import chain
 from epitaxy.cli import main
-from epitaxy.ledger import SCHEMA, Ledger
+from epitaxy.ledger import CHAINED, Ledger
 
 
 @pytest.fixture
@@ -25,6 +25,7 @@ def path(tmp_path):
         ledger.add_machine({"cpu": "x"})
         for candidate in fill(ledger, 3):
             ledger.add_verdict(fake_records.refused(candidate))
+        ledger.add_profile(fake_records.profiled(candidate))
         for number in (1.0, 2.0):
             ledger.add_event(PROBLEM.digest, "stopped", number, reason="done")
     return made
@@ -38,7 +39,7 @@ def audit(path, head=""):
 def test_what_is_written_is_linked_and_intact(path):
     found = audit(path)
     assert found.intact
-    assert found.links == found.rows == 1 + 1 + 3 * 2 + 1 + 3 + 2
+    assert found.links == found.rows == 1 + 1 + 3 * 2 + 1 + 3 + 2 + 1
     assert found.adopted == 0
     with Ledger(path) as ledger:
         fill(ledger, 3)  # nothing new: no link
@@ -55,6 +56,9 @@ update events set number = 1 where number = 2; update events set number = 2 wher
         ("update verdicts set body = replace(body, 'bounds', 'bound')", "verdicts", "altered"),
         ("update verdicts set status = 'accepted' where number = 2", "verdicts", "altered"),
         ("update events set unix_s = 3", "events", "altered"),
+        ("update profiles set body = replace(body, '0.31', '0.4')", "profiles", "altered"),
+        ("update profiles set machine = 'other'", "profiles", "altered"),
+        ("delete from profiles", "profiles", "gone"),
         ("update problems set name = 'other'", "problems", "altered"),
         ("update sources set content = cast('x' as blob)", "sources", "altered"),
         ("update machines set body = '{}'", "machines", "altered"),
@@ -119,16 +123,35 @@ def test_an_old_head_stays_in_a_ledger_that_grew(path):
         assert ledger.audit().head != head
 
 
+def test_a_ledger_from_before_profiles_keeps_its_chain(tmp_path):
+    """Only what is new is made: no row is chained twice, and an edit of before still shows."""
+    path = tmp_path / "older.sqlite"
+    with Ledger(path) as ledger:
+        ledger.add_problem(PROBLEM)
+        fill(ledger, 2)
+        ledger.add_event(PROBLEM.digest, "stopped", 1.0)
+        before = ledger.audit()
+    raw(path, "drop table profiles", "pragma user_version = 2")
+    with Ledger(path) as ledger:
+        assert ledger.adopted == 0
+        assert ledger.audit() == before
+        candidate = ledger.candidates(PROBLEM.digest)[0]
+        ledger.add_profile(fake_records.profiled(candidate))
+        assert ledger.audit(before.head).intact
+    raw(path, "delete from events where number = 1", "pragma user_version = 2")
+    assert not audit(path).intact
+
+
 def test_a_ledger_of_an_older_version_is_chained_from_now_on(path, capsys):
-    raw(path, "drop table chain", f"pragma user_version = {SCHEMA - 1}")
+    raw(path, "drop table chain", f"pragma user_version = {CHAINED - 1}")
     assert main(["ledger", "verify", "--ledger", str(path)]) == 0
     said = capsys.readouterr()
-    assert "14 rows of an older version are chained from now on" in said.err
-    assert "14 rows are older than the chain" in said.out
+    assert "15 rows of an older version are chained from now on" in said.err
+    assert "15 rows are older than the chain" in said.out
     with Ledger(path) as ledger:
         assert ledger.adopted == 0
         ledger.add_event(PROBLEM.digest, "more", 5.0)
-        assert (ledger.audit().adopted, ledger.audit().links) == (14, 16)
+        assert (ledger.audit().adopted, ledger.audit().links) == (15, 17)
     raw(path, "delete from events where number = 1")
     assert not audit(path).intact
 
@@ -151,7 +174,7 @@ class TestCommand:
     def test_intact(self, path, capsys):
         assert main(["ledger", "verify", "--ledger", str(path)]) == 0
         out = capsys.readouterr().out
-        assert "intact; 14 rows, 14 links" in out
+        assert "intact; 15 rows, 15 links" in out
         assert f"head {audit(path).head}" in out
 
     def test_broken(self, path, capsys):

@@ -41,7 +41,7 @@ def test_the_planted_cause_is_first(name):
 @pytest.mark.parametrize("name", CLEAN)
 def test_a_clean_kernel_is_not_accused(name):
     assert [
-        f.rule for f in diagnosed(RECORD[name]["metrics"]).findings if (f.gain or 0) > 0.15
+        f.rule for f in diagnosed(RECORD[name]["metrics"]).bottlenecks if (f.gain or 0) > 0.15
     ] == []
 
 
@@ -51,16 +51,16 @@ def test_there_are_enough_of_both():
 
 
 def test_a_cause_that_is_taken_away_is_not_named():
-    """The same metrics, but what the ablation saved is nothing: no finding comes of habit."""
+    """The same metrics, but what the ablation saved is nothing: no bottleneck comes of habit."""
     values = dict(RECORD["denormals"]["metrics"])
     for end in ("time_ratio", "low", "high"):
         values[f"ablation.denormals_flushed.{end}"] = 1.0
-    assert "denormals" not in [f.rule for f in diagnosed(values).findings]
+    assert "denormals" not in [f.rule for f in diagnosed(values).bottlenecks]
 
 
 def test_a_wide_interval_decides_nothing():
     values = dict(RECORD["divides"]["metrics"]) | {"ablation.cheap_divides.high": 1.4}
-    assert "divides" not in [f.rule for f in diagnosed(values).findings]
+    assert "divides" not in [f.rule for f in diagnosed(values).bottlenecks]
 
 
 def test_rules_without_their_ablation_say_what_they_need():

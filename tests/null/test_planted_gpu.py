@@ -76,6 +76,6 @@ def test_a_good_kernel_is_left_in_peace():
     found = [(n, *base(v, u)) for n, (v, u) in metrics(copy).items()]
     made = tuple(Metric(id=n, value=v, unit=u, source="ncu") for n, v, u in found)
     profile = Profile(kernel="k", family="nvidia", source="ncu", chip="GH100", metrics=made)
-    findings = diagnose([profile]).findings
-    assert all((f.gain or 0) < 0.1 for f in findings)
-    assert "memory_bound" in [f.rule for f in findings]
+    bottlenecks = diagnose([profile]).bottlenecks
+    assert all((f.gain or 0) < 0.1 for f in bottlenecks)
+    assert "memory_bound" in [f.rule for f in bottlenecks]

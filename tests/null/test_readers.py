@@ -233,7 +233,7 @@ def test_our_own_evidence_is_a_report(tmp_path):
     static = FrozenDict(spill_bytes=96.0, occupancy=0.2, blocks_by_registers=1.0, launches=1.0)
     of_gpu = {"candidate": gpu.to_dict(), "verdict": found.replace(metrics=static).to_dict()}
     path.write_text(json.dumps(facts | of_gpu | {"digests": digests}, sort_keys=True))
-    said = [f.rule for f in diagnose(reports.load(path)).findings]
+    said = [f.rule for f in diagnose(reports.load(path)).bottlenecks]
     assert said == ["static_spills", "static_occupancy_registers"]
     saved = tmp_path / "profile.json"
     saved.write_text(json.dumps(profile.to_dict()))

@@ -13,7 +13,7 @@ from epitaxy.commands.output import Json, add, emit, line, note, print_table
 from epitaxy.record import printable
 
 if TYPE_CHECKING:
-    from epitaxy.metric import Diagnosis, Finding, KernelDiagnosis, Unevaluated
+    from epitaxy.metric import Bottleneck, Diagnosis, KernelDiagnosis, Unevaluated
 
 SHOWN = 12
 """Names shown of a list; --json has them all."""
@@ -72,14 +72,14 @@ def readers(as_json: Json = False) -> int:
 
 
 def show(found: Diagnosis) -> None:
-    """A diagnosis on stdout: kernels, findings with their moves, and what was not asked."""
+    """A diagnosis on stdout: kernels, bottlenecks with their moves, and what was not asked."""
     _show_kernels(found)
-    if found.findings:
+    if found.bottlenecks:
         print_table(
-            ("", "limit", "kernel's gain", "evidence"), [_row(found, f) for f in found.findings]
+            ("", "limit", "kernel's gain", "evidence"), [_row(found, f) for f in found.bottlenecks]
         )
         line()
-        _show_moves(found.findings)
+        _show_moves(found.bottlenecks)
     else:
         line("no rule found anything; what could not be asked is below")
     for text in found.notes:
@@ -89,10 +89,10 @@ def show(found: Diagnosis) -> None:
     _show_unasked(found.kernels[:KERNELS])
 
 
-def _show_moves(findings: Iterable[Finding]) -> None:
-    """What to try, once for each rule, with the numbers of its findings."""
-    rules: dict[str, list[Finding]] = {}
-    for f in findings:
+def _show_moves(bottlenecks: Iterable[Bottleneck]) -> None:
+    """What to try, once for each rule, with the numbers of its bottlenecks."""
+    rules: dict[str, list[Bottleneck]] = {}
+    for f in bottlenecks:
         rules.setdefault(f.rule, []).append(f)
     for several in rules.values():
         f = several[0]
@@ -114,14 +114,14 @@ def _show_kernels(found: Diagnosis) -> None:
     line()
 
 
-def _row(found: Diagnosis, f: Finding) -> tuple[str, str, str, str]:
+def _row(found: Diagnosis, f: Bottleneck) -> tuple[str, str, str, str]:
     gain = "not published" if f.gain is None else f"{100 * f.gain:.0f} % of its time"
     several = f"{_short(f.kernel)}: " if len(found.kernels) > 1 else ""
     symptom = f" (a symptom of {', '.join(f.explained_by)})" if f.explained_by else ""
     return str(f.rank), f.limit, gain, f"{several}{f.says}{symptom}"
 
 
-def _formula(f: Finding) -> str:
+def _formula(f: Bottleneck) -> str:
     return "" if f.gain is None else f"gain: {f.formula}; "
 
 

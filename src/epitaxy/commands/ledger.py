@@ -1,4 +1,4 @@
-"""ledger verify: whether anybody altered what was recorded."""
+"""ledger verify, show: whether anybody altered what was recorded; all that is kept of one."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from epitaxy.commands.output import (
     print_table,
 )
 from epitaxy.errors import BadInput
+from epitaxy.progress import milliseconds
 
 BROKEN = 1
 LEAST_DIGITS = 12
@@ -30,8 +31,42 @@ def register(app: Any) -> None:
         name="ledger", help="Examine the store of everything judged.", no_args_is_help=True
     )
     group.callback()(lambda: None)
-    add(group, verify)
+    add(group, verify, show)
     app.add_typer(group)
+
+
+def show(
+    id: Annotated[str, typer.Argument(metavar="ID", help="A candidate's id, or enough of it.")],
+    ledger: LedgerPath = None,
+    as_json: Json = False,
+) -> int:
+    """Show every verdict and every profile that is kept of a candidate, oldest first."""
+    from epitaxy.profiled import limits
+
+    with open_ledger(ledger) as opened:
+        it = opened.candidate(id)
+        verdicts = [v for v in opened.verdicts(it.problem) if v.candidate == it.digest]
+        profiles = opened.profiles(it.digest)[::-1]
+    if as_json:
+        kept = {"verdicts": verdicts, "profiles": profiles}
+        rows = {k: [{"digest": r.digest, **r.to_dict()} for r in v] for k, v in kept.items()}
+        emit({"candidate": it.digest, "problem": it.problem, **rows})
+        return DONE
+    line(f"candidate {it.id} by {it.proposer}: {it.intent}")
+    judged = [
+        (v.id, v.machine[:12], v.plan, v.status, _ratio(v.speedup) or v.reason) for v in verdicts
+    ]
+    print_table(("verdict", "machine", "plan", "status", "found"), judged)
+    seen = [
+        (p.id, p.machine[:12], milliseconds(p.profile.time_s), ", ".join(limits(p)))
+        for p in profiles
+    ]
+    print_table(("profile", "machine", "time", "limited by"), seen)
+    return DONE
+
+
+def _ratio(speedup: float | None) -> str:
+    return f"{speedup:.2f}x" if speedup else ""
 
 
 def verify(

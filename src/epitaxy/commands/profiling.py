@@ -131,10 +131,14 @@ def profile(
     ledger: LedgerPath = None,
     as_json: Json = False,
 ) -> int:
-    """Measure what limits a candidate here: timed ablations, its hot loop, ranked findings."""
+    """Measure what limits a candidate here: timed ablations, its hot loop, ranked bottlenecks.
+
+    The profile is kept in the ledger, where `epitaxy show` finds it.
+    """
     from epitaxy.commands.condition import apply
     from epitaxy.commands.run import open_machine
     from epitaxy.diagnose import diagnose
+    from epitaxy.profiled import kept
     from epitaxy.profiling.profile import profile as examine
 
     known, it = find(candidate, problem, ledger)
@@ -142,6 +146,11 @@ def profile(
     names = [n.strip() for n in ablations.split(",") if n.strip()]
     found = examine(it, known, machine, ablations=names, tell=note)
     said = diagnose([found.profile])
+    with open_ledger(ledger) as store:
+        store.add_problem(known)
+        store.add_candidate(it)
+        store.add_machine(machine.fingerprint())
+        store.add_profile(kept(found, it, machine))
     if as_json:
         emit(
             {"candidate": it.id, "problem": known.name, **found.to_dict(),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from epitaxy.cli import DONE
 from epitaxy.commands.output import emit, line, note, open_ledger, results, stdout
 from epitaxy.errors import BadInput, EpitaxyError
 from epitaxy.exporting import export_recorded
+from epitaxy.metric import Profiled
 from epitaxy.problem import Problem, load
 from epitaxy.progress import milliseconds
 from epitaxy.report import Run, diff
@@ -60,16 +62,19 @@ def show_one(id: str, against: str, path: Path | None, as_json: bool) -> int:
     """Print a candidate with its verdict, or its difference from another; an exit code."""
     with open_ledger(path) as ledger:
         candidate = ledger.candidate(id)
-        verdict = ledger.verdict(candidate.digest)
+        profiles = ledger.profiles(candidate.digest)
+        verdict = _verdict(ledger, candidate, bool(profiles))
         if against:
             change = diff(candidate, _other(ledger, candidate, against))
             emit({"diff": change}) if as_json else _code("change.diff", change or "no difference")
             return DONE
     if as_json:
         record = {"id": candidate.id, "digest": candidate.digest, **candidate.to_dict()}
-        emit({"candidate": record, "verdict": verdict.to_dict() if verdict else None})
+        kept = [{"digest": p.digest, **p.to_dict()} for p in profiles]
+        verdicts = verdict.to_dict() if verdict else None
+        emit({"candidate": record, "verdict": verdicts, "profiles": kept})
         return DONE
-    for name, text in _facts(candidate, verdict):
+    for name, text in [*_facts(candidate, verdict), *_profiled(profiles)]:
         line(f"{name:<12} {text}")
     for name, text in candidate.files.items():
         line(f"\n--- {name}")
@@ -102,6 +107,26 @@ def _facts(candidate: Candidate, verdict: Any) -> list[tuple[str, str]]:
         rows.append(("reason", verdict.reason))
     rows.append(("genome", candidate.genome.replace("\n", "\n" + " " * 13)))
     return [(name, text) for name, text in rows if text]
+
+
+def _verdict(ledger: Any, candidate: Candidate, profiled: bool) -> Any:
+    """Its verdict; None for one that was profiled and never judged."""
+    judged = [v for v in ledger.verdicts(candidate.problem) if v.candidate == candidate.digest]
+    return ledger.verdict(candidate.digest) if judged or not profiled else None
+
+
+def _profiled(profiles: Sequence[Profiled]) -> list[tuple[str, str]]:
+    """The latest profile in a few lines, and how many there are."""
+    from epitaxy.profiled import limits
+
+    if not profiles:
+        return []
+    latest = profiles[0]
+    taken = datetime.fromtimestamp(latest.taken_unix_s).strftime("%Y-%m-%d %H:%M")
+    limit = ", ".join(limits(latest)) or "nothing stands out"
+    more = f", the latest of {len(profiles)}" if len(profiles) > 1 else ""
+    rows = [("profiled", f"{taken}{more}"), ("limited by", limit)]
+    return [*rows, ("time then", milliseconds(latest.profile.time_s)), ("hot loop", latest.loop)]
 
 
 def _code(name: str, text: str) -> None:

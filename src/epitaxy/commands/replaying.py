@@ -13,6 +13,7 @@ from epitaxy.commands.condition import apply
 from epitaxy.commands.output import emit, line, note, open_ledger, print_table
 from epitaxy.commands.run import open_machine
 from epitaxy.errors import BadInput, EpitaxyError
+from epitaxy.metric import Profiled
 from epitaxy.problem import Problem, load
 from epitaxy.progress import milliseconds
 from epitaxy.verdict import Verdict
@@ -128,7 +129,9 @@ def _evidence(path: Path) -> Recorded:
         raise BadInput(
             f"{path} holds no problem, candidate and verdict", "give a verdict.json or an export"
         ) from None
-    known = {"problem": problem, "candidate": candidate, "verdict": verdict}
+    known: dict[str, Any] = {"problem": problem, "candidate": candidate, "verdict": verdict}
+    if data.get("profiled"):
+        known["profiled"] = Profiled.from_dict(data["profiled"])
     for name, record in known.items():
         if digests.get(name) not in (None, record.digest):
             raise BadInput(f"the {name} in {path} was edited", "take it from the ledger again")

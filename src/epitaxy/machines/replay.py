@@ -23,6 +23,8 @@ class ReplayMachine:
     """Stands where a machine is asked for; `chip` and `fingerprint` may be a recorded machine's."""
 
     name = "replay"
+    recorded = True
+    """It runs nothing: what there is to know was recorded."""
 
     def __init__(
         self, chip: Chip | None = None, fingerprint: Mapping[str, str] | None = None

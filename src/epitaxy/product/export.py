@@ -13,6 +13,7 @@ from typing import Any
 
 from epitaxy.candidate import Candidate
 from epitaxy.errors import BadEnvironment, BadInput, EpitaxyError
+from epitaxy.metric import Profiled
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem
 from epitaxy.product.compose import (
@@ -36,16 +37,18 @@ def export(
     problem: Problem,
     folder: str | Path,
     build: Build | None = None,
+    profiled: Profiled | None = None,
 ) -> Path:
     """Write `model_new.py`, the sources, the library, `evidence.json` and `README.md`.
 
+    `evidence.json` holds problem, candidate, verdict and, where one was taken, the profile.
     `build` is the toolchain's; without it the library is left out and built on first use. All
     files are made elsewhere and moved in when complete. Returns the path of `model_new.py`.
     Raises BadEnvironment when `folder` cannot be written.
     """
     texts = {
         **_sources(candidate, problem, build),
-        "evidence.json": _evidence(candidate, verdict, problem, build),
+        "evidence.json": _evidence(candidate, verdict, problem, build, profiled),
         "README.md": _readme(candidate, verdict, problem, build),
     }
     return _write(texts, _libraries(candidate, build), Path(folder))
@@ -172,17 +175,20 @@ def _move_in(staged: Path, target: Path) -> None:
 
 
 def _evidence(
-    candidate: Candidate, verdict: Verdict | None, problem: Problem, build: Build | None
-) -> str:
+    candidate: Candidate, verdict: Verdict | None, problem: Problem, build: Build | None,
+    profiled: Profiled | None,
+) -> str:  # fmt: skip
     facts = {
         "problem": problem.to_dict(),
         "candidate": candidate.to_dict(),
         "verdict": verdict.to_dict() if verdict else None,
+        "profiled": profiled.to_dict() if profiled else None,
         "build": dict(build.fingerprint) if build else None,
         "digests": {
             "problem": problem.digest,
             "candidate": candidate.digest,
             "verdict": verdict.digest if verdict else None,
+            "profiled": profiled.digest if profiled else None,
         },
     }
     return json.dumps(facts, indent=1, sort_keys=True, allow_nan=False) + "\n"

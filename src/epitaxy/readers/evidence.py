@@ -7,7 +7,7 @@ from typing import Any
 from epitaxy import rulebook
 from epitaxy.candidate import Candidate
 from epitaxy.errors import BadInput
-from epitaxy.metric import Profile, metrics_of
+from epitaxy.metric import Profile, Profiled, metrics_of
 from epitaxy.reader import Report
 from epitaxy.readers import _json
 from epitaxy.verdict import Verdict
@@ -28,12 +28,14 @@ class Evidence:
         return head.startswith(b"{") and (ours or _is_profile(head))
 
     def read(self, report: Report) -> tuple[Profile, ...]:
-        """One profile. Raises BadInput."""
+        """One profile: the one that was taken, else the verdict's figures. Raises BadInput."""
         data = _json.load(report)
         if "verdict" not in data:
             return (Profile.from_dict(data.get("profile", data)),)
         if data["verdict"] is None:
             raise BadInput(f"{report.path} holds no verdict", "judge the candidate, then export it")
+        if data.get("profiled"):
+            return (Profiled.from_dict(data["profiled"]).profile,)
         return (
             profile_of(Verdict.from_dict(data["verdict"]), Candidate.from_dict(data["candidate"])),
         )

@@ -305,7 +305,7 @@ class Tools:
         ] = [],  # noqa: B006
     ) -> cards.ProfileCard:
         """What limits a candidate on this machine: variants of it (without stores, without loads,
-        one thread ...) timed beside it, its hot loop, and findings with gain, source and move."""
+        one thread ...) timed beside it, its hot loop, bottlenecks with gain, source and move."""
         self._measure(say)
         with self._of(candidate) as (desk, it):
             return desk.profile(it.digest, ablations, say)
