@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,9 @@ def optimize(
 
     What is returned shares parameters and submodules with `model`, and has its class's constructor
     and its state_dict. Its kernels serve inference on inputs of the example's shapes and dtypes;
-    training, gradients and other inputs are `model`'s own, with one warning for each reason.
+    training, gradients and other inputs are `model`'s own, with one warning for each reason. A
+    module that was optimized may be given again with inputs of other shapes: what is returned then
+    has kernels for both, and picks by the shapes of each call.
     Report, verdict and export are left in `out` when it is given. Raises BadInput for what is no
     module with tensors, BadProblem where PyTorch cannot capture it as one graph.
     """
@@ -41,14 +43,16 @@ def optimize(
     inputs = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else example_inputs
     if not all(isinstance(x, torch.Tensor) and x.device.type == "cpu" for x in inputs):
         raise BadInput("the example inputs are not tensors on the CPU", "give a list of tensors")
-    with _evaluating(model):
-        graph_module, arguments = captured(model, tuple(inputs))
+    known = getattr(type(model), _SHARED, None) or _Products(type(model), {})
+    plain = known.unbind(model)
+    with _evaluating(plain):
+        graph_module, arguments = captured(plain, tuple(inputs))
         found = _searched(graph_module, arguments, budget, out, ledger, seed)
         if found is None:
             return model
-        new = _Product(model, tuple(inputs), found, arguments).bind(model)
+        new = known.with_kernel(_Kernel(plain, tuple(inputs), found, arguments)).bind(model)
         with torch.no_grad():
-            worst = _error(new(*inputs), model(*inputs))
+            worst = _error(new(*inputs), plain(*inputs))
     if not worst <= TOLERANCE:
         _say(f"the whole module's outputs are off by {worst:.1e}: the original is returned")
         return model
@@ -118,46 +122,68 @@ def _searched(
     return Bound(product(Winner(problem, *run.best)), graph)
 
 
-class _Product:
-    """What the instances of an optimized class share: kernel, guards, where parameters lie."""
+_SHARED = "_epitaxy_products"
+"""Where an optimized class keeps its kernels."""
+
+
+class _Kernel:
+    """The kernel for inputs of some shapes and dtypes, and where its arguments come from."""
 
     def __init__(
         self, model: Any, inputs: tuple[Any, ...], kernel: Any, arguments: Sequence[Any]
     ) -> None:
         from torch.utils import _pytree
 
-        self.original = type(model).forward
-        self.kernel = kernel
-        self.specs = [(x.shape, x.dtype) for x in inputs]
+        self.call = kernel
+        self.fits = tuple((x.shape, x.dtype) for x in inputs)
         self.sources = [_source(x, model, inputs) for x in arguments]
         self.structure = _pytree.tree_structure(model(*inputs))
+
+
+class _Products:
+    """What the instances of an optimized class share: the class it was, and kernels by what they
+    fit."""
+
+    def __init__(self, base: type, kernels: Mapping[Any, _Kernel]) -> None:
+        self.base, self.kernels = base, kernels
         self.warned: set[str] = set()
 
-    def bind(self, model: Any) -> Any:
-        """A shallow copy of `model` of a subclass whose forward is the kernel."""
-        import copy
+    def with_kernel(self, kernel: _Kernel) -> _Products:
+        """These and one more."""
+        return _Products(self.base, {**self.kernels, kernel.fits: kernel})
 
-        product = self
+    def unbind(self, model: Any) -> Any:
+        """A shallow copy of `model` of the class that it was."""
+        return self._copy(model, self.base)
+
+    def bind(self, model: Any) -> Any:
+        """A shallow copy of `model` of a subclass whose forward are the kernels."""
+        products = self
 
         def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return product.call(self, args, kwargs)
+            return products.call(self, args, kwargs)
 
-        base = type(model)
-        made = type(
-            base.__name__, (base,), {"forward": forward, "__doc__": base.__doc__,
-                                     "__module__": base.__module__},
-        )  # fmt: skip
+        own = {"forward": forward, "__doc__": self.base.__doc__, "__module__": self.base.__module__}
+        return self._copy(model, type(self.base.__name__, (self.base,), {**own, _SHARED: self}))
+
+    @staticmethod
+    def _copy(model: Any, made: type) -> Any:
+        import copy
+
         new = copy.copy(model)
         new.__class__ = made
         return new
 
     def call(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The kernel's result, or the original's where the call is outside its guards."""
+        """The kernel's result, or the original's where the call is outside all guards."""
         from torch.utils import _pytree
 
-        state = {s: _at(module, s) for s in self.sources if isinstance(s, str)}
+        fits = tuple((getattr(x, "shape", None), getattr(x, "dtype", None)) for x in args)
+        kernel = self.kernels.get(fits)
+        sources = kernel.sources if kernel else []
+        state = {s: _at(module, s) for s in sources if isinstance(s, str)}
         reason = self._why(module, args, kwargs, state.values())
-        if reason:
+        if kernel is None or reason:
             if reason not in self.warned:
                 self.warned.add(reason)
                 warnings.warn(
@@ -165,29 +191,41 @@ class _Product:
                     RuntimeWarning,
                     stacklevel=4,
                 )
-            return self.original(module, *args, **kwargs)
-        values = [state[s] if isinstance(s, str) else args[s] for s in self.sources]
-        return _pytree.tree_unflatten(list(self.kernel(*values)), self.structure)
+            return self.base.forward(module, *args, **kwargs)  # type: ignore[attr-defined]
+        values = [state[s] if isinstance(s, str) else args[s] for s in sources]
+        return _pytree.tree_unflatten(list(kernel.call(*values)), kernel.structure)
 
     def _why(
         self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], state: Iterable[Any]
     ) -> str:
-        """Why this call is not the kernel's; "" when it is."""
+        """Why this call is no kernel's; "" when it is."""
         import torch
 
         if module.training:
             return "it is in training mode (call .eval())"
-        if kwargs or len(args) != len(self.specs):
-            return f"it was optimized for {len(self.specs)} positional arguments"
-        for number, (x, (shape, dtype)) in enumerate(zip(args, self.specs, strict=True)):
-            if not isinstance(x, torch.Tensor) or x.shape != shape or x.dtype != dtype:
-                is_ = f"{x.dtype}{list(x.shape)}" if isinstance(x, torch.Tensor) else repr(x)
-                return f"input {number} is {is_}, optimized for {dtype}{list(shape)}"
+        count = len(next(iter(self.kernels)))
+        if kwargs or len(args) != count:
+            return f"it was optimized for {count} positional arguments"
+        reasons = [_misfit(args, fits) for fits in self.kernels]
+        if all(reasons):
+            others = len(reasons) - 1
+            return reasons[-1] + (f" (and {others} more)" if others else "")
         if torch.is_grad_enabled() and any(
             isinstance(x, torch.Tensor) and x.requires_grad for x in (*args, *state)
         ):
             return "a gradient is asked for (use torch.no_grad())"
         return ""
+
+
+def _misfit(args: Sequence[Any], fits: Sequence[tuple[Any, Any]]) -> str:
+    """Which input is not what a kernel fits; "" when all are."""
+    import torch
+
+    for number, (x, (shape, dtype)) in enumerate(zip(args, fits, strict=True)):
+        if not isinstance(x, torch.Tensor) or x.shape != shape or x.dtype != dtype:
+            is_ = f"{x.dtype}{list(x.shape)}" if isinstance(x, torch.Tensor) else repr(x)
+            return f"input {number} is {is_}, optimized for {dtype}{list(shape)}"
+    return ""
 
 
 def _source(tensor: Any, model: Any, inputs: tuple[Any, ...]) -> int | str:

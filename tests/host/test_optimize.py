@@ -186,6 +186,28 @@ def test_a_module_shown_to_be_faster_is_returned_and_is_the_module_otherwise(hom
         assert new(*inputs)[0].requires_grad
 
 
+def test_a_module_given_again_has_kernels_for_both_shapes(home, monkeypatch):
+    save(CHIP)
+    monkeypatch.setattr("epitaxy.commands.run.search", found_by_a_search)
+    model, inputs = net(), given()
+    short = tuple(x[:8] for x in inputs)
+    first = optimize(model, inputs, budget="1")
+    both = optimize(first, short, budget="1")
+    assert isinstance(both, Net)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        for shape in (inputs, short, inputs):
+            for ours, theirs in zip(both(*shape), model(*shape), strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        with pytest.warns(
+            RuntimeWarning, match=r"input 0 is .*\[8, 64\], optimized for .*\[32, 64\]"
+        ):
+            first(*short)
+        with pytest.warns(RuntimeWarning, match=r"\[7, 64\], optimized for .*and 1 more"):
+            both(*(x[:7] for x in inputs))
+
+
 def test_a_kernel_put_together_wrongly_is_not_returned(home, monkeypatch, capsys):
     save(CHIP)
     monkeypatch.setattr("epitaxy.commands.run.search", found_by_a_search)
