@@ -266,6 +266,8 @@ class Region:
     """What is computed instead of stores, where rows are added where data says."""
     weights: tuple[int, ...] = ()
     """Inputs that are parameters or buffers: copies of them may be kept until they change."""
+    uncounted: float = 0.0
+    """Flops of its products that are no work of the reference: causal attention's ahead of a row."""
     algebra: tuple[str, ...] = ()
     """The rules by which this form is equal to the one that was captured."""
 

@@ -19,6 +19,7 @@ from epitaxy.proposers.grower.algebra import Region
 from epitaxy.proposers.grower.axes import Inexpressible
 from epitaxy.proposers.grower.decompose import decompositions
 from epitaxy.proposers.grower.framework import framework_call
+from epitaxy.proposers.grower.lower_attention import uncounted
 from epitaxy.proposers.grower.lower_core import Lowering, is_getitem, op_of
 from epitaxy.proposers.grower.lower_partition import Choices, Partition, Unit, shape_like
 from epitaxy.proposers.grower.program import FrameworkCall, Program, RegionCall, reads
@@ -221,7 +222,7 @@ class _Capture:
     def _region(self, name: str, unit: Unit, partition: Partition) -> RegionCall:
         lowering = Lowering(unit.nodes, partition.free, self.scalars)
         roots = partition.roots(unit.nodes)
-        region = lowering.region(name, roots)
+        region = replace(lowering.region(name, roots), uncounted=uncounted(unit.nodes))
         args = tuple(n.name for n in lowering.inputs)
         call = RegionCall(region, args, tuple(r.name for r in roots))
         return self._leavable(call, unit, partition)

@@ -107,8 +107,8 @@ def own_work(
             saved += flops(after.routed) - flops(after.routed, used=True)
             rules += after.algebra
             continue
-        whole, used = products(after), products(after, used=True)
-        saved += products(before) - used
+        whole, used = products(after) - before.uncounted, products(after, used=True)
+        saved += max(0.0, products(before) - before.uncounted - used)
         rules += [*after.algebra, *([TRIANGLE] if used < whole else [])]
     work = reference.replace(flops=max(0.0, reference.flops - saved)) if saved > 0 else None
     return work, tuple(dict.fromkeys(rules))

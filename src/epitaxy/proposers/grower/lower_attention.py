@@ -4,6 +4,7 @@ ends."""
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from torch.fx import Node
@@ -85,6 +86,21 @@ def lower_attention(low: Lowering, node: Node, index: Index, which: int) -> Valu
     if _given(node, "is_causal", False) and shape_of(k)[-2] > _BLOCK:
         _finite(low, value)
     return build.reduce("sum", over, build.map("mul", weights, value), "float32")
+
+
+def uncounted(nodes: Iterable[Node]) -> float:
+    """Flops ahead of the rows of causal attention among `nodes`: they are products in the algebra,
+    and no work of the reference."""
+    total = 0.0
+    for node in nodes:
+        if str(node.target).startswith("aten.scaled_dot_product_attention") and _given(
+            node, "is_causal", False
+        ):
+            (*batch, rows, width), keys = shape_of(node), shape_of(_operands(node)[1])[-2]
+            ahead = sum(max(0, keys - i - 1) for i in range(rows))
+            depth = shape_of(_operands(node)[0])[-1]
+            total += 2.0 * math.prod(batch) * ahead * (depth + width)
+    return total
 
 
 def _finite(low: Lowering, value: Value) -> None:
