@@ -267,7 +267,7 @@ class Region:
     weights: tuple[int, ...] = ()
     """Inputs that are parameters or buffers: copies of them may be kept until they change."""
     uncounted: float = 0.0
-    """Flops of its products that are no work of the reference: causal attention's ahead of a row."""
+    """Flops of its products that are not the reference's: causal attention's ahead of a row."""
     algebra: tuple[str, ...] = ()
     """The rules by which this form is equal to the one that was captured."""
 
