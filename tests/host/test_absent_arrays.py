@@ -111,6 +111,23 @@ def get_init_inputs():
     return []
 """
 """Products of a batch, and running sums."""
+LONG = """import torch
+import torch.nn.functional as F
+
+class Model(torch.nn.Module):
+    def forward(self, x, w, z):
+        q, k, v = z.view(1, 160, 3, 2, 32).permute(2, 0, 3, 1, 4)
+        causal = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return torch.softmax(x * w, dim=-1), torch.relu(causal).transpose(1, 2)
+
+def get_inputs():
+    return [torch.randn(2, 4, 40000), torch.randn(4, 1), torch.randn(1, 160, 192)]
+
+def get_init_inputs():
+    return []
+"""
+"""Rows of which a partition of SBUF does not hold what is made of them; and attention on queries,
+keys and values that lie side by side in memory."""
 
 
 @pytest.mark.parametrize(
@@ -121,6 +138,7 @@ def get_init_inputs():
         (LINEAR, "pallas", "pallas_tpu", "tpu_v6e"),
         (SOFTMAX, "nki", "nki_trainium", "trainium2"),
         (LINEAR, "nki", "nki_trainium", "trainium2"),
+        (LONG, "nki", "nki_trainium", "trainium2"),
     ],
 )
 def test_it_is_written_and_judged(tmp_path, source, language, toolchain, chip):

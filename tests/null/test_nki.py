@@ -62,6 +62,26 @@ def test_a_scan_goes_along_the_row_from_its_initial_value():
         nki.tensor_tensor_scan(wide, wide, wide, 0.0, np.multiply, np.add)
 
 
+def test_a_transpose_goes_by_the_tensor_engine_into_psum():
+    data, turned = nki.ndarray((6, 2, 4)), nki.ndarray((8, 6), buffer="psum")
+    data.data[...] = RNG.standard_normal((6, 2, 4))
+    nki.nc_transpose(turned, data)
+    assert np.array_equal(turned.data, data.data.reshape(6, 8).T)
+    with pytest.raises(nki.Illegal, match="from SBUF to PSUM"):
+        nki.nc_transpose(nki.ndarray((8, 6)), data)
+
+
+def test_a_selection_looks_at_partition_and_place():
+    dst, data = nki.ndarray((4, 2, 3)), nki.ndarray((4, 2, 3))
+    data.data[...] = RNG.standard_normal((4, 2, 3))
+    nki.affine_select(dst, [[3, 2], [1, 3]], -2, -1, data, -np.inf, np.less)
+    lane, far, near = np.ogrid[:4, :2, :3]
+    seen = 3 * far + near - lane - 2 < 0
+    assert np.array_equal(dst.data, np.where(seen, data.data, -np.inf))
+    with pytest.raises(nki.Illegal, match="pattern"):
+        nki.affine_select(dst, [[1, 5]], 0, 0, data, 0.0)
+
+
 def test_a_nan_stays_in_the_sum():
     left, right = np.zeros((256, 128), np.float32), np.ones((256, 512), np.float32)
     left[0, 3] = np.nan

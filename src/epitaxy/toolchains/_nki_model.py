@@ -308,6 +308,34 @@ def nc_matmul(dst: NkiTensor, stationary: NkiTensor, moving: NkiTensor) -> None:
     _put(dst, made)
 
 
+def nc_transpose(dst: NkiTensor, data: NkiTensor) -> None:
+    """dst = data.T by the tensor engine into PSUM, the free dimensions counting as one."""
+    rows, columns = data.shape[0], math.prod(data.shape[1:])
+    check((data.buffer, dst.buffer) == ("sbuf", "psum"), "nc_transpose goes from SBUF to PSUM")
+    same = dst.shape == (columns, rows) and dst.dtype == data.dtype
+    check(same, f"{dst.shape} {dst.dtype} of a transposed {data.shape} {data.dtype}")
+    need(columns, "stationary_columns", "the transposed tile")
+    count("matrix_instructions")
+    count("macs", rows * rows * columns)
+    _put(dst, lambda: data.data.reshape(rows, columns).T)
+
+
+def affine_select(
+    dst: NkiTensor, pattern: Sequence[Sequence[int]], offset: int, channel_multiplier: int,
+    on_true_tile: NkiTensor, on_false_value: float, cmp_op: Any = np.equal,
+) -> None:  # fmt: skip
+    """dst = on_true_tile where offset + partition * channel_multiplier + the steps of `pattern`
+    compares with 0, else on_false_value."""
+    _same(dst, on_true_tile)
+    _vector(dst, on_true_tile)
+    whole = math.prod(n for _, n in pattern) == math.prod(dst.shape[1:])
+    check(whole and len(pattern) <= 4, f"pattern {pattern}")
+    steps = [(channel_multiplier, dst.shape[0]), *pattern]
+    at: Any = offset + sum(np.ix_(*(np.arange(n) * step for step, n in steps)))
+    _put(dst, lambda: np.where(cmp_op(at.reshape(dst.shape), 0), _wide(on_true_tile),
+                               np.float32(on_false_value)))  # fmt: skip
+
+
 def _sigmoid(x: Any) -> Any:
     return np.float32(1) / (np.float32(1) + np.exp(-x))
 
@@ -328,16 +356,15 @@ def simulate(kernel: Callable[..., Any]) -> Callable[..., Any]:
 
 def looked_at(kernel: Callable[..., Any], arrays: Sequence[Any]) -> tuple[dict[str, float], Any]:
     """Run `kernel` on the shapes of `arrays` alone: what it moves, holds and computes, and its
-    results' shapes as arrays of zeros. Raises Illegal where it breaks a limit.
-    """
+    results' shapes as arrays of zeros. Raises Illegal where it breaks a limit."""
     COUNTS.clear()
     _dry[0] = True
     try:
         made = simulate(kernel)(*(np.broadcast_to(np.zeros((), a.dtype), a.shape) for a in arrays))
     finally:
         _dry[0] = False
-    several = made if isinstance(made, tuple) else (made,)
-    return dict(COUNTS), tuple(np.zeros(x.shape, x.dtype) for x in several)
+    made = made if isinstance(made, tuple) else (made,)
+    return dict(COUNTS), tuple(np.zeros(x.shape, x.dtype) for x in made)
 
 
 LANGUAGE: dict[str, Any] = {
@@ -354,7 +381,8 @@ LANGUAGE: dict[str, Any] = {
     "sigmoid": _sigmoid, "erf": _erf, "relu": lambda x: np.maximum(x, 0),
 }  # fmt: skip
 INSTRUCTIONS = (dma_copy, tensor_tensor, tensor_scalar, tensor_reduce, tensor_tensor_scan,
-                activation, reciprocal, tensor_copy, memset, nc_matmul)  # fmt: skip
+                activation, reciprocal, tensor_copy, memset, nc_matmul, nc_transpose,
+                affine_select)  # fmt: skip
 
 
 def install() -> None:

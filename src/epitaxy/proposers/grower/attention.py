@@ -261,6 +261,21 @@ def _false(condition: Value) -> list[Condition]:
     return _compared(condition, opposite.get(condition.fn, ""))
 
 
+def exactly(condition: Value) -> list[Condition] | None:
+    """What `condition` says, all of it, as conditions on positions; None where it says more."""
+    if not isinstance(condition, Map):
+        return None
+    if condition.fn == "and":
+        sides = [exactly(a) for a in condition.args]
+        return None if None in sides else [c for side in sides for c in side or ()]
+    if condition.fn == "not":
+        inside = condition.args[0]
+        if isinstance(inside, Map) and inside.fn == "not":
+            return exactly(inside.args[0])
+        return (isinstance(inside, Map) and inside.fn != "or" and _false(inside)) or None
+    return _compared(condition, condition.fn) or None
+
+
 def _compared(condition: Map, fn: str) -> list[Condition]:
     """`a fn b` of two positions as a condition on their difference."""
     bounds = {"lt": (True, 0), "le": (True, 1), "ge": (False, 0), "gt": (False, 1)}

@@ -10,7 +10,10 @@ from epitaxy.proposers._carry import Dialect
 from epitaxy.proposers._cross import CrossGrower, grower
 from epitaxy.proposers._genomes import Choices, Genome, Space, powers
 
-DECISIONS = {"columns": "elements of the last free axis in one tile, where it is not folded"}
+DECISIONS = {
+    "columns": "elements of the last free axis in one tile where it is not folded; of the folded "
+    "axes where a partition does not hold all of them"
+}
 MEANINGS = {"elements": {"columns": "elements"}, "rows": {"columns": ""}}
 LEAST_COLUMNS, MOST_COLUMNS = 64, 8192
 

@@ -39,6 +39,10 @@ class Instructions:
         self.memo: dict[Value, str] = {}
         self.dtypes: dict[str, str] = {}
         self.peak_bytes = 0
+        self.held: dict[str, int] = {}
+        """Bytes of a partition that each tile takes."""
+        self.prefix = ""
+        """What the names of tiles begin with."""
         self._count: Counter[str] = Counter()
 
     # -- shapes --------------------------------------------------------------------------------
@@ -56,12 +60,13 @@ class Instructions:
         """Declare a tile in SBUF; its name."""
         self._count[stem] += 1
         number = self._count[stem]
-        name = stem if number == 1 else f"{stem}_{number}"
+        name = self.prefix + (stem if number == 1 else f"{stem}_{number}")
         kept = dtype if dtype in STORED else "float32"
         self.lines.append(f"{name} = nl.ndarray({self.shape(free)}, dtype=nl.{kept}, "
                           "buffer=nl.sbuf)")  # fmt: skip
         self.dtypes[name] = kept
-        self.peak_bytes += math.prod(self.tiles.extent(a) for a in free) * STORED[kept]
+        self.held[name] = math.prod(self.tiles.extent(a) for a in free) * STORED[kept]
+        self.peak_bytes += self.held[name]
         return name
 
     # -- values --------------------------------------------------------------------------------
@@ -110,15 +115,19 @@ class Instructions:
         if order != wanted:
             at += f".permute({tuple(order.index(a) for a in wanted)})"
         if self.tiles.across not in array.memory:
-            at += f".broadcast(0, {self.tiles.pieces[0]})"
+            at += f".broadcast(0, {self.tiles.lanes})"
         if not self.tiles.free:
-            at += f".reshape(({self.tiles.pieces[0]}, 1))"
+            at += f".reshape(({self.tiles.lanes}, 1))"
         return at
+
+    def copy(self, dst: str, src: str) -> list[str]:
+        """Statements of a DMA between a tile and a place in HBM."""
+        return [f"nisa.dma_copy(dst={dst}, src={src})"]
 
     def _load(self, load: Load) -> str:
         array = self.arrays[load]
         made = self.tile(array.name + "_tile", self.axes(load), array.dtype)
-        self.lines.append(f"nisa.dma_copy(dst={made}, src={self.place(array)})")
+        self.lines += self.copy(made, self.place(array))
         return made
 
     def store(self, value: Value, array: Array) -> None:
@@ -131,7 +140,7 @@ class Instructions:
             cast = self.tile(f"{array.name}_tile", free, array.dtype)
             self.lines.append(f"nisa.tensor_copy(dst={cast}, src={made})")
             made = cast
-        self.lines.append(f"nisa.dma_copy(dst={self.place(array)}, src={made})")
+        self.lines += self.copy(self.place(array), made)
 
     def constant(self, value: Const, free: tuple[Axis, ...]) -> str:
         """A tile that holds a number."""

@@ -19,7 +19,9 @@ from epitaxy.proposers.grower.algebra import Axis, Load, Region
 from epitaxy.proposers.grower.emit_expr import Unsupported
 from epitaxy.proposers.grower.genome import Choices as Scalars
 from epitaxy.proposers.grower.schedule import Kernel, plan
+from epitaxy.proposers.nki.attend import Attend, write_attention
 from epitaxy.proposers.nki.instructions import STORED, Instructions
+from epitaxy.proposers.nki.pieces import Pieces, write_pieces
 from epitaxy.proposers.nki.products import Product, write_product
 
 HEADER = '''"""NKI kernels of {names}, grown by epitaxy: {genome}"""
@@ -97,6 +99,11 @@ class Tiles:
         return rows, min(columns, choices["columns"])
 
     @property
+    def lanes(self) -> int:
+        """Elements of a tile along the partitions."""
+        return self.pieces[0]
+
+    @property
     def stepped(self) -> bool:
         """Whether the last free axis is taken piece by piece."""
         return self.last is not None and self.pieces[1] < self.last.size
@@ -118,28 +125,35 @@ def _same(large: Tiles, axes: Sequence[Axis]) -> Axis:
     return axes[place]
 
 
+Cut = Tiles | Product | Pieces | Attend
+"""How a nest is cut."""
+
+
 @dataclass(frozen=True)
 class Written:
     """One kernel's lines, indented once, and how it was cut."""
 
     lines: tuple[str, ...]
-    tiles: Tiles | Product
+    tiles: Cut
 
 
 def write_kernel(
     kernel: Kernel, known: Known, choices: Choices, its: Limits,
-    large: Tiles | Product | None,
+    large: Cut | None,
 ) -> Written:  # fmt: skip
     """The loops over one nest. Raises Unsupported."""
     if kernel.attention is not None:
-        raise Unsupported("attention")
+        like = large if isinstance(large, Attend) else None
+        attend = Attend(kernel.attention, its.products, like)
+        return Written(tuple(write_attention(kernel, known, attend)), attend)
     if kernel.contraction is not None:
-        if isinstance(large, Tiles):
-            raise Unsupported("other kernels at other sizes")
-        product = Product(kernel.contraction, its.products, large)
+        bigger = large if isinstance(large, Product) else None
+        product = Product(kernel.contraction, its.products, bigger)
         return Written(tuple(write_product(kernel, known, product)), product)
-    if isinstance(large, Product):
+    if isinstance(large, Product | Attend):
         raise Unsupported("other kernels at other sizes")
+    if isinstance(large, Pieces):
+        return _in_pieces(kernel, known, choices, its, large)
     tiles = Tiles(kernel, choices, its, large)
     arrays: dict[Load, Array] = {}
     for load in loads(tuple(t.value for t in kernel.targets)):
@@ -160,11 +174,35 @@ def write_kernel(
         writer.store(target.value, array)
     lines += ["    " * depth + x for x in writer.lines]
     if large is None and writer.peak_bytes > its.sbuf_bytes:
-        raise Unsupported(
-            f"{writer.peak_bytes} bytes of a partition of SBUF, which has {its.sbuf_bytes} "
-            "(sbuf_partition_bytes)"
-        )
+        if kernel.inner and tiles.last is None:
+            return _in_pieces(kernel, known, choices, its, None)
+        raise _excess(writer.peak_bytes, its)
     return Written(tuple(lines), tiles)
+
+
+def _in_pieces(
+    kernel: Kernel, known: Known, choices: Choices, its: Limits, large: Pieces | None
+) -> Written:
+    """The nest with folded axes piece by piece. Raises Unsupported."""
+    made = Pieces(kernel, choices["columns"], its.partitions, large)
+    arrays = {
+        load: _read(load, known, made.frame)
+        for load in loads(tuple(t.value for t in kernel.targets))
+    }
+    results = [
+        made.frame.array(-1, t.buffer, _storable(t.dtype), t.index, t.numel) for t in kernel.targets
+    ]
+    lines, peak_bytes = write_pieces(kernel, arrays, results, made)
+    if large is None and peak_bytes > its.sbuf_bytes:
+        raise _excess(peak_bytes, its)
+    return Written((f"# {_loops(kernel)}, in pieces", *lines), made)
+
+
+def _excess(peak_bytes: int, its: Limits) -> Unsupported:
+    return Unsupported(
+        f"{peak_bytes} bytes of a partition of SBUF, which has {its.sbuf_bytes} "
+        "(sbuf_partition_bytes)"
+    )
 
 
 def _stepping(tiles: Tiles) -> list[tuple[Axis, int, str]]:

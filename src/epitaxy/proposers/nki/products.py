@@ -60,6 +60,11 @@ class Product:
         self.frame, self.across, self.loops = Frame((*what.batch, rows, columns)), rows, what.batch
         self.free, self.last, self.pieces = [columns], columns, (tile[0], tile[1])
 
+    @property
+    def lanes(self) -> int:
+        """Elements of a tile along the partitions."""
+        return self.pieces[0]
+
     def extent(self, axis: Axis) -> int:
         """Elements of a tile along the columns."""
         return self.tile[1] if axis == self.axes[1] else axis.size
@@ -76,10 +81,12 @@ def write_product(kernel: Kernel, known: Known, made: Product) -> list[str]:
         depth: f"step * {k} : (step + 1) * {k}",
     }
     sides = [
-        _side(value, (what.batch, axis, depth), known, at)
+        side(value, (what.batch, axis, depth), known, at)
         for value, axis in ((what.left, rows), (what.right, columns))
     ]
-    writer = Instructions(_fused(target.value, what, known), made, at[rows], at[columns])
+    place = (what.batch, (rows,), (columns,))
+    arrays = fused(target.value, what.total, place, known)
+    writer = Instructions(arrays, made, at[rows], at[columns])
     writer.memo[what.total] = "total"
     writer.dtypes["total"] = "float32"
     if target.dtype not in STORED:
@@ -120,39 +127,68 @@ def _loaded(name: str, shape: tuple[int, int], side: tuple[str, str]) -> list[st
     ]
 
 
-def _side(
+def side(
     value: Value, axes: tuple[tuple[Axis, ...], Axis, Axis], known: Known, at: dict[Axis, str]
 ) -> tuple[str, str]:
     """(the operand's tile in HBM, contracted axis first; its dtype); `axes` are its batch, its own
     and the contracted one. Raises Unsupported."""
     batch, axis, depth = axes
-    if not isinstance(value, Load) or value.guards or value.indirect or value.index.offset:
+    if not isinstance(value, Load) or value.guards or value.indirect:
         raise Unsupported("a product of what is computed")
     name, dtype, numel = known[value.buffer]
     memory = ordered(value.index)
-    wanted = {a for a in (*batch, axis, depth) if a.size > 1}
-    if set(memory) != wanted or size_of(memory) != numel or dtype not in STORED:
+    if not {a for a in (axis, depth) if a.size > 1} <= set(memory) <= {*batch, axis, depth}:
+        raise Unsupported("a product of a tensor with other axes")
+    if dtype not in STORED:
+        raise Unsupported(f"a product of {dtype}")
+    sizes, index = _view(value, memory, numel, {a: a.name for a in batch} | at)
+    inner = [a for a in memory if a in (axis, depth)]
+    for one in (a for a in (depth, axis) if a not in inner):
+        inner.append(one)
+        sizes.append(1)
+        index.append("0:1")
+    text = f"{name}.reshape({tuple(sizes)})[{', '.join(index)}]"
+    return (f"{text}.permute((1, 0))" if inner[0] == axis else text), dtype
+
+
+def _view(
+    load: Load, memory: tuple[Axis, ...], numel: int, at: dict[Axis, str]
+) -> tuple[list[int], list[str]]:
+    """A tensor's shape and the part of it that is read: one dimension for each axis in memory, and
+    one for each gap between them, of which one place is read. Raises Unsupported."""
+    sizes: list[int] = []
+    index: list[str] = []
+    stride = 1
+
+    def gap(until: int) -> int:
+        if until % stride:
+            raise Unsupported("a product of a tensor with gaps")
+        if until > stride:
+            sizes.insert(0, until // stride)
+            index.insert(0, str(load.index.offset // stride % sizes[0]))
+        return until
+
+    for axis in reversed(memory):
+        stride = gap(load.index.coefficient(axis))
+        sizes.insert(0, axis.size)
+        index.insert(0, at[axis])
+        stride *= axis.size
+    gap(numel)
+    if load.index.offset and len(sizes) == len(memory):
         raise Unsupported("a product of a part of a tensor")
-    if memory and value.index.coefficient(memory[-1]) != 1:
-        raise Unsupported("a product of a tensor with gaps")
-    lead = tuple(a for a in batch if a.size > 1)
-    first = memory.index(axis) < memory.index(depth) if {axis, depth} <= set(memory) else False
-    inner = (axis, depth) if first else (depth, axis)
-    if memory != (*lead, *(a for a in inner if a.size > 1)):
-        raise Unsupported("a product of a tensor in a third order")
-    sizes = tuple(a.size for a in (*batch, *inner))
-    index = ", ".join([*(a.name for a in batch), *(at[a] for a in inner)])
-    text = f"{name}.reshape({sizes})[{index}]"
-    return (f"{text}.permute((1, 0))" if first else text), dtype
+    return sizes, index
 
 
-def _fused(value: Value, what: Contraction, known: Known) -> dict[Load, Array]:
-    """What the result is combined with, by load."""
-    rows, columns = what.rows, what.columns
-    whole = (*what.batch, *(rows or (ONE,)), *columns)
+def fused(
+    value: Value, total: Value, place: tuple[tuple[Axis, ...], ...], known: Known
+) -> dict[Load, Array]:
+    """What a product `total` is combined with in `value`, by load; `place` are the axes of batch,
+    rows and columns. Raises Unsupported."""
+    batch, rows, columns = place
+    frame = (*batch, *rows, *columns)
     found: dict[Load, Array] = {}
     stack = [value]
-    seen: set[Value] = {what.total}
+    seen: set[Value] = {total}
     while stack:
         one = stack.pop()
         if one in seen:
@@ -164,13 +200,13 @@ def _fused(value: Value, what: Contraction, known: Known) -> dict[Load, Array]:
         name, dtype, numel = known[one.buffer]
         memory = ordered(one.index)
         plain = not one.guards and not one.indirect and not one.index.offset
-        kinds = (whole, (*rows, *columns), rows, columns, ())
+        kinds = (frame, (*rows, *columns), rows, columns, ())
         if memory not in [tuple(a for a in g if a.size > 1) for g in kinds] or (
             size_of(memory) != numel
         ):
             raise Unsupported("a product combined with a part of a tensor")
         if not plain or dtype not in STORED:
             raise Unsupported(f"a product combined with {dtype}")
-        shape = tuple(a.size if a in memory else 1 for a in whole)
+        shape = tuple(a.size if a in memory else 1 for a in frame)
         found[one] = Array(one.buffer, name, dtype, memory, shape, ())
     return found
