@@ -119,7 +119,7 @@ def test_each_module_has_copies_of_its_own_which_go_with_it(both, module):
     for _ in range(2):
         agree(second, other)
         agree(reference, ours)
-    regions = [v for k, v in vars(module).items() if k.startswith("_region")]
+    regions = [v for k, v in vars(module).items() if k.startswith(("_region", "_chain"))]
     caches = [c for r in regions for c in kept_by(r)]
     assert caches
     before = sum(len(c.kept) for c in caches)
@@ -150,7 +150,7 @@ def test_live_weights_are_never_kept(tmp_path):
 
 
 def test_a_changed_bias_copies_no_matrix(both, module):
-    regions = [v for k, v in vars(module).items() if k.startswith("_region")]
+    regions = [v for k, v in vars(module).items() if k.startswith(("_region", "_chain"))]
 
     def copies():
         return {id(made) for r in regions for c in kept_by(r) for made, _ in c.kept.values()}

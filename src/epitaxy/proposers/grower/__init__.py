@@ -126,6 +126,7 @@ class _Captured:
     def __init__(self, view: View) -> None:
         from epitaxy.problem import open_reference
         from epitaxy.proposers.grower import space
+        from epitaxy.proposers.grower.chains import rows_of_samples
         from epitaxy.proposers.grower.growth import cheaper, grow_program
         from epitaxy.proposers.grower.program import leavable
         from epitaxy.proposers.grower.shares import shares
@@ -141,13 +142,14 @@ class _Captured:
             )
         self.forms = cheaper(self.regions, finite=view.problem.policy.special == "none")
         forms = {name: found.region for name, found in self.forms.items()}
-        self.start = space.start(self.regions, view.chip, forms)
-        self.written = space.start(self.regions, view.chip)
+        samples = rows_of_samples(self.program.program)
+        self.start = space.start(self.regions, view.chip, forms, samples)
+        self.written = space.start(self.regions, view.chip, samples=samples)
         several = len(self.regions) > 1
         self.spaces = space.spaces(
             self.regions, view.chip, forms,
             shares(self.reference, self.program.program) if several else None,
-            leavable(self.program.program) if several else (),
+            leavable(self.program.program) if several else (), samples,
         )  # fmt: skip
 
     def moves(self, view: View, judged: list[tuple[Candidate, Verdict]]) -> Any:
@@ -200,11 +202,12 @@ class _Captured:
         used = [f for n, f in self.forms.items() if genome.of(n).algebra and n not in left]
         chosen = {f.region.name: f.region for f in used}
         written = [chosen.get(r.name, r) for r in grown]
+        apart = frozenset(r.name for r in grown if genome.of(r.name).samples)
+        forward, chains = self.program.chained(left, chosen, apart)
         try:
-            source = emit_source(written, genome)
+            source = emit_source(written, genome, chains)
         except Unsupported:
             return None
-        forward = self.program.forward_without(left)
         work, rules = own_work(self.problem.work, grown, written)
         if used:
             intent = f"{intent}; rewritten: {'; '.join(str(f) for f in used)}"

@@ -7,11 +7,14 @@ returns int instead: not zero, and the reference has to take the call.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from epitaxy.proposers.grower.algebra import Region, walk
+from epitaxy.proposers.grower.chains import Chain
 from epitaxy.proposers.grower.emit_attention import AttentionWriter
+from epitaxy.proposers.grower.emit_chain import write_chain
 from epitaxy.proposers.grower.emit_columns import write_kernel
 from epitaxy.proposers.grower.emit_conv import ConvWriter
 from epitaxy.proposers.grower.emit_expr import STORAGE, Unsupported, indent
@@ -57,10 +60,19 @@ def header(body: str) -> str:
     return "\n".join(map(_read, ["simd.h", "simd_math.h", "kernel.h", *dot, *used]))
 
 
-def emit_source(regions: Sequence[Region], genome: Genome) -> str:
-    """The whole kernel.cpp for `regions` under `genome`. Raises Unsupported."""
-    body = "\n".join(emit_region(r, genome.of(r.name)) for r in regions)
-    return f"{header(body)}\n{body}"
+def emit_source(regions: Sequence[Region], genome: Genome, chains: Sequence[Chain] = ()) -> str:
+    """The whole kernel.cpp for `regions` under `genome`, and for `chains` of them. Raises
+    Unsupported."""
+    links = [link for chain in chains for link in chain.links]
+    samples = {x.region.name: x.sample.region for x in links if x.sample is not None}
+    texts = []
+    for region in regions:
+        choices = genome.of(region.name)
+        if region.name in samples:  # the chain has the threads
+            region, choices = samples[region.name], replace(choices, threads=1)
+        texts.append(emit_region(region, choices))
+    body = "\n".join(texts)
+    return "\n".join([header(body), body, *(write_chain(chain, body) for chain in chains)])
 
 
 def emit_region(region: Region, choices: Choices) -> str:

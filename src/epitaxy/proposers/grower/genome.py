@@ -13,6 +13,8 @@ from epitaxy.proposers._genomes import read
 
 DECISIONS: dict[str, str] = {
     "algebra": "1: the cheapest form that the rules of algebra find, 0: the form it was written in",
+    "samples": "1: one sample (index of the first dimension) after the other, each by one thread, "
+    "together with neighbouring regions that do so, 0: all samples at once",
     "leave": "1: leave the region to the framework's own operators, 0: grow it",
     "width": "float lanes of one vector value",
     "unroll": "vectors handled together in the innermost loop, each with its own accumulators",
@@ -83,6 +85,7 @@ class Choices:
     keep: int = 0
     attend: int = 1
     algebra: int = 0
+    samples: int = 0
     leave: int = 0
 
     def __str__(self) -> str:

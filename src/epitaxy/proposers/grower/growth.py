@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from epitaxy.proposers.grower.algebra import Region
 from epitaxy.proposers.grower.algebra_forms import Rewriting, rewriting
 from epitaxy.proposers.grower.algebra_masks import TRIANGLE, products
 from epitaxy.proposers.grower.capture import capture
+from epitaxy.proposers.grower.chains import Chain, chained
 from epitaxy.proposers.grower.contract import memory
 from epitaxy.proposers.grower.emit import Unsupported, emit_region
 from epitaxy.proposers.grower.forward import write_forward
@@ -33,11 +34,15 @@ class Growth:
     problem: Problem
     constants: tuple[Any, ...] = ()
 
-    def forward_without(self, left: frozenset[str]) -> str:
-        """The forward text with some regions, by name, left to the framework."""
-        if not left:
-            return self.forward
-        return write_forward(without(self.program, left), self.problem, self.constants)
+    def chained(
+        self, left: frozenset[str], written: Mapping[str, Region], apart: frozenset[str]
+    ) -> tuple[str, tuple[Chain, ...]]:
+        """The forward text with some regions, by name, left to the framework, and the chains that
+        it calls; `written` and `apart` as for `chains.chained`."""
+        program, chains = chained(without(self.program, left), written, apart)
+        if not left and not chains:
+            return self.forward, ()
+        return write_forward(program, self.problem, self.constants), chains
 
 
 def grow_program(

@@ -17,6 +17,7 @@ from epitaxy.proposers.grower import (
     space_loop,
     space_recurrent,
     space_routed,
+    space_samples,
 )
 from epitaxy.proposers.grower.algebra import TRANSCENDENTAL, Map, Reduce, Region, Scan, walk
 from epitaxy.proposers.grower.emit_columns import SMALL_WINDOW
@@ -25,6 +26,7 @@ from epitaxy.proposers.grower.genome import Choices, Genome
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import Kernel, plan
 from epitaxy.proposers.grower.schedule_contract import contractions
+from epitaxy.proposers.grower.slices import Sample
 
 SMALL = 1 << 16
 LIGHT = 0.03
@@ -82,12 +84,14 @@ def space(region: Region, chip: Chip) -> dict[str, tuple[int, ...]]:
 def spaces(
     regions: Sequence[Region], chip: Chip, forms: Mapping[str, Region] | None = None,
     shares: Mapping[str, float] | None = None, leavable: Collection[str] = (),
+    samples: Collection[str] = (),
 ) -> dict[str, dict[str, tuple[int, ...]]]:  # fmt: skip
     """The space of each region, that with the most work first. Regions too light to matter have
     none: they keep their first guess. `forms` holds cheaper forms by region: then which of the two
     is written is a decision too, and those that matter for either are searched. `shares` are the
     regions' shares of the framework's time, where measured; those of `leavable` with products in
-    them, at which the framework is good, may be left to it."""
+    them, at which the framework is good, may be left to it; those of `samples` may run sample by
+    sample."""
     times = {r.name: (shares or {}).get(r.name) or _least_s(r, chip) for r in regions}
     total = sum(times.values()) or 1.0
     ordered = sorted(regions, key=lambda r: -times[r.name])
@@ -100,6 +104,8 @@ def spaces(
         if forms and region.name in forms:
             found[region.name] |= space(forms[region.name], chip) | {"algebra": (0, 1)}
         product = bool(contractions(region.roots)) or region.whole
+        if region.name in samples:
+            found[region.name]["samples"] = (0, 1)
         if region.name in leavable and product:
             found[region.name]["leave"] = (0, 1)
     return found
@@ -188,13 +194,18 @@ def _short_runs(kernel: Kernel, choices: Choices) -> bool:
 
 
 def start(
-    regions: Sequence[Region], chip: Chip, forms: Mapping[str, Region] | None = None
-) -> Genome:
-    """The first genome: every region's first guess, of its cheaper form where it has one."""
+    regions: Sequence[Region], chip: Chip, forms: Mapping[str, Region] | None = None,
+    samples: Mapping[str, Sample] | None = None,
+) -> Genome:  # fmt: skip
+    """The first genome: every region's first guess, of its cheaper form where it has one, and for
+    one sample of `samples` where samples are better worked on one after the other."""
+    apart = space_samples.apart(samples or {}, chip)
     made = []
     for region in regions:
         form = (forms or {}).get(region.name)
         guess = first_guess(form or region, chip)
+        if region.name in apart:
+            guess = space_samples.guess(form or region, first_guess, chip)
         made.append((region.name, replace(guess, algebra=int(form is not None))))
     return Genome(tuple(made))
 
@@ -205,10 +216,16 @@ def portfolio(genome: Genome, spaces: dict[str, dict[str, tuple[int, ...]]]) -> 
     left = [n for n, options in spaces.items() if "leave" in options]
     if len(left) > 1:  # is the framework better at all of them? then at which
         yield Genome(tuple((n, replace(c, leave=int(n in left))) for n, c in genome.regions))
+    apart = [n for n, options in spaces.items() if "samples" in options]
+    if apart:  # what one region decides alone says little
+        turned = 1 - max(genome.of(n).samples for n in apart)
+        yield Genome(
+            tuple((n, replace(c, samples=turned if n in apart else 0)) for n, c in genome.regions)
+        )
     likely = (
-        "leave", "winograd", "form", "kc", "pack_a", "nc", "mc", "across", "split_k", "pack_b",
-        "keep", "split", "ahead", "stream", "prefetch", "lane", "tile", "unroll", "dynamic",
-        "width", "stash", "grain", "threads",
+        "leave", "samples", "winograd", "form", "kc", "pack_a", "nc", "mc", "across", "split_k",
+        "pack_b", "keep", "split", "ahead", "stream", "prefetch", "lane", "tile", "unroll",
+        "dynamic", "width", "stash", "grain", "threads",
     )  # fmt: skip
     for decision in likely:
         for name, options in spaces.items():

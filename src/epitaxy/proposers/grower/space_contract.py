@@ -14,7 +14,7 @@ from epitaxy.proposers.grower.emit_gemm import even, pieces
 from epitaxy.proposers.grower.emit_thin import LINES, ROWS, TILES, form_of
 from epitaxy.proposers.grower.emit_winograd import windows_of
 from epitaxy.proposers.grower.genome import Choices
-from epitaxy.proposers.grower.image import image_of, worth
+from epitaxy.proposers.grower.image import LINE, Image, image_of, worth
 
 FLOAT_BYTES = 4
 LEAST_CYCLES = 6
@@ -156,16 +156,32 @@ def _guess_fetched(what: Contraction, base: Choices, chip: Chip) -> Choices:
     n = size_of(others) * -(-across.size // lanes) * lanes
     tile_m, tile_n = next(tiles(chip))
     image = image_of(what, lanes)
-    if image and worth(what, image) and m % tile_m and m % 4 == 0 and registers(chip) == 16:
+    image = image if image and worth(what, image) else None
+    if image and m % tile_m and m % 4 == 0 and registers(chip) == 16:
         tile_m, tile_n = 4, 3
+    kc = k if k <= 288 else 192
+    if image and image.planes:
+        step = _step_bytes(what, image, (tile_m, tile_n * lanes))
+        kc = min(kc, _cache(chip, 0, 32 << 10) // 2 // step)
     unit = tile_n * lanes
     share = n * size_of(what.batch) // (2 * chip.cores)
     nc = max(unit, min(24 * lanes, share) // unit * unit)
     return replace(
-        base, threads=0 if what.work > WORTH_THREADS else base.threads, unroll=4, dynamic=1,
-        split_k=1, tile_m=tile_m, tile_n=tile_n, kc=k if k <= 288 else 192, mc=max(m, tile_m),
+        base, threads=0 if what.work > WORTH_THREADS else base.threads, unroll=4,
+        dynamic=int(not (image and image.planes)),  # each thread has copied what it reads
+        split_k=1, tile_m=tile_m, tile_n=tile_n, kc=kc, mc=max(m, tile_m),
         nc=nc, pack_a=1, pack_b=0, **_guess_squares(what, chip),
     )  # fmt: skip
+
+
+def _step_bytes(what: Contraction, image: Image, tile: tuple[int, int]) -> int:
+    """Bytes of the first cache that a step of the sum takes: filters, and its part of the lines
+    that the taps of one row share."""
+    rows, pixels = tile
+    across = dict(image.sides[-1].terms)
+    taps = size_of(a for a in what.inner if a in across)
+    lines = 1 + -(-(pixels + taps // image.phases) // LINE)
+    return FLOAT_BYTES * (rows + lines * LINE * min(taps, image.phases) // taps)
 
 
 def _guess_squares(what: Contraction, chip: Chip) -> dict[str, int]:

@@ -1,0 +1,110 @@
+"""One sample of a region: the same computation for a single index of the first dimension.
+
+Where a region computes every sample (image) from the same sample of its inputs alone, it can run
+sample by sample, and whole rows of such regions can: what one leaves for the next then stays in
+the caches, and threads on different samples never wait for each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from epitaxy.problem import TensorSpec
+from epitaxy.proposers.grower.algebra import (
+    Affine,
+    Axis,
+    Index,
+    Load,
+    Reduce,
+    Region,
+    Scan,
+    Value,
+    walk,
+)
+from epitaxy.proposers.grower.rewrite import map_axes
+
+
+@dataclass(frozen=True)
+class Sample:
+    """`region` for one of `count` samples; `divided`: the inputs that hold one part for each, the
+    others are read whole by all."""
+
+    region: Region
+    count: int
+    divided: frozenset[int]
+
+
+def one_sample(region: Region) -> Sample | None:
+    """The sample of a region; None where samples depend on each other, or on their number."""
+    axis = _first_axis(region)
+    if axis is None:
+        return None
+    values = walk(region.roots)
+    if any(_bound(v, axis) for v in values):
+        return None
+    divided = _divided(region, values, axis)
+    if divided is None:
+        return None
+
+    def affine(f: Affine) -> Affine:
+        return Affine(f.offset, tuple((a, c) for a, c in f.terms if a != axis))
+
+    def axes(of: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        return tuple(a for a in of if a != axis)
+
+    made = map_axes(region, affine, axes)
+    inputs = tuple(_one(s) if i in divided else s for i, s in enumerate(region.inputs))
+    outputs = tuple(_one(s) for s in region.outputs)
+    return Sample(dataclasses.replace(made, inputs=inputs, outputs=outputs), axis.size, divided)
+
+
+def _first_axis(region: Region) -> Axis | None:
+    """The axis that counts the samples of every output."""
+    if region.whole or region.refuses or not region.stores:
+        return None
+    first = region.stores[0]
+    for axis, _ in first.index.terms:
+        if axis.size > 1 and all(
+            axis in s.axes and _counts(region.outputs[s.buffer], s.index, axis)
+            for s in region.stores
+        ):
+            return axis
+    return None
+
+
+def _counts(spec: TensorSpec, index: Affine, axis: Axis) -> bool:
+    """Whether `axis` is the whole first dimension of the tensor at `index`."""
+    first = len(spec.shape) > 1 and spec.shape[0] == axis.size
+    return first and index.coefficient(axis) * axis.size == spec.numel
+
+
+def _bound(value: Value, axis: Axis) -> bool:
+    """Whether `value` knows which sample it is computed for, or looks at several."""
+    if isinstance(value, Index):
+        return axis in value.axes
+    if isinstance(value, Reduce):
+        return axis in value.over
+    if isinstance(value, Scan):
+        return axis in value.along
+    if isinstance(value, Load):
+        return bool(value.indirect) or any(g.index.coefficient(axis) for g in value.guards)
+    return False
+
+
+def _divided(region: Region, values: list[Value], axis: Axis) -> frozenset[int] | None:
+    """Inputs that are read along `axis` as their first dimension; None where one is otherwise."""
+    found: dict[int, bool] = {}
+    for value in values:
+        if not isinstance(value, Load):
+            continue
+        along = value.index.coefficient(axis) != 0
+        if found.setdefault(value.buffer, along) != along:
+            return None
+        if along and not _counts(region.inputs[value.buffer], value.index, axis):
+            return None
+    return frozenset(buffer for buffer, along in found.items() if along)
+
+
+def _one(spec: TensorSpec) -> TensorSpec:
+    return spec.replace(shape=(1, *spec.shape[1:]))

@@ -1,0 +1,46 @@
+"""Which regions run sample by sample at first, and a good start for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from epitaxy.chip import Chip
+from epitaxy.proposers.grower.algebra import Region
+from epitaxy.proposers.grower.contract import size_of
+from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.rewrite import coalesce
+from epitaxy.proposers.grower.schedule import plan
+from epitaxy.proposers.grower.slices import Sample, one_sample
+
+LEAST_PIXELS = 64
+"""Columns of a product, at least: its weights are read again for every sample."""
+ROUNDS = 4
+"""So many samples for each core end together, however many there are."""
+
+
+def apart(samples: Mapping[str, Sample], chip: Chip) -> frozenset[str]:
+    """The regions that run sample by sample at first: where there is a convolution among those
+    that can, and the cores can share the samples evenly."""
+    if not any("aten.convolution.default" in s.region.source for s in samples.values()):
+        return frozenset()
+    return frozenset(n for n, s in samples.items() if _shared(s.count, chip) and _pixels(s.region))
+
+
+def _shared(count: int, chip: Chip) -> bool:
+    return count % chip.cores == 0 or count >= ROUNDS * chip.cores
+
+
+def _pixels(region: Region) -> bool:
+    kernels = plan(coalesce(region), Choices()).kernels
+    products = [k.contraction for k in kernels if k.contraction]
+    return all(size_of(c.columns) >= LEAST_PIXELS for c in products)
+
+
+def guess(region: Region, first_guess: Callable[[Region, Chip], Choices], chip: Chip) -> Choices:
+    """The first guess for one sample of `region` by one core."""
+    sample = one_sample(region)
+    if sample is None:
+        return first_guess(region, chip)
+    made = first_guess(sample.region, chip.replace(cores=1))
+    return replace(made, samples=1, threads=0)

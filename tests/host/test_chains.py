@@ -1,0 +1,133 @@
+"""Regions in a row as one call, and sample by sample: the same results either way."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+
+from epitaxy import create_study
+from epitaxy.problem import load, open_reference
+from epitaxy.proposers.grower import _Captured
+from epitaxy.proposers.grower.chains import chained, rows_of_samples
+from epitaxy.proposers.grower.program import RegionCall
+from epitaxy.proposers.grower.slices import one_sample
+from epitaxy.toolchains.cpp import plugin
+
+NET = """
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.enter = nn.Conv2d(3, 16, 3, padding=1)
+        self.norm = nn.BatchNorm2d(16)
+        self.down = nn.Conv2d(16, 24, 3, stride=2, padding=1)
+        self.deep = nn.Conv2d(24, 16, 3, padding=1, bias=False)
+        self.leave = nn.Conv2d(32, 5, 1)
+        self.head = nn.Linear(5, 7)
+
+    def forward(self, x, y):
+        a = torch.relu(self.norm(self.enter(x)) + y)
+        b = torch.relu(self.down(a))
+        c = F.interpolate(torch.relu(self.deep(b)), scale_factor=2.0, mode="nearest")
+        d = self.leave(torch.cat((a, c), dim=1))
+        return d, self.head(d.amax((2, 3)) - d.mean((0, 2, 3)))
+
+def get_inputs():
+    return [torch.randn(6, 3, 18, 20), torch.randn(18, 20)]
+
+def get_init_inputs():
+    return []
+"""
+
+
+class Seen:
+    """What a proposer looks at of a study."""
+
+    def __init__(self, problem, chip):
+        self.problem, self.chip, self.seed = problem, chip, 0
+
+    def history(self):
+        """Nothing was judged before."""
+        return []
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory):
+    """The problem, its captured program as the search sees it, and a folder."""
+    folder = tmp_path_factory.mktemp("chains")
+    (folder / "net.py").write_text(NET)
+    problem = load(folder / "net.py")
+    study = create_study(problem, ledger=folder / "l.sqlite", budget="1")
+    return problem, _Captured(Seen(problem, study.machine.chip().replace(cores=2))), folder
+
+
+def loaded(problem, captured, folder, genome):
+    """The reference and the candidate of `genome` with the same weights."""
+    candidate = captured.candidate(genome, "", ())
+    build = plugin().build(candidate, problem, folder / "cache")
+    assert build.ok, build.log
+    spec = importlib.util.spec_from_file_location("chained", f"{build.folder}/model_new.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    reference, ours = module.Model().eval(), module.ModelNew().eval()
+    ours.load_state_dict(reference.state_dict())
+    return candidate, reference, ours
+
+
+def test_first_guess_runs_what_it_can_sample_by_sample(net):
+    problem, captured, folder = net
+    candidate, reference, ours = loaded(problem, captured, folder, captured.start)
+    assert "for sample t" in candidate.files["kernel.cpp"]
+    assert candidate.files["forward.py"].count("_epitaxy_kernel(") == 1
+    inputs = open_reference(problem).inputs(3)
+    with torch.no_grad():
+        for _ in range(2):  # the second call finds copies of weights
+            for x, y in zip(ours(*inputs), reference(*inputs), strict=True):
+                torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
+        reference.down.weight.mul_(-2.0)
+        ours.down.weight.mul_(-2.0)
+        for x, y in zip(ours(*inputs), reference(*inputs), strict=True):
+            torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
+
+
+def test_all_samples_at_once_gives_the_same(net):
+    problem, captured, folder = net
+    genome = captured.start
+    for name, _ in genome.regions:
+        genome = genome.with_choice(name, samples=0)
+    candidate, reference, ours = loaded(problem, captured, folder, genome)
+    assert "for sample t" not in candidate.files["kernel.cpp"]
+    inputs = open_reference(problem).inputs(4)
+    with torch.no_grad():
+        for x, y in zip(ours(*inputs), reference(*inputs), strict=True):
+            torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
+
+
+def test_a_region_that_looks_at_all_samples_is_not_cut(net):
+    _, captured, _ = net
+    program = captured.program.program
+    alone = {r.name for r in captured.regions if one_sample(r) is None}
+    assert alone  # the mean over all images
+    assert not alone & rows_of_samples(program).keys()
+    _, (chain,) = chained(program, {}, frozenset(r.name for r in captured.regions))
+    rows = list(chain.rows())
+    assert [link.region.name for row in rows for link in row] == [
+        s.region.name for s in program.steps if isinstance(s, RegionCall)
+    ]
+    assert all(len(row) == 1 for row in rows if row[0].sample is None)
+    assert max(map(len, rows)) > 2
+
+
+def test_an_input_without_samples_is_read_whole(net):
+    _, captured, _ = net
+    (reading,) = (r for r in captured.regions if (18, 20) in [s.shape for s in r.inputs])
+    sample = one_sample(reading)
+    assert sample.count == 6
+    whole = [s.shape for i, s in enumerate(reading.inputs) if i not in sample.divided]
+    assert (18, 20) in whole
+    assert all(s.shape[0] == 1 for i, s in enumerate(sample.region.inputs) if i in sample.divided)
