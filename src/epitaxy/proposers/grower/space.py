@@ -20,6 +20,7 @@ from epitaxy.proposers.grower import (
     space_samples,
 )
 from epitaxy.proposers.grower.algebra import TRANSCENDENTAL, Map, Reduce, Region, Scan, walk
+from epitaxy.proposers.grower.contract import load_of
 from epitaxy.proposers.grower.emit_columns import SMALL_WINDOW
 from epitaxy.proposers.grower.emit_kernel import lane_axis
 from epitaxy.proposers.grower.genome import Choices, Genome
@@ -174,6 +175,14 @@ def first_guess(region: Region, chip: Chip) -> Choices:
     return guess
 
 
+def _kept_products(region: Region) -> int:
+    """Products of which an operand is a weight: copies of it can be kept."""
+    kernels = plan(coalesce(region), Choices()).kernels
+    products = [k.contraction for k in kernels if k.contraction]
+    loads = [(load_of(c.left), None if c.fetched else load_of(c.right)) for c in products]
+    return sum(any(x is not None and x.buffer in region.weights for x in pair) for pair in loads)
+
+
 def _polynomials(region: Region) -> bool:
     """Whether it is element-wise work on transcendental functions alone.
 
@@ -203,6 +212,8 @@ def start(
     made = []
     for region in regions:
         form = (forms or {}).get(region.name)
+        if form is not None and _kept_products(form) < _kept_products(region):
+            form = None  # scales folded into weights at every call, and copies of those too
         guess = first_guess(form or region, chip)
         if region.name in apart:
             guess = space_samples.guess(form or region, first_guess, chip)

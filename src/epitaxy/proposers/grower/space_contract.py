@@ -116,7 +116,7 @@ def guess(what: Contraction, base: Choices, chip: Chip) -> Choices:
         form=form, tile_m=tile_m, tile_n=tile_n, kc=kc, mc=mc, nc=nc,
         split_k=max(1, split),
         pack_a=int(n > 2 * tile_n * lanes and _scattered(a, what, n, tile_m)),
-        pack_b=int(m > 2 * tile_m or step(b, what.columns) != 1),
+        pack_b=int(m > _reads(b, what, first) * tile_m or step(b, what.columns) != 1),
     )  # fmt: skip
 
 
@@ -127,6 +127,15 @@ def _form(what: Contraction, rows: int, second: int) -> int:
         return LINES
     far = size_of(what.columns) * size_of(what.inner) * FLOAT_BYTES > 4 * second
     return form_of(ROWS, what) if rows <= FEW_ROWS or far else TILES
+
+
+def _reads(index: Affine, what: Contraction, first: int) -> int:
+    """How often panels of the right operand may be read where they lie, rather than from a copy:
+    more often where a panel, a line of each row, stays in a cache of `first` bytes."""
+    down = (step(index, what.inner) or 0) * FLOAT_BYTES
+    sets = first // (LINE * FLOAT_BYTES * WAYS)
+    apart = math.gcd(down // (LINE * FLOAT_BYTES), sets) if down % (LINE * FLOAT_BYTES) == 0 else 2
+    return 6 if size_of(what.inner) <= WAYS * sets // max(1, apart) else 2
 
 
 def _scattered(index: Affine, what: Contraction, columns: int, tile_m: int) -> bool:
