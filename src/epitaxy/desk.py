@@ -7,16 +7,17 @@ to whoever opened the desk.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from epitaxy import cards, insight, roofline
+from epitaxy import cards, insight, roofline, unvouched
 from epitaxy.candidate import Candidate
 from epitaxy.checked import judge_for
 from epitaxy.chip import Chip
-from epitaxy.errors import BadInput
+from epitaxy.errors import BadInput, Cancelled
 from epitaxy.exporting import export_recorded
 from epitaxy.facing import candidate_card, chip_card, contrast, verdict_card
 from epitaxy.growing import grow, grow_card
@@ -29,9 +30,12 @@ from epitaxy.profiling.view import LoopView
 from epitaxy.progress import milliseconds
 from epitaxy.record import FrozenDict
 from epitaxy.searching import search
+from epitaxy.timing import unix_s
 from epitaxy.verdict import Verdict
 
 PLANS = ("screen", "full")
+CANCELLED = "cancelled"
+"""The kind of event that says of a candidate that its judgement or profile was ended early."""
 MOST_GROWN = 32
 """Candidates that the grower is asked for at once."""
 Say = Callable[[str], None]
@@ -95,7 +99,7 @@ class Desk:
             intensity=work.flops / work.bytes if work.bytes else None,
             baselines=_baselines(judged),
             judged=FrozenDict(counts),
-            **_best(best),
+            **self._best(best),
             **self._floor(chip, best),
         )
 
@@ -164,6 +168,22 @@ class Desk:
         profiles = [self.ledger.profiles(c.digest) for c in (first, second)]
         return contrast(pairs[0], pairs[1], profiles)
 
+    def _told(
+        self, candidate: Candidate, verdict: Verdict, known: bool = False
+    ) -> cards.VerdictCard:
+        card = verdict_card(candidate, verdict, known)
+        said = insight.of_verdict(candidate, verdict)
+        return card.replace(diagnosis=said, remarks=(*card.remarks, *self._unvouched()))
+
+    def _unvouched(self) -> tuple[str, ...]:
+        """What is to be said of a problem that an agent named; nothing of others."""
+        said = unvouched.note(self.ledger, self.problem.digest)
+        return (said,) if said else ()
+
+    def _best(self, best: Judged | None) -> dict[str, Any]:
+        found = _best(best)
+        return found | {"notes": (*found.get("notes", ()), *self._unvouched())}
+
     def _verdict(self, candidate: Candidate) -> Verdict | None:
         found = {c.digest: v for c, v in self.ledger.judged(candidate.problem)}
         return found.get(candidate.digest)
@@ -224,10 +244,12 @@ class Desk:
         with self._busy, self._heard(say):
             for other, known in self.judged():
                 if _same(other, it) and plan in (known.plan, "screen"):
-                    return _told(other, known, known=True)
-            verdict: Verdict = self.open_judge().judge(it, plan)
+                    return self._told(other, known, known=True)
+            with self._ending("judge", it):
+                verdict: Verdict = self.open_judge().judge(it, plan)
+                self.say("recording")  # what was cancelled meanwhile ends here: it says nothing
             self._record(it, verdict)
-        return _told(it, verdict)
+        return self._told(it, verdict)
 
     def profile(
         self, id: str, ablations: Sequence[str] = (), say: Say | None = None
@@ -244,10 +266,24 @@ class Desk:
                 raise BadInput(f"{it.id} was never profiled", "profile it where it can run")
             return insight.profile_card(found)
         with self._busy, self._heard(say):
-            found = insight.profile(it, self.problem, self.machine, ablations, self.say)
+            with self._ending("profile", it):
+                found = insight.profile(it, self.problem, self.machine, ablations, self.say)
+                self.say("recording")
             self.ledger.add_machine(self.machine.fingerprint())
             self.ledger.add_profile(found)
         return insight.profile_card(found)
+
+    @contextlib.contextmanager
+    def _ending(self, what: str, candidate: Candidate) -> Iterator[None]:
+        """Keep in the ledger that somebody ended the work, and no verdict."""
+        try:
+            yield
+        except Cancelled:
+            self.ledger.add_problem(self.problem)
+            self.ledger.add_candidate(candidate)
+            told = {"tool": what, "candidate": candidate.digest, "machine": self.machine_digest}
+            self.ledger.add_event(self.problem.digest, CANCELLED, unix_s(), **told)
+            raise
 
     def _record(self, candidate: Candidate, verdict: Verdict) -> None:
         self.ledger.add_problem(self.problem)
@@ -316,11 +352,6 @@ def _same(one: Candidate, other: Candidate) -> bool:
     """Whether nothing but its story tells a candidate from another."""
     story = {"intent": "", "proposer": "", "parents": (), "genome": ""}
     return one.replace(**story) == other.replace(**story)
-
-
-def _told(candidate: Candidate, verdict: Verdict, known: bool = False) -> cards.VerdictCard:
-    card = verdict_card(candidate, verdict, known)
-    return card.replace(diagnosis=insight.of_verdict(candidate, verdict))
 
 
 def _behind(prefix: str, say: Say) -> Say:

@@ -10,6 +10,7 @@
     │   ├── NoSandbox            nothing here can confine a candidate
     │   └── LedgerError          the ledger cannot be read or written
     ├── MachineFault             a machine failed while judging; never a candidate's fault
+    ├── Cancelled                somebody ended the work; nothing is known of its outcome
     └── PluginError              a plugin is missing, clashes or breaks its contract
 
 A candidate that fails to build, crashes or is wrong raises nothing: that is a Verdict.
@@ -25,6 +26,7 @@ __all__ = [
     "BadEnvironment",
     "BadInput",
     "BadProblem",
+    "Cancelled",
     "EpitaxyError",
     "LedgerError",
     "MachineFault",
@@ -102,6 +104,10 @@ class LedgerError(BadEnvironment):
 
 class MachineFault(EpitaxyError):
     """A machine failed while judging; never charged to a candidate."""
+
+
+class Cancelled(EpitaxyError):
+    """Somebody ended the work before it was done; nothing is known of its outcome."""
 
 
 class PluginError(EpitaxyError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from epitaxy import unvouched
 from epitaxy.candidate import Candidate
 from epitaxy.cards import ExportCard
 from epitaxy.errors import BadInput
@@ -39,12 +40,13 @@ def export_recorded(ledger: Ledger, id: str, out: Path, proven: bool = False) ->
     profiles = ledger.profiles(candidate.digest)
     build = built(candidate, problem)
     export(candidate, verdict, problem, out, build, profiles[0] if profiles else None)
+    doubt = unvouched.note(ledger, problem.digest)
     return ExportCard(
         candidate=candidate.id,
         folder=str(out),
         model=str(out / "model_new.py"),
         files=tuple(sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())),
-        headline=_headline(verdict),
+        headline="; ".join(filter(None, (_headline(verdict), doubt))),
     )
 
 

@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any
 
 from epitaxy.errors import BadInput
+from epitaxy.parsing import parsed_expression
 
 LONGEST = 2000
 _BINARY: Mapping[type[ast.operator], Callable[[Any, Any], float]] = {
@@ -51,7 +52,7 @@ def parse(text: str) -> ast.expr:
     if len(text) > LONGEST:
         raise BadInput(f"an expression of {len(text)} characters", f"at most {LONGEST}")
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
+        tree = parsed_expression(text.strip())
     except (SyntaxError, ValueError, RecursionError) as error:
         raise BadInput(
             f"cannot read the expression {text!r}: {error}", "see rules/*.toml"

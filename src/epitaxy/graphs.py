@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from epitaxy.errors import BadProblem
+from epitaxy.parsing import parsed
 from epitaxy.record import digest_text
 
 LARGEST_TABLE = 1 << 16
@@ -211,7 +212,7 @@ class _Writer:
     def _text(self) -> str:
         code = self.new.python_code("self")
         # fx lists names that it may need; what counts is what the text reads.
-        read = {n.id for n in ast.walk(ast.parse(code.src)) if isinstance(n, ast.Name)}
+        read = {n.id for n in ast.walk(parsed(code.src)) if isinstance(n, ast.Name)}
         used = read & set(code.globals)
         foreign = used - set(_KNOWN)
         if foreign:

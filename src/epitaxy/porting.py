@@ -22,6 +22,7 @@ from epitaxy.chip import Chip
 from epitaxy.chip_facts import find
 from epitaxy.errors import BadCandidate, BadEnvironment, BadInput, UnknownName
 from epitaxy.ledger import Judged, Ledger
+from epitaxy.parsing import parsed
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem
 from epitaxy.proposers._carry import Carried, Porter, tell
@@ -225,7 +226,7 @@ def _by_hand(path: Path, problem: Problem, toolchain: str) -> Candidate:
 def _parted(text: str) -> dict[str, str]:
     """A module as the kernels and the part that calls them, as toolchains of Python want them."""
     try:
-        tree = ast.parse(text)
+        tree = parsed(text)
     except (SyntaxError, ValueError) as error:
         raise BadCandidate(f"the kernel is not Python: {error}", "mend the file") from None
     lines = text.splitlines(keepends=True)

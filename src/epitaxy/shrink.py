@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from epitaxy.errors import BadInput, BadProblem
+from epitaxy.parsing import parsed
 
 AUTO = "auto"
 SMALLEST, MULTIPLE = 16, 32
@@ -59,7 +60,7 @@ def shrink(source: str, scale: float | str, name: str) -> Shrunk:
     Raises BadProblem for a file that is not Python, and where nothing tells how large it is.
     """
     try:
-        tree = ast.parse(source)
+        tree = parsed(source)
     except (SyntaxError, ValueError) as error:
         raise BadProblem(f"{name} is not valid Python: {error}", "mend the file") from None
     if scale != AUTO:

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from epitaxy.parsing import parsed
 from epitaxy.record import FrozenDict, Record, record
 
 KINDS = ("product", "attention", "rows", "elements")
@@ -90,7 +91,7 @@ def _constants(name: str, text: str) -> Iterator[tuple[str, int]]:
             yield match[1] or match[3], int(match[2] or match[4])
         return
     try:
-        tree = ast.parse(text)
+        tree = parsed(text)
     except (SyntaxError, ValueError, RecursionError):
         return
     for node in ast.walk(tree):

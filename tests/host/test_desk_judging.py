@@ -3,11 +3,17 @@
 Judging, profiling and exporting are in `test_mcp_session.py`, over the same methods.
 """
 
+import threading
+import time
+from pathlib import Path
+
 import pytest
 
 from epitaxy.desk import Desk
-from epitaxy.errors import BadInput
+from epitaxy.errors import BadInput, Cancelled
+from epitaxy.judge import Judge
 from epitaxy.ledger import Ledger
+from epitaxy.machine import Job
 from epitaxy.problem import load
 
 SOURCE = """
@@ -70,3 +76,48 @@ def test_a_sweep_holds_what_was_written_and_varies_the_rest(desk):
 def test_wrong_genomes_are_one_line(desk, genome, vary, says):
     with pytest.raises(BadInput, match=says):
         desk.grow(genome, vary, plan="")
+
+
+ENDLESS = """
+extern "C" void region0(const void* const*, void* const*) {
+  for (volatile long i = 0;; ++i) {}
+}
+"""
+
+
+def test_what_is_cancelled_ends_at_once_and_says_nothing(desk, start):
+    """The process of the candidate is gone; baselines and what comes after are as before."""
+    machine, cancelled, ended = desk.machine, threading.Event(), []
+    desk._judge = Judge(desk.problem, machine, baselines=["eager"])
+
+    def say(_):
+        if cancelled.is_set():
+            raise Cancelled("it was cancelled", "")
+
+    def stop():
+        for _ in range(600):
+            if machine._candidates:
+                break
+            time.sleep(0.1)
+        time.sleep(1.0)  # it computes by now
+        (pid,) = machine._candidates
+        cancelled.set()
+        machine.stop()
+        ended.append(not Path(f"/proc/{pid}").exists())
+
+    it = desk.candidate({"kernel.cpp": ENDLESS}, parent=start.candidate)
+    thread = threading.Thread(target=stop)
+    thread.start()
+    with pytest.raises(Cancelled):
+        desk.judge(it, say=say)
+    thread.join()
+    assert ended == [True]
+    assert [(k, b["candidate"]) for k, _, b in desk.ledger.events(it.problem)] == [
+        ("cancelled", it.digest)
+    ]
+    assert desk.show(it.id).verdict is None
+    with pytest.raises(Cancelled):
+        machine.open(Job(problem=desk.problem, folder=str(desk._judge.build(it).folder)))
+    machine.resume()
+    assert desk.judge(start.candidate).accepted
+    desk._judge.close()

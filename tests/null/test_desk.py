@@ -60,7 +60,7 @@ def test_judging_is_recorded_and_shows_on_the_card(desk):
     assert first.accepted
     assert not first.known
     assert first.speedup == 1.5
-    assert heard[-1] == "judging"
+    assert heard[-2:] == ["judging", "recording"]
     desk.judge(SCRIPT[1], "full")
     card = desk.problem_card()
     assert card.best == SCRIPT[1].id

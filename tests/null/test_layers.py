@@ -12,7 +12,7 @@ import epitaxy
 
 ROOT = Path(epitaxy.__file__).parent
 LAYERS = (
-    "errors",
+    "errors parsing",
     "record",
     "precision problem chip candidate verdict metric budget",
     "plugin toolchain machine check proposer reader",
@@ -23,7 +23,7 @@ LAYERS = (
     "experiments cases guards reload correct lint chain measure onchip judge checked ledger study"
     " replay reports diagnose",
     "report report_charts report_page chip_report progress doctor bench_table bench_report compare"
-    " cards exporting profiled facing searching growing desk services insight profiling"
+    " cards exporting profiled unvouched facing searching growing desk services insight profiling"
     " guides guide_numbers knowledge knowledge_files lesson lessons port porting",
     "cli commands known backend optimized testing attacks serve __init__",
 )

@@ -288,13 +288,26 @@ def test_problems_are_pinned_as_they_were_at_the_start(place, tmp_path):
 
 def test_any_file_may_be_named_where_that_was_asked_for(place, monkeypatch):
     asked = []
-    monkeypatch.setattr("epitaxy.serve.offered.load", lambda *a, **k: asked.append((a, k)))
+    named = fake_records.problem(name="own", source="y = x")
+
+    def load(*given, **more):
+        asked.append((given, more))
+        return named
+
+    monkeypatch.setattr("epitaxy.serve.offered.load", load)
     (place.root / "own.py").write_text("x = 1\n")
     (place.root / "own.toml").write_text("[epitaxy]\nerror_ratio = 1e9\n")
     free = Tools([], place.root, None, place.path, free=True)
     assert "may be named too" in free.list_problems().note
     free.offers.problem("own.py")
     assert asked == [((place.root / "own.py",), {"policy": Policy()})]
+    with Ledger(place.path) as ledger:
+        ledger.add_problem(named)
+        card = Desk(named, place.tools.machine, ledger).problem_card()
+    assert "an agent named this problem" in card.notes[0]
+    origins = {offer.name: offer.origin for offer in place.tools.list_problems().problems}
+    assert "an agent named this problem" in origins["own"]
+    assert origins["softmax"] == "ledger"
     with pytest.raises(BadInput, match="leads out"):
         free.offers.problem("../outside/secret.py")
 
@@ -357,7 +370,7 @@ def test_what_takes_long_becomes_a_job_and_tells_its_steps(place, monkeypatch):
 
     ended = anyio.run(run)
     assert "first step" in heard
-    assert ended["steps"][-1] == "second step"
+    assert ended["steps"][-2:] == ["second step", "recording"]
 
 
 def test_a_job_that_fails_says_why(place):

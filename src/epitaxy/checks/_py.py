@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from epitaxy.parsing import parsed
+
 KERNEL_LANGUAGES = ("triton.language", "nki.language", "nki.isa")
 """Modules whose operations exist in kernels alone."""
 
@@ -12,7 +14,7 @@ KERNEL_LANGUAGES = ("triton.language", "nki.language", "nki.isa")
 def tree_of(text: str) -> ast.Module | None:
     """The syntax tree; None where the text is not Python (the check `sources` says so)."""
     try:
-        return ast.parse(text)
+        return parsed(text)
     except (SyntaxError, ValueError, RecursionError):
         return None
 

@@ -14,6 +14,7 @@ from epitaxy.candidate import Candidate
 from epitaxy.checks._cpp import includes, plain, words
 from epitaxy.checks._py import imported, languages, path_of
 from epitaxy.checks._words import listed, table
+from epitaxy.parsing import parsed
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem
 from epitaxy.verdict import Finding
@@ -46,7 +47,7 @@ class Sources:
 
 def _python(text: str) -> Iterator[str]:
     try:
-        tree = ast.parse(text)
+        tree = parsed(text)
     except (SyntaxError, ValueError, RecursionError) as error:
         yield f"not Python: {error}"
         return

@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from epitaxy import unvouched
 from epitaxy.candidate import Candidate
 from epitaxy.cli import DONE
 from epitaxy.commands.output import emit, line, note, open_ledger, results, stdout
@@ -64,6 +65,7 @@ def show_one(id: str, against: str, path: Path | None, as_json: bool) -> int:
         candidate = ledger.candidate(id)
         profiles = ledger.profiles(candidate.digest)
         verdict = _verdict(ledger, candidate, bool(profiles))
+        doubt = unvouched.note(ledger, candidate.problem)
         if against:
             change = diff(candidate, _other(ledger, candidate, against))
             emit({"diff": change}) if as_json else _code("change.diff", change or "no difference")
@@ -72,8 +74,11 @@ def show_one(id: str, against: str, path: Path | None, as_json: bool) -> int:
         record = {"id": candidate.id, "digest": candidate.digest, **candidate.to_dict()}
         kept = [{"digest": p.digest, **p.to_dict()} for p in profiles]
         verdicts = verdict.to_dict() if verdict else None
-        emit({"candidate": record, "verdict": verdicts, "profiles": kept})
+        notes = [doubt] if doubt else []
+        emit({"candidate": record, "verdict": verdicts, "profiles": kept, "notes": notes})
         return DONE
+    if doubt:
+        note(f"warning: {doubt}")
     for name, text in [*_facts(candidate, verdict), *_profiled(profiles)]:
         line(f"{name:<12} {text}")
     for name, text in candidate.files.items():

@@ -67,8 +67,10 @@ def mcp(
                 "the mcp package is not installed", "pip install 'epitaxy[mcp]'"
             ) from None
         raise
+    from epitaxy.serve.place import leave_path
     from epitaxy.serve.tools import Tools
 
+    leave_path(root)
     serve(Tools(list(files or ()), root, _machine(chip), ledger, any_problem, most), http)
     return DONE
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from epitaxy import sandbox
 from epitaxy.chip import Chip
-from epitaxy.errors import BadEnvironment, BadInput, UnknownName
+from epitaxy.errors import BadEnvironment, BadInput, Cancelled, UnknownName
 from epitaxy.machine import Job
 from epitaxy.machines import _activity, _fingerprint, _mkl, _realtime
 from epitaxy.machines._cold import Evictor
@@ -82,6 +82,9 @@ class LocalMachine:
         self._baselines: dict[str, Availability] = {}
         self._last: LocalWorker | None = None
         self._live: set[int] = set()
+        self._candidates: dict[int, LocalWorker] = {}
+        self._stopping = threading.Lock()
+        self._stopped = False
         self._ended_s = 0.0
         self._evictor: Evictor | None = None
         atexit.register(self.close)
@@ -189,7 +192,24 @@ class LocalMachine:
         worker = LocalWorker(self, zygote, job, spec)
         with self._lock:
             self._live.add(worker.pid)
+        if job.folder:
+            self._candidates[worker.pid] = worker
+            if self._stopped:
+                worker.close()
+                raise Cancelled("it was cancelled", "begin it again")
         return worker
+
+    def stop(self) -> None:
+        """End the processes of all candidates now, and keep none of theirs until `resume`:
+        somebody cancels what is being measured. Baselines stay. From any thread."""
+        with self._stopping:
+            self._stopped = True
+            for worker in list(self._candidates.values()):
+                worker.kill()
+
+    def resume(self) -> None:
+        """Candidates may run again."""
+        self._stopped = False
 
     def require(self) -> None:
         """Raises NoSandbox when candidates cannot be confined here and are not trusted."""
@@ -246,6 +266,8 @@ class LocalMachine:
 
     def forget(self, worker: LocalWorker) -> None:
         """A worker ends: nobody has to wait for it."""
+        with self._stopping:
+            self._candidates.pop(worker.pid, None)
         with self._lock:
             if worker.pid in self._live:
                 self._live.discard(worker.pid)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import ast
 import re
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from epitaxy.candidate import Candidate
 from epitaxy.compiler import BASE_FLAGS
 from epitaxy.errors import BadCandidate, BadProblem
+from epitaxy.parsing import parsed
 from epitaxy.problem import Problem
 from epitaxy.record import canonical, digest_text
 
@@ -72,10 +72,6 @@ def kernel_name(candidate: Candidate) -> str:
     return f"kernel-{kernel_digest(candidate)}.so"
 
 
-_PARSING = threading.Lock()
-"""CPython 3.11's parser keeps its recursion depth in one place for all threads."""
-
-
 def bundle(candidate: Candidate, problem: Problem) -> str:
     """The text of `model_new.py`.
 
@@ -84,9 +80,8 @@ def bundle(candidate: Candidate, problem: Problem) -> str:
     BadCandidate or BadProblem when one of them is not valid Python or lacks what it must define.
     """
     needs = "Needs PyTorch, and the kernel-*.so beside this file or a C++ compiler (g++, or $CXX)."
-    with _PARSING:
-        loader = [PRELUDE.read_text(encoding="utf-8"), _settings(candidate, problem)]
-        return _bundle(candidate, problem, needs, loader, "")
+    loader = [PRELUDE.read_text(encoding="utf-8"), _settings(candidate, problem)]
+    return _bundle(candidate, problem, needs, loader, "")
 
 
 def assemble(
@@ -97,8 +92,7 @@ def assemble(
     `needs` is the line of the header that says what the file needs; `loader` is put before the
     reference, and defines `_epitaxy_guarded`.
     """
-    with _PARSING:
-        return _bundle(candidate, problem, needs, loader, kernels)
+    return _bundle(candidate, problem, needs, loader, kernels)
 
 
 def _bundle(
@@ -125,7 +119,7 @@ def _bundle(
     ]
     text = "\n".join(part for part in parts if part)
     try:
-        ast.parse(text)
+        parsed(text)
     except (SyntaxError, ValueError) as error:
         raise BadCandidate(f"the bundle is not valid Python: {error}", "check its parts") from None
     return text
@@ -136,9 +130,8 @@ def original(problem: Problem, reason: str) -> str:
 
     Raises BadProblem when the reference is not valid Python.
     """
-    with _PARSING:
-        reference, futures = _reference(problem)
-        tree = ast.parse(problem.source)
+    reference, futures = _reference(problem)
+    tree = parsed(problem.source)
     is_class = any(isinstance(n, ast.ClassDef) and n.name == problem.entry for n in tree.body)
     title = f"{_one_line(problem.name)}: ModelNew is {problem.entry} itself, left with PyTorch."
     why = _one_line(reason).replace("\\", "/").replace('"', "'")
@@ -193,7 +186,7 @@ def _reference(problem: Problem) -> tuple[str, set[str]]:
     lines = problem.source.splitlines()
     futures: set[str] = set()
     try:
-        tree = ast.parse(problem.source)
+        tree = parsed(problem.source)
     except (SyntaxError, ValueError) as error:
         raise BadProblem(f"{problem.name} is not valid Python: {error}", "mend the file") from None
     for node in tree.body:
@@ -239,7 +232,7 @@ def _root(node: ast.expr) -> str:
 def training_matters(problem: Problem) -> bool:
     """Whether the reference may compute something else in training mode; in doubt, yes."""
     try:
-        tree = ast.parse(problem.source)
+        tree = parsed(problem.source)
     except (SyntaxError, ValueError):
         return True
     for node in ast.walk(tree):
@@ -257,7 +250,7 @@ def _function(problem: Problem) -> str:
     """For a function problem: the function itself, through the kernel."""
     if any(
         isinstance(n, ast.FunctionDef) and n.name == problem.entry
-        for n in ast.parse(problem.source).body
+        for n in parsed(problem.source).body
     ):
         return (
             f"\n_epitaxy_function = ModelNew()\n\n\ndef {problem.entry}(*args, **kwargs):\n"
@@ -269,7 +262,7 @@ def _function(problem: Problem) -> str:
 
 def _defines(source: str, name: str, file: str) -> None:
     try:
-        tree = ast.parse(source)
+        tree = parsed(source)
     except (SyntaxError, ValueError) as error:
         raise BadCandidate(f"{file} is not valid Python: {error}", "mend it") from None
     if not any(isinstance(n, ast.ClassDef) and n.name == name for n in tree.body):

@@ -13,8 +13,9 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
-from epitaxy.errors import EpitaxyError, MachineFault, UnknownName
+from epitaxy.errors import Cancelled, EpitaxyError, MachineFault, UnknownName
 from epitaxy.record import Record, record
 from epitaxy.timing import now_s
 
@@ -23,12 +24,14 @@ KEPT = 200
 STEPS = 12
 """The last steps that a job tells."""
 READERS = 4
+CANCELLED = Cancelled("it was cancelled", "call the tool again: nothing was recorded of it")
 Say = Callable[[str], None]
 
 
 @record
 class JobCard(Record):
-    """A job: `state` is queued, running, done or failed; `steps` are the last things it did.
+    """A job: `state` is queued, running, done, failed or cancelled; `steps` are the last things
+    it did.
 
     `elapsed_s` counts from its start; `error` says why it failed, with the mend.
     """
@@ -52,6 +55,7 @@ class Job:
     start_s: float = 0.0
     end_s: float = 0.0
     future: Future[Record] | None = None
+    cancelled: bool = False
 
     def say(self, text: str) -> None:
         """One more step."""
@@ -65,11 +69,15 @@ class Job:
 
     def failure(self) -> BaseException | None:
         """What it raised, None while it runs or when it went well."""
-        return self.future.exception() if self.future is not None and self.future.done() else None
+        if self.future is None or not self.future.done():
+            return None
+        return CANCELLED if self.future.cancelled() else self.future.exception()
 
     def result(self) -> Record:
         """What it answered; raises what it raised."""
         assert self.future is not None
+        if self.future.cancelled():
+            raise CANCELLED
         return self.future.result()
 
     def card(self) -> JobCard:
@@ -78,6 +86,7 @@ class Job:
         state = "queued" if not self.start_s else "running"
         if self.done:
             state = "failed" if failure else "done"
+            state = "cancelled" if isinstance(failure, Cancelled) else state
         said = str(failure) if isinstance(failure, EpitaxyError) else "it failed unexpectedly"
         elapsed_s = (self.end_s or now_s()) - self.start_s if self.start_s else 0.0
         return JobCard(
@@ -91,9 +100,12 @@ class Job:
 
 
 class Jobs:
-    """Every job of this server."""
+    """Every job of this server. `machine` is told to stop what a cancelled job has running."""
 
-    def __init__(self) -> None:
+    def __init__(self, machine: Any = None) -> None:
+        self._machine = machine
+        self._current: Job | None = None
+        """The job that measures."""
         self._measuring = ThreadPoolExecutor(1, thread_name_prefix="epitaxy-measure")
         self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="epitaxy-read")
         self._jobs: dict[str, Job] = {}
@@ -108,13 +120,21 @@ class Jobs:
             job.say(text)
             if self._ended:
                 raise MachineFault("the server is ending", "start it again: verdicts are kept")
+            if job.cancelled:
+                raise CANCELLED
 
         def run() -> Record:
             job.start_s = now_s()
+            with self._lock:
+                self._current = job if measures else self._current
             try:
+                if job.cancelled:
+                    raise CANCELLED
                 return work(say)
             finally:
                 job.end_s = now_s()
+                if measures:
+                    self._over(job)
 
         with self._lock:
             for old in [j.id for j in self._jobs.values() if j.done][:-KEPT]:
@@ -122,6 +142,24 @@ class Jobs:
             self._jobs[job.id] = job
             job.future = (self._measuring if measures else self._reading).submit(run)
         return job
+
+    def cancel(self, id: str) -> Job:
+        """End a job, at once where it waits or runs candidates, else at its next step; one that is
+        over stays as it is. Raises UnknownName."""
+        job = self.get(id)
+        if job.done or (job.future is not None and job.future.cancel()):
+            return job
+        with self._lock:
+            job.cancelled = True
+            if self._current is job and hasattr(self._machine, "stop"):
+                self._machine.stop()
+        return job
+
+    def _over(self, job: Job) -> None:
+        with self._lock:
+            self._current = None
+            if job.cancelled and hasattr(self._machine, "resume"):
+                self._machine.resume()
 
     def get(self, id: str) -> Job:
         """The job of that id. Raises UnknownName."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from epitaxy import unvouched
 from epitaxy.errors import BadInput, UnknownName
 from epitaxy.ledger import Ledger
 from epitaxy.problem import Policy, Problem, load
@@ -106,7 +107,10 @@ class Offers:
         with self._open_ledger() as ledger:
             recorded = [
                 OfferCard(
-                    name=p.name, problem=p.id, origin="ledger", source_sha256=digest_text(p.source)
+                    name=p.name,
+                    problem=p.id,
+                    source_sha256=digest_text(p.source),
+                    origin="; ".join(filter(None, ("ledger", unvouched.note(ledger, p.digest)))),
                 )
                 for p in ledger.problems()
                 if p.name not in self._pinned
@@ -127,7 +131,10 @@ class Offers:
                 return it.load()
         if self.free and name.endswith(".py"):
             # Under the usual policy: a .toml beside it could be the agent's too.
-            return load(self.place.present(name), policy=Policy())
+            named = load(self.place.present(name), policy=Policy())
+            with self._open_ledger() as ledger:
+                unvouched.mark(ledger, named, name)
+            return named
         loaded = [p.problem for p in self._pinned.values() if p.problem]
         for problem in loaded:
             if len(name) >= 6 and problem.digest.startswith(name):

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import epitaxy
 from epitaxy.candidate import Candidate
 from epitaxy.errors import BadInput
 from epitaxy.handmade import SMALL, read_folder
 from epitaxy.problem import Problem
+
+
+def leave_path(root: Path) -> None:
+    """Import nothing from `root` and the current folder from now on: an agent writes there. The
+    folder that holds this package stays, wherever that is."""
+    ours = Path(epitaxy.__file__).resolve().parents[1]
+    left = {root.resolve(), Path.cwd()} - {ours}
+    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() not in left]
+    if "" in sys.path:
+        sys.path[:] = [p or str(ours) for p in sys.path]
 
 
 class Place:

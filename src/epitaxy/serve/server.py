@@ -6,6 +6,7 @@ import contextlib
 import functools
 import inspect
 import os
+import threading
 import typing
 from collections.abc import Callable
 from importlib import resources
@@ -76,7 +77,7 @@ def _one_line(error: ValidationError, tool: Tool) -> str:
 
 def make(tools: Tools, patience_s: float = PATIENCE_S) -> tuple[MCPServer[Any], Jobs]:
     """The server over `tools`, and its jobs; whoever runs it closes both afterwards."""
-    jobs = Jobs()
+    jobs = Jobs(tools.machine)
     offered = [
         *(_read(getattr(tools, name)) for name in READ),
         *(_long(getattr(tools, name), jobs, patience_s) for name in LONG),
@@ -118,7 +119,12 @@ def _long(method: Callable[..., Any], jobs: Jobs, patience_s: float) -> Exact:
     async def run(ctx: Context[Any, Any], **arguments: Any) -> BaseModel:
         work = functools.partial(method, **arguments)
         job = jobs.start(name, work, name in MEASURES)
-        await _wait(job, ctx, patience_s)
+        try:
+            await _wait(job, ctx, patience_s)
+        except anyio.get_cancelled_exc_class():
+            # The client takes its request back. Ending processes may take a moment: not here.
+            threading.Thread(target=jobs.cancel, args=(job.id,), daemon=True).start()
+            raise
         return _answered(answer, job)
 
     _dress(run, method, hints, answer, context=True)
@@ -167,6 +173,13 @@ async def _wait(job: Job, ctx: Context[Any, Any], patience_s: float) -> None:
             await ctx.report_progress(round(told_s - start_s, 1), None, text)
 
 
+async def _ended(job: Job) -> None:
+    """Until a cancelled job is over, for a few seconds at most: a compiler is not interrupted."""
+    start_s = now_s()
+    while not job.done and now_s() - start_s < LINGER_S:
+        await anyio.sleep(LOOK_S)
+
+
 def _dress(
     run: Any, method: Callable[..., Any], hints: dict[str, Any], answer: Any, context: bool = False
 ) -> None:
@@ -198,7 +211,7 @@ def _title(method: Callable[..., Any]) -> str:
 
 
 def _job_tools(jobs: Jobs, patience_s: float) -> list[Callable[..., Any]]:
-    """job_status and job_result."""
+    """job_status, job_result and job_cancel."""
     status = model_of(_card_type())
     answer = _answer("job_result", dict[str, Any])
 
@@ -212,12 +225,20 @@ def _job_tools(jobs: Jobs, patience_s: float) -> list[Callable[..., Any]]:
         await _wait(job, ctx, min(wait_s, patience_s))
         return _answered(answer, job)
 
-    job_status.__doc__ = "Where a job stands, at once: queued, running, done or failed."
+    async def job_cancel(job_id: str) -> Any:
+        job = await anyio.to_thread.run_sync(_told(lambda: jobs.cancel(job_id)))
+        await _ended(job)
+        return filled(job.card())
+
+    job_cancel.__doc__ = (
+        "End a job: its processes are stopped, and no verdict is recorded. Say what became of it."
+    )
+    job_status.__doc__ = "Where a job stands, at once: queued, running, done, failed or cancelled."
     job_result.__doc__ = "Wait up to wait_s seconds (at most 40) for a job and give its result."
-    for function, kind in ((job_status, status), (job_result, answer)):
+    for function, kind in ((job_status, status), (job_result, answer), (job_cancel, status)):
         hints = typing.get_type_hints(function)
         function.__annotations__ = {**hints, "return": kind}
-    return [job_status, job_result]
+    return [job_status, job_result, job_cancel]
 
 
 def _card_type() -> Any:

@@ -23,6 +23,7 @@ from typing import Any
 from epitaxy.candidate import Candidate
 from epitaxy.chip import Chip
 from epitaxy.errors import BadCandidate, BadEnvironment
+from epitaxy.parsing import parsed
 from epitaxy.problem import Problem
 from epitaxy.product import compose
 from epitaxy.record import FrozenDict, canonical, digest_text, printable
@@ -235,7 +236,7 @@ class AbsentToolchain:
 def same_but_numbers(one: str, other: str) -> bool:
     """Whether two Python texts are the same but for comments and the numbers in them."""
     try:
-        trees = [ast.parse(x) for x in (one, other)]
+        trees = [parsed(x) for x in (one, other)]
     except (SyntaxError, ValueError, RecursionError):
         return False
     shapes = []

@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from epitaxy.candidate import Candidate
+from epitaxy.parsing import parsed
 from epitaxy.problem import Problem
 from epitaxy.record import FrozenDict, canonical, digest_text
 from epitaxy.toolchain import Availability, Build
@@ -57,7 +58,7 @@ def _fault(candidate: Candidate) -> str:
     if candidate.entry != FILE:
         return f"the entry is {candidate.entry}, expected {FILE}"
     try:
-        tree = ast.parse(candidate.files.get(FILE, ""))
+        tree = parsed(candidate.files.get(FILE, ""))
     except (SyntaxError, ValueError, RecursionError) as error:
         return f"{FILE} is not Python: {error}"
     if not any(isinstance(n, ast.ClassDef) and n.name == "ModelNew" for n in tree.body):

@@ -1,0 +1,50 @@
+"""Sources are parsed in one place, one at a time."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from pathlib import Path
+
+import epitaxy
+from epitaxy.parsing import parsed
+from epitaxy.serve.place import leave_path
+
+ROOT = Path(epitaxy.__file__).parent
+
+
+def test_nobody_else_parses():
+    found = [p.name for p in ROOT.rglob("*.py") if "ast.parse(" in p.read_text(encoding="utf-8")]
+    assert found == ["parsing.py"]
+
+
+def test_threads_parse_side_by_side():
+    deep = "x = " + "(" * 60 + "1" + ")" * 60
+    faults = []
+
+    def work():
+        try:
+            for _ in range(40):
+                parsed(deep)
+        except BaseException as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+
+
+def test_a_server_imports_nothing_from_the_folder_of_its_agent(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "work").mkdir()
+    others = [p for p in sys.path if p]
+    monkeypatch.setattr(sys, "path", ["", str(tmp_path), str(tmp_path / "work"), *others])
+    leave_path(tmp_path / "work")
+    assert sys.path == others
+    monkeypatch.chdir(ROOT.parent)
+    monkeypatch.setattr(sys, "path", ["", "elsewhere"])
+    leave_path(tmp_path)
+    assert sys.path == [str(ROOT.parent), "elsewhere"], "the package itself stays where it is"
