@@ -21,7 +21,7 @@ _HOMES = {
     "Verdict": "verdict", "Work": "problem", "create_study": "study", "load": "product",
     "optimize": "optimized",
     "BadCandidate": "errors", "BadEnvironment": "errors", "BadInput": "errors",
-    "BadProblem": "errors", "EpitaxyError": "errors", "LedgerError": "errors",
+    "BadProblem": "errors", "Cancelled": "errors", "EpitaxyError": "errors", "LedgerError": "errors",
     "MachineFault": "errors", "NoCompiler": "errors", "NoSandbox": "errors",
     "PluginError": "errors", "UnknownName": "errors",
 }  # fmt: skip

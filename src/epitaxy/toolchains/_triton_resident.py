@@ -11,14 +11,12 @@ import contextlib
 import importlib
 import os
 
-_BACKEND, _ARCH, _LANES = os.environ["EPITAXY_TRITON_TARGET"].split(":")
 
-
-def _warm() -> None:
+def _warm(backend: str, arch: str, lanes: str) -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import make_backend
 
-    make_backend(GPUTarget(_BACKEND, int(_ARCH) if _ARCH.isdigit() else _ARCH, int(_LANES))).hash()
+    make_backend(GPUTarget(backend, int(arch) if arch.isdigit() else arch, int(lanes))).hash()
     for place in ("triton.runtime.cache", "triton.compiler.compiler"):
         with contextlib.suppress(ImportError, AttributeError):
             importlib.import_module(place).triton_key()
@@ -27,4 +25,5 @@ def _warm() -> None:
         importlib.import_module("triton.backends.nvidia.driver").CudaUtils()
 
 
-_warm()
+if "EPITAXY_TRITON_TARGET" in os.environ:
+    _warm(*os.environ["EPITAXY_TRITON_TARGET"].split(":"))
