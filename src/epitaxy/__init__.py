@@ -21,9 +21,9 @@ _HOMES = {
     "Verdict": "verdict", "Work": "problem", "create_study": "study", "load": "product",
     "optimize": "optimized",
     "BadCandidate": "errors", "BadEnvironment": "errors", "BadInput": "errors",
-    "BadProblem": "errors", "Cancelled": "errors", "EpitaxyError": "errors", "LedgerError": "errors",
-    "MachineFault": "errors", "NoCompiler": "errors", "NoSandbox": "errors",
-    "PluginError": "errors", "UnknownName": "errors",
+    "BadProblem": "errors", "Cancelled": "errors", "EpitaxyError": "errors",
+    "LedgerError": "errors", "MachineFault": "errors", "NoCompiler": "errors",
+    "NoSandbox": "errors", "PluginError": "errors", "UnknownName": "errors",
 }  # fmt: skip
 
 __all__ = ["chip", "judge", "load_problem", "machine", "problem", *sorted(_HOMES)]
