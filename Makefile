@@ -2,7 +2,8 @@
 # demo:  a PyTorch module becomes a faster, proven, exported kernel
 # fuzz:  mutants of honest kernels, and how many of them the judge finds
 # attacks: known cheats against the judge, with and without the guard that stops each
-# gpu-check: kernels on the GPU that is here; without one it says so
+# gpu-check: the GPU that is here: kernels, attacks, benchmarks (again to go on with those);
+#            without one it says what was not run
 # calibrate: how often the statistics err on this machine, and candidates judged per minute
 # test, check, bench, clean, setup-peers (ONNX Runtime and OpenVINO as further baselines)
 
@@ -55,6 +56,8 @@ attacks: $(STAMP)
 
 gpu-check: $(STAMP)
 	$(BIN)/python -m pytest tests/chip -rs -s
+	$(BIN)/python -m epitaxy.attacks --on cuda
+	$(BIN)/python benchmarks/gpu.py
 
 calibrate: $(STAMP)
 	$(BIN)/python benchmarks/calibrate.py --minutes $(MINUTES) --out docs/results/calibration

@@ -1,4 +1,4 @@
-"""The attack corpus, run against the judge: `python -m epitaxy.attacks [NAMES]`.
+"""The attack corpus, run against the judge: `python -m epitaxy.attacks [--on DEVICE] [NAMES]`.
 
 Each attack names the guard that refuses it. It is judged with every guard in force, which must
 refuse it, and again without its own, which must accept it, or the guard is not what stops it.
@@ -284,9 +284,17 @@ def _time(verdict: Verdict) -> str:
 
 
 def main(names: Sequence[str]) -> int:
-    """Print the table; 1 when anything is not as it must be, 2 for an unknown name."""
+    """Print the table; 1 when anything is not as it must be, 2 for an unknown name.
+
+    `--on cuda` leaves those that need another device.
+    """
+    device, named = "", list(names)
+    if named[:1] == ["--on"]:
+        device, named = "".join(named[1:2]), named[2:]
     try:
-        specimens = chosen(names)
+        specimens = [it for it in chosen(named) if device in ("", it.device)]
+        if not specimens:
+            raise UnknownName.of("device", device, sorted({it.device for it in corpus()}))
     except UnknownName as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

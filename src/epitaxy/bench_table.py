@@ -133,8 +133,12 @@ def _mean(
 ) -> dict[str, Any]:
     """Geometric mean over the rows that have a ratio, and how many those are."""
     found = [x for r in rows if (x := of(r, party))]
-    mean = math.exp(sum(map(math.log, found)) / len(found)) if found else None
-    return {"mean": mean, "problems": len(found)}
+    return {"mean": mean_ratio(found) if found else None, "problems": len(found)}
+
+
+def mean_ratio(ratios: Sequence[float]) -> float:
+    """The geometric mean of ratios, of which there is at least one."""
+    return math.exp(sum(map(math.log, ratios)) / len(ratios))
 
 
 def _fast(rows: Sequence[Row], party: str) -> dict[str, float]:

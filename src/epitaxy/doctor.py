@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 import os
 import shutil
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from epitaxy.errors import EpitaxyError
+from epitaxy.machine import Accelerated, accelerator
 from epitaxy.toolchain import Crossing
 
 LEAST_FREE_BYTES = 200 << 20
@@ -47,7 +49,7 @@ def examine(ledger: Path | None = None) -> list[Row]:
             lambda: _extra("scikit-learn", "learn", "genomes are not ranked before they are built"),
         ),
     ]
-    return rows + _plugins("toolchains") + _plugins("baselines")
+    return rows + _accelerators() + _plugins("toolchains") + _plugins("baselines")
 
 
 def usable(rows: list[Row]) -> bool:
@@ -199,7 +201,25 @@ def _crossing(toolchain: Crossing) -> str:
 
     chips = [chip.id for chip in load_all() if toolchain.targets(chip)]
     how = toolchain.stand_in().name
-    return f"; builds for {', '.join(chips) or 'no chip'}; runs on none here; checked by {how}"
+    here = accelerator()
+    runs = here is not None and toolchain.name in here.toolchains
+    where = f"runs on the {here.chip().name} here" if runs else "runs on none here"
+    return f"; builds for {', '.join(chips) or 'no chip'}; {where}; checked by {how}"
+
+
+def _accelerators() -> list[Row]:
+    """Each machine plugin that is an accelerator of this machine: where one is here, `--chip local`
+    means it."""
+    from epitaxy.plugin import plugins
+
+    known = plugins("machines")
+    found = [name for name in known.names() if isinstance(known.get(name), Accelerated)]
+
+    def look(name: str) -> Finding:
+        state = known.get(name).present()
+        return state.ok, state.detail, state.mend
+
+    return [_guard(f"machine {name}", False, functools.partial(look, name)) for name in found]
 
 
 def _plugins(folder: str) -> list[Row]:

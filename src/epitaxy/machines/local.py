@@ -21,6 +21,7 @@ from epitaxy.machines._jail import jail
 from epitaxy.machines._worker import Limits, LocalWorker
 from epitaxy.machines._zygote import Zygote, clean_environment
 from epitaxy.plugin import plugins
+from epitaxy.precision import precision
 from epitaxy.problem import Problem
 from epitaxy.quiet import Activity
 from epitaxy.record import FrozenDict
@@ -188,6 +189,7 @@ class LocalMachine:
             "fenced": job.fenced,
             "traced": job.traced,
             "device": self.device,
+            "rounded": precision(job.problem.policy.precision).narrow,
         }
         worker = LocalWorker(self, zygote, job, spec)
         with self._lock:

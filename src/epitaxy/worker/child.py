@@ -53,6 +53,7 @@ class Spec:
     fenced: bool = False
     traced: bool = False
     device: str = "cpu"
+    rounded: bool = False
 
     @staticmethod
     def of(data: dict[str, Any]) -> Spec:
@@ -69,6 +70,7 @@ class Loop:
         self.spec = spec
         self.layout = Layout.from_json(spec.layout)
         self.device = open_device(spec.device, memory, self.layout)
+        self.device.products(spec.rounded)
         self.extras: dict[int, list[Any]] = {}
         self.model: Any = None
         self.call: Any = None

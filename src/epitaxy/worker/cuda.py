@@ -66,6 +66,14 @@ class Cuda(Host):
         """The module on the device; a function as it is."""
         return model.to(self.kind) if hasattr(model, "state_dict") else model
 
+    def products(self, rounded: bool) -> None:
+        """PyTorch's own settings round convolutions and not matrix products: one policy for both,
+        and for candidates and baselines alike."""
+        import torch
+
+        torch.set_float32_matmul_precision("high" if rounded else "highest")
+        torch.backends.cudnn.allow_tf32 = rounded
+
     def stored(self, slot: int, contents: list[Any]) -> None:
         """Bring a slot's new contents to the device, where calls get copies of them."""
         self._set_stream(self._stream)

@@ -36,6 +36,9 @@ class Host:
         """`model` where its calls are made."""
         return model
 
+    def products(self, rounded: bool) -> None:
+        """Whether products of float32 may be rounded to tf32 here; a CPU has none."""
+
     def stored(self, slot: int, contents: list[Any]) -> None:
         """The broker wrote new contents into a slot."""
 
