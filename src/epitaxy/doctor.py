@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib.metadata
@@ -213,13 +214,19 @@ def _accelerators() -> list[Row]:
     from epitaxy.plugin import plugins
 
     known = plugins("machines")
-    found = [name for name in known.names() if isinstance(known.get(name), Accelerated)]
 
-    def look(name: str) -> Finding:
+    def look(name: str) -> Found:
         state = known.get(name).present()
         return state.ok, state.detail, state.mend
 
-    return [_guard(f"machine {name}", False, functools.partial(look, name)) for name in found]
+    found = []
+    for name in known.names():
+        # Where machines cannot be made at all, the row of the home says why.
+        with contextlib.suppress(EpitaxyError):
+            if not isinstance(known.get(name), Accelerated):
+                continue
+            found.append(_guard(f"machine {name}", False, functools.partial(look, name)))
+    return found
 
 
 def _plugins(folder: str) -> list[Row]:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
 from epitaxy.chip import Chip
-from epitaxy.errors import MachineFault
+from epitaxy.errors import BadEnvironment, MachineFault
 from epitaxy.problem import Problem
 from epitaxy.record import FrozenDict, Record, make_callable, record
 from epitaxy.toolchain import Availability
@@ -129,7 +129,10 @@ def accelerator(chip: str = "") -> Any:
     from epitaxy.plugin import plugins
 
     for name in plugins("machines").names():
-        it = plugins("machines").get(name)
+        try:
+            it = plugins("machines").get(name)
+        except BadEnvironment:  # whoever opens a machine by its name is told
+            continue
         if isinstance(it, Accelerated) and it.present().ok and chip in ("", it.chip().id):
             return it
     return None
