@@ -168,4 +168,4 @@ def floats(image: Image) -> int:
 
 def worth(what: Contraction, image: Image) -> bool:
     """Whether the copy is smaller than what packing would write."""
-    return floats(image) <= size_of(what.inner) * size_of(what.columns)
+    return floats(image) <= size_of(what.inner) * size_of(what.columns) * size_of(what.batch)

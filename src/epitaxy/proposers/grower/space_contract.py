@@ -78,8 +78,8 @@ def options(chip: Chip) -> dict[str, tuple[int, ...]]:
 
 def guess(what: Contraction, base: Choices, chip: Chip) -> Choices:
     """`base` with the decisions that suit `what`: register tile, blocks, copies, threads."""
-    if what.fetched:
-        return _guess_fetched(what, base, chip)
+    if what.fetched:  # tiles end within lines, of which no part is streamed by itself
+        return _guess_fetched(what, replace(base, stream=0), chip)
     m, n, k = size_of(what.rows), size_of(what.columns), size_of(what.inner)
     lanes = base.width
     tile_m, tile_n = min(tiles(chip), key=lambda t: _cycles(m, n, lanes, *t))
