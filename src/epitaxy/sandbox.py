@@ -62,12 +62,15 @@ _NOBODY = 1_900_000_000
 
 
 def available() -> tuple[str, ...]:
-    """The layers that work here, found by confining a process and trying to break out."""
+    """The layers that work here, found by confining a process and trying to break out.
+
+    Raises NoSandbox where that takes longer than TRIAL_S.
+    """
     return _probe(sys.executable)
 
 
 def require() -> None:
-    """Raises NoSandbox when a layer that is needed is missing."""
+    """Raises NoSandbox when a layer that is needed is missing, or that was not found out."""
     missing = [layer for layer in NEEDED if layer not in available()]
     if missing:
         raise NoSandbox(
@@ -312,6 +315,11 @@ def _probe(python: str) -> tuple[str, ...]:
     command = [python, "-I", "-S", "-c", _TRIAL, package]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TRIAL_S, check=False)
-    except (OSError, subprocess.SubprocessError):
+    except subprocess.TimeoutExpired as error:  # a starved machine lacks no layer
+        raise NoSandbox(
+            f"whether candidates can be confined here was not found out within {error.timeout:g} s",
+            "try again when the machine is less busy",
+        ) from None
+    except OSError:
         return ()
     return tuple(done.stdout.split()) if done.returncode == 0 else ()

@@ -5,9 +5,18 @@ from __future__ import annotations
 import contextlib
 
 import pytest
+from brief import be_brief
 from generous import GENEROUS
 
 from epitaxy.machines.local import LocalMachine
+
+
+@pytest.fixture(scope="module")
+def brief():
+    """For a module or a test in which nothing turns on a time: few rounds, eager alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        be_brief(patch.setattr)
+        yield
 
 
 @pytest.fixture(scope="session")

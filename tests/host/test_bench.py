@@ -27,6 +27,9 @@ UNGROWN = GOOD.replace("torch.cumsum(torch.tanh(x), 1)", "torch.fft.fft(x, dim=1
 BROKEN = "import torch\nraise RuntimeError('not today')\n"
 
 
+pytestmark = pytest.mark.usefixtures("brief")
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bench")

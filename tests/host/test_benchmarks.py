@@ -14,20 +14,10 @@ import calibrate
 import rate
 import search
 
-from epitaxy import timing
+pytestmark = pytest.mark.usefixtures("brief")
 
 
-@pytest.fixture
-def brief(monkeypatch):
-    """Plans with as few rounds as there may be."""
-    plans = {
-        name: plan.replace(rounds=8, most=8, processes=min(2, plan.processes), limit_s=1.0)
-        for name, plan in timing.PLANS.items()
-    }
-    monkeypatch.setattr(timing, "PLANS", plans)
-
-
-def test_calibration_runs_resumes_and_reports(brief, tmp_path):
+def test_calibration_runs_resumes_and_reports(tmp_path):
     command = ["--sizes", "short", "--threads", "1", "--runs", "1", "--out", str(tmp_path / "cal")]
     calibrate.main(command)
     document = json.loads((tmp_path / "cal.json").read_text())
@@ -40,7 +30,7 @@ def test_calibration_runs_resumes_and_reports(brief, tmp_path):
     assert (tmp_path / "cal.md").read_text().count("| short |") == 2
 
 
-def test_the_rate_counts_every_candidate(brief, tmp_path):
+def test_the_rate_counts_every_candidate(tmp_path):
     found = rate.main(
         ["--candidates", "4", "--wrong", "0.5", "--size", "short", "--depth", "1",
          "--out", str(tmp_path / "rate")]

@@ -4,8 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from test_docs import CHIP
+
+from epitaxy.probe.store import save
+
+BRIEF = Path(__file__).with_name("brief.py")
 
 SOURCE = """
 import torch
@@ -27,23 +33,32 @@ def get_init_inputs():
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
     (folder / "model.py").write_text(SOURCE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EPITAXY_HOME", str(folder / "home"))
+        save(CHIP)
     return folder
 
 
-def epitaxy(place, *arguments, **environment):
+def epitaxy(place, *arguments, program=("-m", "epitaxy.cli"), **environment):
     """Run the command as a user would; (exit code, stdout, stderr)."""
     env = {**os.environ, "EPITAXY_HOME": str(place / "home"), **environment}
     done = subprocess.run(
-        [sys.executable, "-m", "epitaxy.cli", *map(str, arguments)],
+        [sys.executable, *program, *map(str, arguments)],
         capture_output=True, text=True, cwd=place, env=env, timeout=400, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
 
 
+def optimize(place, budget):
+    """A real search, judged briefly against two baselines."""
+    arguments = ("optimize", "model.py", "--budget", budget, "--out", "out", "--json")
+    return epitaxy(place, *arguments, program=(BRIEF, "eager,compile"))
+
+
 @pytest.fixture(scope="module")
 def optimized(place):
-    """One real search, shared by the tests."""
-    return epitaxy(place, "optimize", "model.py", "--budget", "3", "--out", "out", "--json")
+    """One search, shared by the tests."""
+    return optimize(place, "3")
 
 
 def test_optimize_leaves_export_report_and_verdict(place, optimized):
@@ -133,9 +148,10 @@ def test_compare_sets_floors_and_our_kernel_side_by_side(place, optimized):
 
 
 def test_the_same_command_resumes(place, optimized):
-    code, out, _ = epitaxy(place, "optimize", "model.py", "--budget", "1", "--out", "out", "--json")
-    assert code == 0
-    assert json.loads(out)
+    code, out, err = optimize(place, "1")
+    assert code == 0, err
+    before, after = (json.loads(text)["judged"]["total"] for text in (optimized[1], out))
+    assert (before, after) == (3, 4)
 
 
 @pytest.mark.parametrize(

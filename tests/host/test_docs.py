@@ -52,6 +52,7 @@ def commands():
     return sorted(set(found))
 
 
+@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("path", with_python(), ids=lambda p: p.name)
 def test_python_runs(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

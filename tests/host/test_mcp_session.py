@@ -40,7 +40,7 @@ class ModelNew(torch.nn.Module):
     def forward(self, x):
         raise RuntimeError(str(dict(os.environ)))
 """
-SERVER = Path(__file__).with_name("mcp_server.py")
+BRIEF = Path(__file__).with_name("brief.py")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def session(tmp_path_factory):
     environment = {**os.environ, "EPITAXY_HOME": str(home), "EPITAXY_TEST_KEY": SECRET}
     server = StdioServerParameters(
         command=sys.executable,
-        args=[str(SERVER), str(root / "soft.py"), "--root", str(root)],
+        args=[str(BRIEF), "eager", "mcp", str(root / "soft.py"), "--root", str(root)],
         env=environment,
     )
     said = {}

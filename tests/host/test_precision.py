@@ -68,6 +68,9 @@ class ModelNew(nn.Module):
 ROUNDED = "x.to(torch.bfloat16).to(torch.float32) @ self.w.to(torch.bfloat16).to(torch.float32)"
 
 
+pytestmark = pytest.mark.usefixtures("brief")
+
+
 @pytest.fixture(scope="module")
 def machine(machine_of):
     with machine_of(threads=1) as made:
@@ -209,7 +212,6 @@ def test_a_recorded_candidate_can_be_judged_under_another_policy(machine, tmp_pa
     folder.mkdir()
     for name, text in chain(of, 8).files.items():
         (folder / name).write_text(text)
-    monkeypatch.setattr(machine, "baselines", lambda: ["eager"])
     monkeypatch.setattr(rejudge, "open_machine", lambda *_: machine)
     file = str(tmp_path / "p.py")
     first = rejudge.judge_one(str(folder), file, ledger).judged[0]

@@ -168,6 +168,17 @@ def test_every_layer_is_named(machine, tmp_path):
     assert "rlimits" in sandbox.available()
 
 
+def test_a_starved_machine_is_not_said_to_lack_a_sandbox(monkeypatch):
+    monkeypatch.setattr(sandbox, "TRIAL_S", 1e-6)
+    sandbox._probe.cache_clear()
+    try:
+        with pytest.raises(NoSandbox, match="not found out") as caught:
+            sandbox.require()
+        assert "less busy" in caught.value.mend
+    finally:
+        sandbox._probe.cache_clear()
+
+
 def test_a_process_with_threads_is_not_confined_halfway():
     assert len(os.listdir("/proc/self/task")) > 1 or torch.set_num_threads(2) is None
     torch.mm(torch.ones(500, 500), torch.ones(500, 500))

@@ -329,8 +329,9 @@ def test_the_threads_that_will_compute_are_awake_and_no_others(own, monkeypatch)
     assert len(calls) - warmed == own
 
 
-def test_compiled_baselines_agree_with_eager(machine):
-    with machine.start(baseline("compile")) as worker:
+@pytest.mark.parametrize("name", ["compile", "max_autotune"])
+def test_compiled_baselines_agree_with_eager(machine, name):
+    with machine.start(baseline(name)) as worker:
         x = fill(worker)
         worker.burst([0])
         assert torch.allclose(worker.outputs()[0], torch.relu(x) * 2)

@@ -1,17 +1,21 @@
 """The probe's reading of curves, listings and stored chips, without a compiler."""
 
+import io
 import math
 import tomllib
+from types import SimpleNamespace
 
 import pytest
 
 from epitaxy.chip import Chip, Level
+from epitaxy.commands.run import FIRST_PROBE_S, measure_chip
 from epitaxy.errors import BadEnvironment
 from epitaxy.probe import load_measured, measured_chip, store
 from epitaxy.probe.disassembly import Expected, expectations, fault, functions, inner_loops
 from epitaxy.probe.levels import boundaries, plateaus, rate
 from epitaxy.probe.programs import merge
 from epitaxy.probe.summary import quantiles
+from epitaxy.progress import Display
 
 KIB = 1024.0
 SIZES = [4 * KIB * 2 ** (i / 2) for i in range(34)]
@@ -206,3 +210,20 @@ def test_toml_is_what_the_standard_library_reads():
         "e": [],
     }
     assert tomllib.loads(store.to_toml(data)) == data
+
+
+def test_a_machine_is_measured_at_its_first_use_alone(tmp_path, monkeypatch):
+    measured = []
+
+    def probe(progress, budget_s):
+        measured.append(budget_s)
+        store.save(Chip(id="c", name="c", vendor="v", kind="cpu"))
+
+    monkeypatch.setenv("EPITAXY_HOME", str(tmp_path))
+    monkeypatch.setattr("epitaxy.probe.probe", probe)
+    said = io.StringIO()
+    with Display("p", said) as display:
+        for name in ("absent", "local", "local"):
+            measure_chip(SimpleNamespace(name=name), display)
+    assert measured == [FIRST_PROBE_S]
+    assert "first use of this machine" in said.getvalue()
