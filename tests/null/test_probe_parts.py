@@ -223,7 +223,7 @@ def test_a_machine_is_measured_at_its_first_use_alone(tmp_path, monkeypatch):
     monkeypatch.setattr("epitaxy.probe.probe", probe)
     said = io.StringIO()
     with Display("p", said) as display:
-        for name in ("absent", "local", "local"):
-            measure_chip(SimpleNamespace(name=name), display)
+        for probed in (False, True, True):
+            measure_chip(SimpleNamespace(probed=probed), display)
     assert measured == [FIRST_PROBE_S]
     assert "first use of this machine" in said.getvalue()
