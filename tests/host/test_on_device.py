@@ -149,6 +149,45 @@ def test_recycled_memory_is_spoiled(device):
     assert [x.shape for x in seen] == [(4,), (4,)]
 
 
+def test_fences_stand_around_what_a_gpus_bundle_allocates(monkeypatch):
+    from epitaxy.worker import fences
+
+    monkeypatch.setattr(torch, "empty", torch.empty)
+    monkeypatch.setattr(torch, "empty_like", torch.empty_like)
+    it = fences.Fences()
+    it._device = "cpu"
+    it.install()
+    it._install_empty(torch.empty_like)
+    made = torch.empty((4, 8), dtype=torch.float32, device="cpu")
+    assert made.shape == (4, 8)
+    assert not it.broken()
+    made = torch.empty((4, 8), dtype=torch.float32, device="cpu")
+    made.as_strided((33,), (1,)).fill_(1.0)
+    assert it.broken()
+
+
+def test_energy_is_read_around_bursts_alone():
+    from epitaxy.machines import _energy
+
+    asked = []
+
+    class Worker:
+        def metered(self, slots, counter):
+            asked.append(list(slots))
+            return 4.0
+
+    found = _energy.per_call_j(Worker(), (0, 1), 0.25, lambda: 0.0)
+    assert found == 1.0
+    assert asked == [[0, 1, 0, 1]] * _energy.BURSTS
+
+
+def test_without_a_meter_the_mend_is_said():
+    from epitaxy.machines._energy import Meter
+
+    state = Meter().state
+    assert state.ok or (state.detail and "nvidia-ml-py" in state.mend)
+
+
 # -- the guard ------------------------------------------------------------------------------------
 
 
@@ -308,3 +347,83 @@ def test_the_jail_of_a_gpus_worker_lets_it_control_the_gpu_only(tmp_path, monkey
     assert made["devices"] == ["/dev/nvidia0"]
     assert made["writable"] == []
     assert made["limits"]["memory_bytes"] == 0
+
+
+# -- Triton in a jail -----------------------------------------------------------------------------
+
+RELU = """import torch
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _relu(x, y, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(y + i, tl.maximum(tl.load(x + i), 0.0))
+
+
+def _region0(x):
+    y = torch.empty((64, 512), dtype=torch.float32, device=x.device)
+    _relu[(32,)](x, y, BLOCK=1024, num_warps=4)
+    return [y]
+"""
+FORWARD = """class ModelNew(Model):
+    @_epitaxy_guarded(Model, inputs=(('float32', (64, 512)),))
+    def forward(x):
+        y, = _region0(x)
+        return y
+"""
+
+
+def test_a_confined_worker_finds_what_the_build_compiled_for_triton(tmp_path):
+    """It may start neither ptxas nor a C compiler: whatever the build did not leave would fail."""
+    pytest.importorskip("triton", reason="Triton is not installed: .[triton]")
+    from epitaxy.chip import find_chip
+    from epitaxy.machine import Job, WorkerFailure
+    from epitaxy.problem import open_reference
+    from epitaxy.toolchains.triton_nvidia import TritonNvidia
+
+    (tmp_path / "relu.py").write_text(
+        "import torch\n\nclass Model(torch.nn.Module):\n    def forward(self, x):\n"
+        "        return torch.relu(x)\n\n\ndef get_inputs():\n    return [torch.randn(64, 512)]\n\n"
+        "def get_init_inputs():\n    return []\n"
+    )
+    problem = load(tmp_path / "relu.py")
+    toolchain, chip = TritonNvidia(), find_chip("h100_sxm")
+    toolchain.aim(chip)
+    here = toolchain.resident(chip)
+    build = toolchain.build(
+        Candidate(
+            problem=problem.digest, toolchain="triton_nvidia", entry="forward.py",
+            files={"kernels.py": RELU, "forward.py": FORWARD}, proposer="test",
+        ), problem, tmp_path / "cache",
+    )  # fmt: skip
+    assert build.ok, build.log
+    bundle = Path(build.folder, "model_new.py")
+    bundle.write_text(bundle.read_text().replace('else "cuda"', 'else "cpu"'))
+
+    class Resident(FakeGpu):
+        preload = ("fake_triton_gpu",)
+
+        @property
+        def environment(self):
+            return {**super().environment, **self._common()}
+
+        def _common(self):
+            return {k: v for k, v in here.environment.items() if "{folder}" not in v}
+
+        def open(self, job):
+            own = {k: v.replace("{folder}", job.folder) for k, v in here.environment.items()}
+            return NvidiaMachine.open(self, job.replace(environment=own))
+
+    machine = Resident(home=tmp_path / "home")
+    machine._residents = {"triton_nvidia": here}
+    reference = open_reference(problem)
+    try:
+        with machine.start(Job(problem=problem, folder=build.folder)) as worker:
+            worker.prepare(reference.init_arguments(), reference.state())
+            worker.write(0, reference.inputs(1, "given"))
+            with pytest.raises(WorkerFailure, match="would launch _relu in a grid of 32"):
+                worker.burst([0])
+    finally:
+        machine.close()

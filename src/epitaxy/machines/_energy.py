@@ -16,18 +16,22 @@ BURSTS = 3
 
 
 class Meter:
-    """NVML's counter of the first GPU."""
+    """NVML's counter of the GPU `which`: its number, or its name that begins with GPU-."""
 
-    def __init__(self) -> None:
+    def __init__(self, which: str = "0") -> None:
         self._read: Callable[[], float] | None = None
-        self.state = self._open()
+        self.state = self._open(which)
 
-    def _open(self) -> Availability:
+    def _open(self, which: str) -> Availability:
         try:
             import pynvml
 
             pynvml.nvmlInit()
-            handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+            handle = (
+                pynvml.nvmlDeviceGetHandleByIndex(int(which))
+                if which.isdigit()
+                else pynvml.nvmlDeviceGetHandleByUUID(which)
+            )
             pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
         except ImportError:
             return Availability(ok=False, detail="no NVML for Python", mend=MEND)

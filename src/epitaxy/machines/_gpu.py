@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import re
 import subprocess
 from collections.abc import Sequence
@@ -29,6 +30,11 @@ READ = (
 def here() -> bool:
     """Whether an NVIDIA GPU is in this machine."""
     return CONTROL.exists()
+
+
+def visible() -> str:
+    """The first GPU that CUDA_VISIBLE_DEVICES leaves: a number, or a name that begins with GPU-."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip() or "0"
 
 
 def nodes() -> tuple[str, ...]:

@@ -8,6 +8,7 @@ limited, since CUDA reserves more of it than there is memory.
 from __future__ import annotations
 
 import functools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from epitaxy.toolchain import Availability, Crossing, Resident, StandIn
 
 LIMITS = Limits(load_s=120.0, burst_s=60.0)
 """Starting CUDA takes seconds."""
+LAUNCHING = 4
+"""Cores that are left to workers and broker."""
 FOLDER = "{folder}"
 """In a toolchain's variable: where the build lies."""
 
@@ -47,6 +50,11 @@ class NvidiaMachine(LocalMachine):
         super().__init__(**{"limits": LIMITS, **options})
         self._residents: dict[str, StandIn] = {}
         self._meter: Meter | None = None
+
+    @property
+    def spare_cores(self) -> int:
+        """A kernel's launches take one core, and the broker another: builds may run on others."""
+        return max(0, len(os.sched_getaffinity(0)) - LAUNCHING)
 
     def present(self) -> Availability:
         """Whether the GPU can be used: where it can, `local` means this machine."""
@@ -87,6 +95,7 @@ class NvidiaMachine(LocalMachine):
         the process for forks."""
         _ = self.toolchains
         own = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1", "CUDA_CACHE_DISABLE": "1"}
+        own["CUDA_VISIBLE_DEVICES"] = _gpu.visible()
         for it in self._residents.values():
             own |= {k: v for k, v in it.environment.items() if FOLDER not in v}
         return own
@@ -102,7 +111,7 @@ class NvidiaMachine(LocalMachine):
     def energy_j(self, worker: Any, call_s: float) -> float | Availability:
         """Joules of one call of `worker`, which takes `call_s`; why not, where there is no
         meter."""
-        self._meter = self._meter or Meter()
+        self._meter = self._meter or Meter(_gpu.visible())
         if not self._meter.state.ok:
             return self._meter.state
         return per_call_j(worker, (0, 1), call_s, self._meter.joules)

@@ -97,6 +97,9 @@ class AbsentToolchain:
             return {}, "error: the builder left no metrics"
         return json.loads(path.read_text(encoding="utf-8")), ""
 
+    def moved(self, made: Path, folder: Path) -> None:
+        """What was built in `made` will lie in `folder`: mend what names its own place."""
+
     # -- the contract --------------------------------------------------------------------------
 
     def aim(self, chip: Chip) -> None:
@@ -198,6 +201,7 @@ class AbsentToolchain:
         if not fault and not small:
             metrics, fault = self.look(made, chip)
             (made / METRICS).write_text(json.dumps(metrics), encoding="utf-8")
+            self.moved(made, folder)
         late = fault == LATE.format(self.timeout_s)  # not kept: another time it may be faster
         return Build(
             ok=not fault, folder="" if late else str(folder), log=fault,

@@ -125,6 +125,12 @@ class TritonToolchain(AbsentToolchain):
             "TRITON_DEFAULT_FP_FUSION": FUSION,
         }
 
+    def moved(self, made: Path, folder: Path) -> None:
+        """Triton's cache holds full paths."""
+        for path in (made / CACHE).glob("*/__grp__*.json"):
+            text = path.read_text(encoding="utf-8")
+            path.write_text(text.replace(f"{made}/", f"{folder}/"), encoding="utf-8")
+
     def look(self, made: Path, chip: Chip) -> tuple[dict[str, float], str]:
         """Registers, spills, shared memory, occupancy, instruction counts: of the worst kernel, or
         their sum; and the limit that one of them breaks, if any."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import mmap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 WIDTH = 4096
@@ -62,6 +62,19 @@ class Fences:
             return part
 
         setattr(torch, plain.__name__, fenced)  # torch declares another signature
+        if self._device != "cpu":
+            self._install_empty(fenced)
+
+    def _install_empty(self, fenced: Callable[[Any], Any]) -> None:
+        """Bundles of kernels for GPUs allocate by shape and device."""
+        import torch
+
+        def made(*size: Any, **options: Any) -> Any:
+            like = _empty(*size, **options)
+            own = set(options) <= {"dtype", "device"} and like.numel()
+            return fenced(like) if own else like
+
+        torch.empty = made
 
     def broken(self) -> bool:
         """Whether anything made so far was written beyond its ends; forgets it all."""
@@ -71,12 +84,19 @@ class Fences:
         )
 
 
+def _empty(*size: Any, **options: Any) -> Any:
+    """PyTorch's own function, whatever stands in its place."""
+    import torch
+
+    return torch._C._VariableFunctions.empty(*size, **options)
+
+
 def _fenced(like: Any, byte: int) -> tuple[Any, Any]:
     """Memory whose ends hold `byte`, and the tensor like `like` between them, not filled."""
     import torch
 
     size = like.numel() * like.element_size()
-    whole = torch.empty(size + 2 * WIDTH, dtype=torch.uint8, device=like.device)
+    whole = _empty(size + 2 * WIDTH, dtype=torch.uint8, device=like.device)
     whole[:WIDTH] = whole[WIDTH + size :] = byte
     return whole, whole[WIDTH : WIDTH + size].view(like.dtype).view(like.shape)
 
