@@ -3,7 +3,7 @@
 Profiles every `planted/*.cpp` on this machine and writes what the rules say. The first lines of a
 kernel name the rule that it was planted for (nothing: it is clean) and its problem.
 
-    python benchmarks/planted.py --record metrics.json [--only NAME,NAME]
+    python benchmarks/planted.py --record metrics.json [--only NAME,NAME] [--held]
     python benchmarks/planted.py --again metrics.json --out table.md
 """
 
@@ -27,6 +27,8 @@ from epitaxy.profiling.profile import FAMILY, profile
 from epitaxy.profiling.target import from_cpp
 
 FOLDER = Path(__file__).parent / "planted"
+HELD = FOLDER / "held"
+"""Kernels that no rule and no measurement was ever changed for: each was run once."""
 ACCUSED = 0.15
 """A clean kernel is accused when a bottleneck promises this much of its time."""
 
@@ -100,9 +102,10 @@ def as_profile(name: str, record: dict[str, Any]) -> Profile:
     return Profile(kernel=name, family=FAMILY, source="profile", metrics=metrics)
 
 
-def measured_now(names: list[str], record: Path | None) -> list[Outcome]:
+def measured_now(names: list[str], record: Path | None, held: bool = False) -> list[Outcome]:
     """Profile the kernels named (none: all), adding each to the file `record` as it is done."""
-    files = [f for f in sorted(FOLDER.glob("*.cpp")) if not names or f.stem in names]
+    place = HELD if held else FOLDER
+    files = [f for f in sorted(place.glob("*.cpp")) if not names or f.stem in names]
     machine = LocalMachine()
     outcomes = []
     for file in files:
@@ -123,12 +126,13 @@ def main() -> int:
     parser.add_argument("--record", type=Path, help="JSON file of metrics, added to")
     parser.add_argument("--again", type=Path, help="ask the rules again of such a file")
     parser.add_argument("--only", default="", help="names, by comma")
+    parser.add_argument("--held", action="store_true", help="those that nothing was tuned for")
     given = parser.parse_args()
     names = [n for n in given.only.split(",") if n]
     if given.again:
         outcomes = [recorded(n, r) for n, r in json.loads(given.again.read_text()).items()]
     else:
-        outcomes = measured_now(names, given.record)
+        outcomes = measured_now(names, given.record, given.held)
     for o in outcomes:
         told = ", ".join(f"{rule} {gain:.2f}" for rule, gain in o.found[:4]) or o.note or "nothing"
         mark = "right" if o.right else "WRONG"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import _thread
+import importlib.util
 import json
 import signal
 
 import agent_case
 import pytest
+import torch
 from agent_case import DONE, KEY, MODELS, Server, Step, sends, sends_files
 
+from epitaxy.exporting import export_recorded
 from epitaxy.judge import Judge
 from epitaxy.ledger import Ledger
 from epitaxy.machines.replay import ReplayMachine
@@ -56,7 +59,7 @@ CHEATS = {
 }
 
 
-def test_from_a_cold_problem_to_an_accepted_kernel(monkeypatch, relu, machine_of, ledger):
+def test_from_a_cold_problem_to_an_exported_kernel(monkeypatch, relu, machine_of, ledger, tmp_path):
     """Everything real but the model: grower, compiler, sandbox, judge; and cheats are told off."""
     script = [sends("y[i] = nothing;", "a typo"), *CHEATS.values(), sends(), DONE]
     with Server(script) as server, machine_of() as machine:
@@ -81,6 +84,12 @@ def test_from_a_cold_problem_to_an_accepted_kernel(monkeypatch, relu, machine_of
     assert "eager" in told[4]
     assert agent.stop_reason() == "the model is done: at the limit"
     assert study.best is not None
+    card = export_recorded(ledger, sent[-1][0].id, tmp_path / "product")
+    spec = importlib.util.spec_from_file_location("exported", card.model)
+    exported = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(exported)
+    x = torch.randn(64, 4096)
+    assert torch.allclose(exported.ModelNew()(x), torch.relu(x) + 0.5 * x)
 
 
 @pytest.mark.parametrize("model", MODELS)
