@@ -299,7 +299,11 @@ class Desk:
                 self.problem, self.machine, report=lambda text: self.say(text)
             )
         self.say("preparing baselines")
-        self._judge.baselines()
+        try:
+            self._judge.baselines()
+        except Cancelled:
+            self.close()  # half of them are there: the next one begins afresh
+            raise
         self.say("judging")
         return self._judge
 
