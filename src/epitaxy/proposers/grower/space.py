@@ -166,7 +166,11 @@ def first_guess(region: Region, chip: Chip) -> Choices:
     attentions = [k.attention for k in kernels if k.attention]
     if attentions:
         guess = space_attention.guess(max(attentions, key=lambda a: a.work), guess, chip)
-    if guess.ahead and any(_short_runs(k, guess) for k in kernels if not k.whole):
+    columns = [k for k in kernels if not k.whole and _short_runs(k, guess)]
+    sums = [k for k in columns if not any({*k.inner} & {*t.axes} for t in k.targets)]
+    if columns and len(sums) == len(columns):
+        guess = replace(guess, tile=min(_wide(k, guess, pieces) for k in sums))
+    if columns and guess.ahead:
         guess = replace(guess, prefetch=8 * lanes)
     for kernel in kernels:
         rows = math.prod(a.size for a in kernel.outer)
@@ -194,6 +198,20 @@ def _polynomials(region: Region) -> bool:
     if any(isinstance(v, Reduce | Scan) for v in values):
         return False
     return any(isinstance(v, Map) and v.fn in TRANSCENDENTAL for v in values)
+
+
+def _wide(kernel: Kernel, choices: Choices, pieces: int) -> int:
+    """The widest tile of columns to be reduced that leaves `pieces` tasks: longer runs of memory
+    are read up to twice as fast, though their sums leave the registers (512 columns, Zen 3)."""
+    lane = lane_axis(kernel, choices)
+    assert lane is not None
+    others = math.prod(a.size for a in kernel.outer if a != lane)
+    fits = [
+        choices.tile * k
+        for k in (8, 4, 2)
+        if others * -(-lane.size // (choices.tile * k)) >= pieces
+    ]
+    return next(iter(fits), choices.tile)
 
 
 def _short_runs(kernel: Kernel, choices: Choices) -> bool:
