@@ -6,15 +6,18 @@ import importlib.util
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from epitaxy import create_study
 from epitaxy.problem import load, open_reference
 from epitaxy.proposers.grower import _Captured
+from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.chains import chained, rows_of_samples
 from epitaxy.proposers.grower.program import RegionCall
 from epitaxy.proposers.grower.slices import one_sample
 from epitaxy.toolchains.cpp import plugin
 
+T = torch.randn
 NET = """
 import torch
 import torch.nn as nn
@@ -131,3 +134,12 @@ def test_an_input_without_samples_is_read_whole(net):
     whole = [s.shape for i, s in enumerate(reading.inputs) if i not in sample.divided]
     assert (18, 20) in whole
     assert all(s.shape[0] == 1 for i, s in enumerate(sample.region.inputs) if i in sample.divided)
+
+
+def test_a_region_alone_runs_so_for_what_its_kernels_hand_on():
+    def pooled(x, w):
+        return F.max_pool2d(torch.softmax(F.conv2d(x, w, padding=1), 1), 2)
+
+    large = capture(pooled, [T(4, 3, 64, 66), T(16, 3, 3, 3)])
+    assert rows_of_samples(large)
+    assert not rows_of_samples(capture(pooled, [T(4, 3, 6, 6), T(4, 3, 3, 3)]))

@@ -15,9 +15,13 @@ from dataclasses import dataclass, replace
 from epitaxy.problem import TensorSpec
 from epitaxy.proposers.grower.algebra import Region
 from epitaxy.proposers.grower.program import FrameworkCall, Program, RegionCall, reads
-from epitaxy.proposers.grower.slices import Sample, one_sample
+from epitaxy.proposers.grower.slices import Sample, handed_on, one_sample
 
 LEAST_LINKS = 2
+HANDED_ON = 1 << 16
+"""Elements that the kernels of a region hand on, for one sample, from which on that is worth it."""
+COMMON = 8
+"""How many times what is the same for all samples, and made anew for each, they are at least."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +64,17 @@ def chained(
     steps: list[RegionCall | FrameworkCall] = []
     chains: list[Chain] = []
     for first, run in _runs(program):
-        if len(run) < LEAST_LINKS:
-            steps += run
-            continue
         links = []
         for step in run:
-            assert isinstance(step, RegionCall)
+            if not isinstance(step, RegionCall):
+                continue
             region = written.get(step.region.name, step.region)
             alone = region.name in apart and calls[region.name] == 1
             sample = one_sample(region) if alone else None
             links.append(Link(region, step.args, step.results, sample))
+        if len(links) < LEAST_LINKS and not any(map(_alone, links)):
+            steps += run
+            continue
         needed = set(program.outputs).union(*map(reads, program.steps[first + len(run) :]))
         chains.append(_chain(f"chain{len(chains)}", _paired(links), needed))
         steps.append(RegionCall(chains[-1].region, chains[-1].args, chains[-1].results))
@@ -111,13 +116,22 @@ def _together(row: Sequence[Link], link: Link) -> bool:
     return not made & whole
 
 
+def _alone(link: Link) -> bool:
+    """Whether a region runs sample by sample for what its own kernels hand on."""
+    if link.sample is None:
+        return False
+    own, common = handed_on(link.sample)
+    return own >= max(HANDED_ON, COMMON * common)
+
+
 def _paired(links: Sequence[Link]) -> tuple[Link, ...]:
-    """`links`, where one that has no neighbour to run sample by sample with does not."""
+    """`links`, where one that hands nothing on sample by sample does not run so."""
     found: list[Link] = []
     row: list[Link] = []
     for link in [*links, None]:
         if row and (link is None or not _together(row, link)):
-            found += row if len(row) >= LEAST_LINKS else [replace(x, sample=None) for x in row]
+            several = len(row) >= LEAST_LINKS or _alone(row[0])
+            found += row if several else [replace(x, sample=None) for x in row]
             row = []
         if link is not None:
             row.append(link)

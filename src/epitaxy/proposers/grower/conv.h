@@ -116,6 +116,10 @@ __attribute__((noinline)) void tile_at(const float* a, const float* const (&b)[W
     EPX_UNROLL for (int v = 0; v < W; ++v) store(hold + (r * S::NV + v) * S::N, c[r][v]);
 }
 
+// S::TURNS, where a kernel says it: all batches of a block in turn, not one batch after the other.
+template <class S, class = void> constexpr bool turns = false;
+template <class S> constexpr bool turns<S, std::void_t<decltype(S::TURNS)>> = S::TURNS != 0;
+
 // The whole convolution from an image that no step leaves; every thread of a team calls it.
 // pixel(t, row, x): where a vector of pixels begins; offsets: how far each step lies from there.
 template <class S, class A, class P, class F>
@@ -124,8 +128,10 @@ void convolve_direct(const A& a, const P& pixel, const int32_t* offsets, float* 
   if constexpr (!(kept<S> & 1)) pack_left<S>(pa, a);
   const auto pixels = by_pixel<S>(finish);
   const Scratch<float> held(G::block_floats);
+  constexpr int64_t each = G::columns * G::rows, next = turns<S> ? S::BATCH : 1;
   share<S::DYNAMIC>(G::blocks, [&](int64_t u) {
-    const int64_t c = u % G::columns, r = u / G::columns % G::rows, t = u / (G::columns * G::rows);
+    const int64_t v = u / next % each, c = v % G::columns, r = v / G::columns;
+    const int64_t t = turns<S> ? u % S::BATCH : u / each;
     for (int64_t d = 0; d < G::depths; ++d) {
       const int64_t k = d * G::KC, depth = least(G::KC, G::K - k);
       const float* ad = pa + t * G::a_batch + d * G::tiles * G::a_tile;

@@ -90,7 +90,14 @@ class ConvWriter(GemmWriter):
         """Those of a contraction, with the left operand always copied, and the pixels of a row."""
         across = self.what.columns[-1].size
         forced = {"PACK_A": 1, "PACK_B": 1, "PARTS": 1}
-        return {**super()._shape(), **forced, "X": across, "XV": -(-across // self.N)}
+        row = {"X": across, "XV": -(-across // self.N), "TURNS": int(self._interleaved())}
+        return {**super()._shape(), **forced, **row}
+
+    def _interleaved(self) -> bool:
+        """Whether results of different batches lie between each other: phases of a stride."""
+        (target,) = self.kernel.targets
+        across = target.index.coefficient(self.what.columns[0])
+        return any(0 < target.index.coefficient(a) < across for a in self.what.batch)
 
     def _groups(self) -> tuple[Group, ...]:
         """Pixels are counted along and across rows."""

@@ -238,8 +238,8 @@ template <class S> constexpr bool apart<S, std::void_t<decltype(S::APART)>> = S:
 
 template <class S, int R, int W, bool MASKED, class V, class F>
 __attribute__((noinline)) void finish_apart(const V (&c)[R][W], int64_t t, int64_t i, int64_t j, int n, const F& finish) {
-  for (int r = 0; r < R; ++r)
-    for (int v = 0; v < W; ++v) {
+  for (int v = 0; v < W; ++v)  // where a column lies is worked out once for all rows
+    for (int r = 0; r < R; ++r) {
       if (MASKED && v == W - 1) finish(part{}, t, i + r, j + v * S::N, c[r][v], n);
       else finish(whole{}, t, i + r, j + v * S::N, c[r][v], int(S::N));
     }

@@ -22,7 +22,9 @@ from epitaxy.proposers.grower.algebra import (
     Value,
     walk,
 )
-from epitaxy.proposers.grower.rewrite import map_axes
+from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.rewrite import coalesce, map_axes
+from epitaxy.proposers.grower.schedule import plan
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,27 @@ def one_sample(region: Region) -> Sample | None:
     inputs = tuple(_one(s) if i in divided else s for i, s in enumerate(region.inputs))
     outputs = tuple(_one(s) for s in region.outputs)
     return Sample(dataclasses.replace(made, inputs=inputs, outputs=outputs), axis.size, divided)
+
+
+def handed_on(sample: Sample) -> tuple[int, int]:
+    """Elements that the kernels of a sample's region hand on to each other, and how many of all
+    are the same for every sample."""
+    region = coalesce(sample.region)
+    inputs = len(region.inputs)
+    apart = set(sample.divided)
+    own = common = 0
+    for kernel in plan(region, Choices()).kernels:
+        loads = [v for v in walk(tuple(t.value for t in kernel.targets)) if isinstance(v, Load)]
+        divided = any(v.buffer in apart for v in loads)
+        for target in kernel.targets:
+            if not target.buffer.startswith("t"):
+                continue
+            if divided:
+                apart.add(inputs + int(target.buffer[1:]))
+                own += target.numel
+            else:
+                common += target.numel
+    return own, common
 
 
 def _first_axis(region: Region) -> Axis | None:

@@ -40,6 +40,8 @@ WAYS = 8
 """Lines of one set of a first cache, at least."""
 FEW_COLUMNS = 256
 """With fewer the left operand is read too seldom to be copied, if only because its rows collide."""
+FEW_FILTERS = 96
+"""With more the tile of few rows at the end, where they do not divide, costs nothing."""
 LEAST_CHANNELS = 16
 """With fewer, turning pixels into squares and back costs more than is won by it."""
 SQUARES = 56
@@ -158,7 +160,7 @@ def keeping(what: Contraction, base: Choices, weights: Collection[int]) -> Choic
 def _guess_fetched(what: Contraction, base: Choices, chip: Chip) -> Choices:
     """All rows at once, so that the image is read once, and as many pixels as the cache holds.
 
-    Where pixels are read from the image (not packed), tiles of 4 x 3 do as well as 6 x 2.
+    Where pixels are read from the image (not packed), tiles of 4 x 3 do nearly as well as 6 x 2.
     """
     m, k, lanes = size_of(what.rows), size_of(what.inner), base.width
     *others, across = what.columns
@@ -166,7 +168,7 @@ def _guess_fetched(what: Contraction, base: Choices, chip: Chip) -> Choices:
     tile_m, tile_n = next(tiles(chip))
     image = image_of(what, lanes)
     image = image if image and worth(what, image) else None
-    if image and m % tile_m and m % 4 == 0 and registers(chip) == 16:
+    if image and m % tile_m and m % 4 == 0 and m < FEW_FILTERS and registers(chip) == 16:
         tile_m, tile_n = 4, 3
     kc = k if k <= 288 else 192
     if image and image.planes:
