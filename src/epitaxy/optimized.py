@@ -40,17 +40,19 @@ def optimize(
 
     if not isinstance(model, torch.nn.Module):
         raise BadInput(f"a {type(model).__name__} is no module", "give a torch.nn.Module")
-    inputs = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else example_inputs
-    if not all(isinstance(x, torch.Tensor) and x.device.type == "cpu" for x in inputs):
+    given = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else example_inputs
+    if not all(isinstance(x, torch.Tensor) and x.device.type == "cpu" for x in given):
         raise BadInput("the example inputs are not tensors on the CPU", "give a list of tensors")
+    inputs = tuple(x.detach().clone() for x in given)  # one given twice is two inputs
     known = getattr(type(model), _SHARED, None) or _Products(type(model), {})
     plain = known.unbind(model)
     with _evaluating(plain):
-        graph_module, arguments = captured(plain, tuple(inputs))
+        graph_module, arguments = captured(plain, inputs)
+        _plain_results(plain, inputs, graph_module, arguments)
         found = _searched(graph_module, arguments, budget, out, ledger, seed)
         if found is None:
             return model
-        new = known.with_kernel(_Kernel(plain, tuple(inputs), found, arguments)).bind(model)
+        new = known.with_kernel(_Kernel(plain, inputs, found, arguments)).bind(model)
         with torch.no_grad():
             worst = _error(new(*inputs), plain(*inputs))
     if not worst <= TOLERANCE:
@@ -89,6 +91,24 @@ def captured(model: Any, inputs: tuple[Any, ...]) -> tuple[Any, list[Any]]:
             f"PyTorch makes {len(graphs)} graphs of the module", "optimize its parts one by one"
         )
     return graphs[0]
+
+
+def _plain_results(
+    model: Any, inputs: tuple[Any, ...], graph_module: Any, arguments: list[Any]
+) -> None:
+    """Raises BadProblem where the module returns something else than the graph's tensors, one by
+    one: an input, a number, the same tensor twice."""
+    import torch
+    from torch.utils import _pytree
+
+    with torch.no_grad():
+        made = list(graph_module(*arguments))
+        leaves = _pytree.tree_leaves(model(*inputs))
+    if len(made) != len(leaves) or not all(isinstance(x, torch.Tensor) for x in leaves):
+        raise BadProblem(
+            f"the module returns {len(leaves)} values, of which {len(made)} are computed tensors",
+            "return each tensor once, no inputs and no plain values",
+        )
 
 
 def _searched(

@@ -256,16 +256,17 @@ def test_work_that_a_triangle_leaves_out_is_counted_as_algebra(function, share):
     assert (work.flops < whole) if share < 1 else (work is None)
 
 
-@pytest.mark.parametrize(("keys", "groups"), [(96, 1), (40, 1), (96, 3)])
+@pytest.mark.parametrize(("keys", "groups"), [(96, 1), (40, 1), (96, 3), (77, 1), (197, 1)])
 def test_causal_attention_that_says_so_is_no_algebra(keys, groups):
     """The reference's work counts nothing ahead of a row; the same mask written out does."""
-    q, k = torch.randn(1, 6, 96, 16), torch.randn(1, 6 // groups, keys, 16)
+    rows = max(keys, 96)
+    q, k = torch.randn(1, 6, rows, 16), torch.randn(1, 6 // groups, keys, 16)
 
     def attend(q, k, v):
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=groups > 1)
 
     region, _ = captured(attend, q, k, k.clone())
-    flops = 2 * 6 * (16 + 16) * sum(min(i + 1, keys) for i in range(96))
+    flops = 2 * 6 * (16 + 16) * sum(min(i + 1, keys) for i in range(rows))
     assert own_work(Work(flops=float(flops)), [region], [region]) == (None, ())
 
 

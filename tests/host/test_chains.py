@@ -7,12 +7,14 @@ import importlib.util
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from epitaxy import create_study
 from epitaxy.problem import load, open_reference
 from epitaxy.proposers.grower import _Captured
 from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.chains import chained, rows_of_samples
+from epitaxy.proposers.grower.emit_chain import _ChainWriter
 from epitaxy.proposers.grower.program import RegionCall
 from epitaxy.proposers.grower.slices import one_sample
 from epitaxy.toolchains.cpp import plugin
@@ -109,6 +111,21 @@ def test_all_samples_at_once_gives_the_same(net):
     with torch.no_grad():
         for x, y in zip(ours(*inputs), reference(*inputs), strict=True):
             torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
+
+
+def test_values_of_a_row_of_samples_never_lie_in_one_place():
+    """One sample may be at the end of the row while another begins it."""
+    convs = nn.Sequential(*(nn.Conv2d(8, 8, 3, padding=1) for _ in range(4))).eval()
+    program = capture(convs, [T(4, 8, 16, 16)])
+    names = [s.region.name for s in program.steps if isinstance(s, RegionCall)]
+    assert len(names) == 4
+    _, (chain,) = chained(program, {}, frozenset(names[1:3]))
+    assert [len(row) for row in chain.rows()] == [1, 2, 1]
+    writer = _ChainWriter(chain, "")
+    (read,) = chain.links[0].results
+    (made,) = chain.links[2].results
+    apart = abs(writer.shared[read] - writer.shared[made])
+    assert apart >= writer.bytes[read] == writer.bytes[made]
 
 
 def test_a_region_that_looks_at_all_samples_is_not_cut(net):

@@ -208,6 +208,33 @@ def test_a_module_given_again_has_kernels_for_both_shapes(home, monkeypatch):
             both(*(x[:7] for x in inputs))
 
 
+def test_an_example_given_twice_is_two_inputs(home, monkeypatch):
+    class Product(torch.nn.Module):
+        def forward(self, a, b):
+            return torch.tanh(a) * b
+
+    save(CHIP)
+    monkeypatch.setattr("epitaxy.commands.run.search", found_by_a_search)
+    x, y = torch.randn(64, 64), torch.randn(64, 64)
+    model = Product().eval()
+    new = optimize(model, [x, x], budget="1")
+    assert new is not model
+    with torch.no_grad():
+        torch.testing.assert_close(new(x, y), model(x, y), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("returned", ["(y, y)", "(x, y)", "{'y': y, 'n': 3}"])
+def test_what_is_no_tensor_of_the_graph_is_refused_before_the_search(returned, monkeypatch):
+    class Odd(torch.nn.Module):
+        def forward(self, x):
+            y = torch.tanh(x)
+            return {"(y, y)": (y, y), "(x, y)": (x, y)}.get(returned, {"y": y, "n": 3})
+
+    monkeypatch.setattr("epitaxy.commands.run.search", None)
+    with pytest.raises(BadProblem, match="computed tensors"):
+        optimize(Odd().eval(), torch.randn(8))
+
+
 def test_a_kernel_put_together_wrongly_is_not_returned(home, monkeypatch, capsys):
     save(CHIP)
     monkeypatch.setattr("epitaxy.commands.run.search", found_by_a_search)

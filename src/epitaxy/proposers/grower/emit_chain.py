@@ -33,7 +33,7 @@ class _ChainWriter:
                 self.bytes[name] = spec.bytes
         self.own = {n for n in self.row_of if self._stays(n)}
         shared = [n for n in self.row_of if n not in self.own and n not in chain.results]
-        self.shared, self.shared_bytes = self._placed(shared, self.bytes)
+        self.shared, self.shared_bytes = self._placed(shared, self.bytes, self.rows)
 
     def write(self) -> str:
         """Both functions, and one for each row that runs sample by sample."""
@@ -54,12 +54,20 @@ class _ChainWriter:
         rows = {k for k, row in enumerate(self.rows) for x in row if name in x.args}
         return rows <= {self.row_of[name]} and self.rows[self.row_of[name]][0].sample is not None
 
-    def _placed(self, names: Sequence[str], size: Mapping[str, int]) -> tuple[dict[str, int], int]:
+    @staticmethod
+    def _placed(
+        names: Sequence[str], size: Mapping[str, int], steps: Sequence[Sequence[Link]]
+    ) -> tuple[dict[str, int], int]:
         """Bytes from the start of their memory at which values lie, and how long that is. Values
-        that are needed at the same time lie apart."""
-        links = self.chain.links
-        made = {r: k for k, link in enumerate(links) for r in link.results}
-        last = {n: k for k, link in enumerate(links) for n in (*link.results, *link.args)}
+        that are needed in the same one of `steps` lie apart: some samples may be at its end while
+        others begin it."""
+        made = {r: k for k, step in enumerate(steps) for link in step for r in link.results}
+        last = {
+            n: k
+            for k, step in enumerate(steps)
+            for link in step
+            for n in (*link.results, *link.args)
+        }
         places: dict[str, int] = {}
         for name in sorted(names, key=lambda n: made[n]):
             alive = [(places[n], size[n]) for n in places if last[n] >= made[name]]
@@ -136,7 +144,8 @@ class _ChainWriter:
         sample = row[0].sample
         count = sample.count if sample else 1
         size = {n: b // count for n, b in self.bytes.items()}
-        return self._placed([n for x in row for n in x.results if n in self.own], size)
+        names = [n for x in row for n in x.results if n in self.own]
+        return self._placed(names, size, [[link] for link in row])
 
     def _whole(self, calls: Sequence[str]) -> str:
         """The function that is called."""

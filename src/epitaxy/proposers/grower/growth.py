@@ -23,6 +23,9 @@ from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import plan
 from epitaxy.proposers.grower.space_routed import flops
 
+ROUNDED = 1e-6
+"""Shares of a work that are no saving: shares of a triangle are counted in floating point."""
+
 
 @dataclass(frozen=True)
 class Growth:
@@ -114,6 +117,7 @@ def own_work(
             continue
         whole, used = products(after) - before.uncounted, products(after, used=True)
         saved += max(0.0, products(before) - before.uncounted - used)
-        rules += [*after.algebra, *([TRIANGLE] if used < whole else [])]
-    work = reference.replace(flops=max(0.0, reference.flops - saved)) if saved > 0 else None
+        rules += [*after.algebra, *([TRIANGLE] if used < whole * (1 - ROUNDED) else [])]
+    less = saved > ROUNDED * reference.flops
+    work = reference.replace(flops=max(0.0, reference.flops - saved)) if less else None
     return work, tuple(dict.fromkeys(rules))

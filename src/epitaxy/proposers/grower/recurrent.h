@@ -107,7 +107,8 @@ EPX_BODY inline vf<S::N> cell(const float* c, const float* g, int v, const float
 template <int MR, int64_t count, class F> EPX_BODY inline void tiles_of(const F& body) {
   constexpr int64_t tiles = ceil_div(count, MR), low = count / tiles, more = count % tiles;
   int64_t i = 0;
-  for (int64_t k = 0; k < more; ++k, i += low + 1) body(std::integral_constant<int, int(low + 1)>{}, i);
+  if constexpr (more > 0)
+    for (int64_t k = 0; k < more; ++k, i += low + 1) body(std::integral_constant<int, int(low + 1)>{}, i);
   for (int64_t k = more; k < tiles; ++k, i += low) body(std::integral_constant<int, int(low)>{}, i);
 }
 
