@@ -12,6 +12,7 @@ from typing import Any
 from epitaxy.candidate import Candidate
 from epitaxy.compare import UNKNOWN, Standing, seconds, standing
 from epitaxy.porting import Moved
+from epitaxy.proposers._carry import OWN, UNLIKE
 from epitaxy.report_page import code_style, filled, highlight
 from epitaxy.verdict import BASES, Verdict
 
@@ -75,6 +76,8 @@ def _failures(moved: Moved) -> tuple[str, ...]:
     if moved.best is not None and moved.first:
         same = moved.best[0].id == moved.first
         own = "it has the original's tiling" if same else "another tiling than the original's won"
+        if moved.carried and all(c.outcome in (UNLIKE, OWN) for c in moved.carried):
+            own = "nothing of the original's tiling has a like here: the target's own was taken"
         notes.append(own)
     return tuple(notes)
 

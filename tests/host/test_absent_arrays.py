@@ -6,10 +6,12 @@ import json
 
 import pytest
 
+from epitaxy.errors import MachineFault
 from epitaxy.plugin import plugins
 from epitaxy.problem import load
 from epitaxy.record import FrozenDict
 from epitaxy.testing import SampleView, ToolchainConformance
+from epitaxy.toolchains import _confined
 
 FORWARD = """import torch
 
@@ -66,6 +68,17 @@ class TestNki(ToolchainConformance):
         build = it.build(wide, self.problem, tmp_path)
         assert not build.ok
         assert "240000; the chip has 229376 (sbuf_partition_bytes)" in build.log
+
+    def test_a_crash_of_what_builds_is_the_machines_fault(self, tmp_path, monkeypatch):
+        it = self.make()
+        given = self.candidate(self.files, self.entry, it.name)
+        ended = iter([_confined.Ended(128 + 11), _confined.Ended(-6), _confined.Ended(137)])
+        monkeypatch.setattr(_confined, "run", lambda *_: next(ended))
+        for name in ("SIGSEGV", "SIGABRT"):
+            with pytest.raises(MachineFault, match=f"nki_trainium crashed .{name}."):
+                it.build(given, self.problem, tmp_path)
+        late = it.build(given, self.problem, tmp_path)  # killed at a limit
+        assert "ended with status 137" in late.log
 
 
 LINEAR = """import torch

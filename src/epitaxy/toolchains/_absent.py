@@ -13,6 +13,7 @@ import importlib.metadata
 import importlib.util
 import json
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -22,7 +23,7 @@ from typing import Any
 
 from epitaxy.candidate import Candidate
 from epitaxy.chip import Chip
-from epitaxy.errors import BadCandidate, BadEnvironment
+from epitaxy.errors import BadCandidate, BadEnvironment, MachineFault
 from epitaxy.parsing import parsed
 from epitaxy.problem import Problem
 from epitaxy.product import compose
@@ -35,6 +36,7 @@ LATE = "error: building takes more than {:g} s"
 KERNELS, SMALL, METRICS = "kernels.py", "small/", "metrics.json"
 GUARDS = Path(__file__).parent / "guards_prelude.py.txt"
 LOG_BYTES, FOLDER_BYTES, FILE_BYTES = 1 << 16, 1 << 30, 128 << 20
+CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGABRT, signal.SIGFPE)
 MEMORY_BYTES = 48 << 30
 """Address space of one build: compilers map far more than they use."""
 
@@ -233,8 +235,21 @@ class AbsentToolchain:
             return f"error: building takes more than {FOLDER_BYTES >> 20} MiB of disk"
         if ended.status == 0:
             return ""
-        lines = [x for x in said.splitlines() if x.startswith("error:")] or said.splitlines()[-1:]
+        lines = [x for x in said.splitlines() if x.startswith("error:")]
+        if crash := not lines and crashed(ended.status):
+            raise MachineFault(
+                f"what builds for {self.name} crashed ({crash})",
+                "run again; where it crashes again, install another version of the compiler",
+            )
+        lines = lines or said.splitlines()[-1:]
         return "\n".join(lines) or f"error: the builder ended with status {ended.status}"
+
+
+def crashed(status: int) -> str:
+    """The signal by which a builder's own code died, from its exit status; "" for any other end,
+    such as that it was ended at a limit."""
+    number = status - 128 if status > 128 else -status
+    return next((s.name for s in CRASHES if s == number), "")
 
 
 def same_but_numbers(one: str, other: str) -> bool:

@@ -17,44 +17,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from epitaxy.toolchains._builder import Refused, build, called, opened
+
 MOST_LINES, STAND_IN = 3, "stand-in"
-
-
-class Refused(Exception):
-    """What cannot be built, in one line."""
 
 
 def main(path: str) -> int:
     """Build; what is refused goes to stdout as one line beginning with `error:`."""
-    job = json.loads(Path(path).read_text(encoding="utf-8"))
-    try:
-        model, module = _loaded()
-        sources = module["_epitaxy_sources"]
-        unit = _written(sources, job["suffix"])
-        if not job["small"]:
-            for one in job["device"]:
-                said = _run([unit if w == "{unit}" else w for w in one["run"]])
-                Path(one["log"]).write_text(said, encoding="utf-8")
-        _shim(job["shim"], sources, unit)
-        Path("launches.json").write_text(json.dumps(_noted(model, module, job)), encoding="utf-8")
-    except Refused as refused:
-        print(f"error: {refused}")
-        return 1
-    except Exception as error:
-        text = " ".join(str(error).split())[:600] or "no message"
-        print(f"error: {type(error).__name__}: {text}")
-        return 1
-    return 0
+    return build(path, _build)
 
 
-def _loaded() -> tuple[Any, dict[str, Any]]:
-    import torch
-
-    from epitaxy.worker.loading import load_file
-
-    torch.set_num_threads(1)
-    model = load_file("model_new.py", "ModelNew", "model_new")
-    return model, sys.modules["model_new"].__dict__
+def _build(job: dict[str, Any]) -> None:
+    model, module = opened()
+    sources = module["_epitaxy_sources"]
+    unit = _written(sources, job["suffix"])
+    if not job["small"]:
+        for one in job["device"]:
+            said = _run([unit if w == "{unit}" else w for w in one["run"]])
+            Path(one["log"]).write_text(said, encoding="utf-8")
+    _shim(job["shim"], sources, unit)
+    Path("launches.json").write_text(json.dumps(_noted(model, module, job)), encoding="utf-8")
 
 
 def _written(sources: dict[str, str], suffix: str) -> str:
@@ -148,18 +130,9 @@ def _shim(commands: list[list[str]], sources: dict[str, str], unit: str) -> None
 
 def _noted(model: Any, module: dict[str, Any], job: dict[str, Any]) -> list[dict[str, Any]]:
     """Every distinct launch of one call, and how often it is made."""
-    import torch
-
-    made = model(*module["get_init_inputs"]() if "get_init_inputs" in module else ()).eval()
-    own = module["get_inputs"]() if None in job["inputs"] else job["inputs"]
-    given = [
-        x if s is None else torch.zeros(s[0], dtype=getattr(torch, s[1]))
-        for x, s in zip(own, job["inputs"], strict=True)
-    ]
     noted: list[Any] = []
     module["_epitaxy_noted"] = noted
-    with torch.no_grad():
-        made(*given)
+    called(model, module, job)
     if not noted:
         raise Refused("the candidate launches no kernel")
     return [

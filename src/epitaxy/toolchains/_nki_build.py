@@ -14,29 +14,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from epitaxy.toolchains._builder import Refused, build, called, opened, telling
+
 
 def main(path: str) -> int:
     """Look; what is refused goes to stdout as one line beginning with `error:`."""
-    job = json.loads(Path(path).read_text(encoding="utf-8"))
-    try:
-        found = _counted(job)
-    except Exception as error:
-        said = " | ".join(str(error).splitlines()[:3])[:600] or "no message"
-        kind = "" if type(error).__name__ == "Illegal" else f"{type(error).__name__}: "
-        print(f"error: {kind}{said}")
-        return 1
+    return build(path, _build)
+
+
+def _build(job: dict[str, Any]) -> None:
+    found = _counted(job)
     if not found.get("launches"):
-        print("error: the candidate calls no NKI kernel")
-        return 1
+        raise Refused("the candidate calls no NKI kernel")
     Path("metrics.json").write_text(json.dumps(found), encoding="utf-8")
-    return 0
 
 
 def _counted(job: dict[str, Any]) -> dict[str, float]:
-    import torch
-
     from epitaxy.toolchains import _nki_model as model
-    from epitaxy.worker.loading import load_file
 
     found: dict[str, float] = {}
 
@@ -55,17 +49,10 @@ def _counted(job: dict[str, Any]) -> dict[str, float]:
 
     model.install()
     sys.modules["nki"].__dict__["simulate"] = dry
-    torch.set_num_threads(1)
-    made = load_file("model_new.py", "ModelNew", "model_new")
-    module = sys.modules["model_new"].__dict__
-    built = made(*module["get_init_inputs"]() if "get_init_inputs" in module else ()).eval()
-    own = module["get_inputs"]() if None in job["inputs"] else job["inputs"]
-    given = [
-        x if s is None else torch.zeros(s[0], dtype=getattr(torch, s[1]))
-        for x, s in zip(own, job["inputs"], strict=True)
-    ]
-    with torch.no_grad():
-        built(*given)
+    try:
+        called(*opened(), job)
+    except model.Illegal as error:
+        raise Refused(telling(error)) from None
     return found
 
 

@@ -17,62 +17,35 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from epitaxy.toolchains._builder import Refused, build, called, opened
+
 BUFFERS = 2
 """Pallas has each block twice: one is computed on while the other is copied."""
 
 
-class Refused(Exception):
-    """What cannot be built, in one line."""
-
-
 def main(path: str) -> int:
     """Compile; what is refused goes to stdout as one line beginning with `error:`."""
-    job = json.loads(Path(path).read_text(encoding="utf-8"))
-    try:
-        each = [looked_at(one, job) for one in _noted(job)]
-    except Refused as refused:
-        print(f"error: {refused}")
-        return 1
-    except Exception as error:
-        print(f"error: {type(error).__name__}: {_telling(error)}")
-        return 1
+    return build(path, _build)
+
+
+def _build(job: dict[str, Any]) -> None:
+    each = [looked_at(one, job) for one in _noted(job)]
     if not each:
-        print("error: the candidate calls no Pallas kernel")
-        return 1
+        raise Refused("the candidate calls no Pallas kernel")
     found = {k: sum(x.get(k, 0.0) for x in each) for k in dict.fromkeys(k for x in each for k in x)}
     found["vmem_bytes"] = max(x["vmem_bytes"] for x in each)
     found |= _bundles(Path("dump"), each)
     found = {k: v for k, v in found.items() if not k.startswith("_")}
     shutil.rmtree("dump", ignore_errors=True)
     Path("metrics.json").write_text(json.dumps(found), encoding="utf-8")
-    return 0
-
-
-def _telling(error: BaseException) -> str:
-    """The lines of a compiler's message that say most."""
-    lines = [x.strip() for x in str(error).splitlines() if x.strip()]
-    return " | ".join(lines[:3])[:600] or "no message"
 
 
 def _noted(job: dict[str, Any]) -> list[tuple[Any, list[Any]]]:
     """Every call of one forward: the function, and its arrays' shapes."""
-    import torch
-
-    from epitaxy.worker.loading import load_file
-
-    torch.set_num_threads(1)
-    model = load_file("model_new.py", "ModelNew", "model_new")
-    module = sys.modules["model_new"].__dict__
-    made = model(*module["get_init_inputs"]() if "get_init_inputs" in module else ()).eval()
-    own = module["get_inputs"]() if None in job["inputs"] else job["inputs"]
-    given = [
-        x if s is None else torch.zeros(s[0], dtype=getattr(torch, s[1]))
-        for x, s in zip(own, job["inputs"], strict=True)
-    ]
+    model, module = opened()
     found: list[tuple[Any, list[Any]]] = []
     _instead(module, found)
-    with torch.no_grad():
-        made(*given)
+    called(model, module, job)
     return found
 
 

@@ -19,38 +19,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from epitaxy.toolchains._builder import Refused, build, called, opened
+
 KEPT = ("ptx", "cubin", "amdgcn", "hsaco")
-
-
-class Refused(Exception):
-    """What cannot be built, in one line."""
 
 
 def main(path: str) -> int:
     """Compile; what is refused goes to stdout as one line beginning with `error:`."""
-    job = json.loads(Path(path).read_text(encoding="utf-8"))
-    try:
-        launches = _noted(job)
-        made = [_compiled(number, one, job) for number, one in enumerate(launches)]
-    except Refused as refused:
-        print(f"error: {refused}")
-        return 1
-    except Exception as error:
-        print(f"error: {type(error).__name__}: {_telling(error)}")
-        return 1
+    return build(path, _build, last=True)
+
+
+def _build(job: dict[str, Any]) -> None:
+    made = [_compiled(number, one, job) for number, one in enumerate(_noted(job))]
     Path("launches.json").write_text(json.dumps(made, indent=1), encoding="utf-8")
-    return 0
-
-
-def _telling(error: BaseException) -> str:
-    """The lines of a compiler's message that say most."""
-    lines = [x.strip() for x in str(error).splitlines() if x.strip()]
-    return " | ".join(lines[-3:])[:600] or "no message"
 
 
 def _noted(job: dict[str, Any]) -> list[dict[str, Any]]:
     """Every distinct launch of one call: kernel, arguments, grid, and how often it is made."""
-    import torch
     from triton.backends.compiler import GPUTarget
     from triton.compiler import make_backend
     from triton.runtime.jit import JITFunction, create_function_from_signature
@@ -75,40 +60,12 @@ def _noted(job: dict[str, Any]) -> list[dict[str, Any]]:
             }  # fmt: skip
 
     JITFunction.run = run
-    module = _loaded(job)
-    with torch.no_grad():
-        module(*_given(job))
+    model, module = opened()
+    module["_epitaxy_device"] = "cpu"  # the guards let tensors of the CPU pass
+    called(model, module, job)
     if not found:
         raise Refused("the candidate launches no Triton kernel")
     return list(found.values())
-
-
-def _given(job: dict[str, Any]) -> list[Any]:
-    """Zeros of the inputs' shapes; what is no tensor comes from the reference's own inputs."""
-    import torch
-
-    specs = job["inputs"]
-    own = _made_by(job, "get_inputs") if None in specs else specs
-    return [
-        x if spec is None else torch.zeros(spec[0], dtype=getattr(torch, spec[1]))
-        for x, spec in zip(own, specs, strict=True)
-    ]
-
-
-def _made_by(job: dict[str, Any], name: str) -> list[Any]:
-    return list(getattr(sys.modules["model_new"], name, list)())
-
-
-def _loaded(job: dict[str, Any]) -> Any:
-    """ModelNew on the CPU, whose guards let tensors of the CPU pass."""
-    import torch
-
-    from epitaxy.worker.loading import load_file
-
-    torch.set_num_threads(1)
-    model = load_file("model_new.py", "ModelNew", "model_new")
-    sys.modules["model_new"].__dict__["_epitaxy_device"] = "cpu"
-    return model(*_made_by(job, "get_init_inputs")).eval()
 
 
 def _compiled(number: int, launch: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:

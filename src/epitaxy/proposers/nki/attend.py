@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from epitaxy.proposers._frames import Array, Frame
+from epitaxy.proposers._nests import Known
 from epitaxy.proposers.grower.algebra import Axis, Const, Load, Map
 from epitaxy.proposers.grower.attention import Attention, exactly
 from epitaxy.proposers.grower.contract import load_of
@@ -19,7 +20,7 @@ from epitaxy.proposers.grower.emit_expr import Unsupported
 from epitaxy.proposers.grower.schedule import Kernel
 from epitaxy.proposers.nki.instructions import STORED, Instructions, number
 from epitaxy.proposers.nki.pieces import divisor, nested
-from epitaxy.proposers.nki.products import ONE, Known, fused, side
+from epitaxy.proposers.nki.products import ONE, fused, side
 
 LOWEST = -3.4028234663852886e38
 """Taken from scores where a row has seen none yet: infinities would give NaN."""

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from epitaxy.chip import Chip
-from epitaxy.proposers._frames import Array, Frame, frame_of, loads, refined
+from epitaxy.proposers._frames import frame_of
 from epitaxy.proposers._genomes import Choices, Genome, of, text
-from epitaxy.proposers.grower.algebra import Axis, Load, Region
+from epitaxy.proposers._nests import OTHER_KERNELS, Known, Memory, Nests, described
+from epitaxy.proposers.grower.algebra import Axis, Region
 from epitaxy.proposers.grower.emit_expr import Unsupported
-from epitaxy.proposers.grower.genome import Choices as Scalars
-from epitaxy.proposers.grower.schedule import Kernel, plan
+from epitaxy.proposers.grower.schedule import Kernel
 from epitaxy.proposers.nki.attend import Attend, write_attention
 from epitaxy.proposers.nki.instructions import STORED, Instructions
 from epitaxy.proposers.nki.pieces import Pieces, write_pieces
@@ -30,8 +30,7 @@ import nki.isa as nisa
 import nki.language as nl
 '''
 PRODUCT = ("partitions", "stationary_columns", "moving_columns")
-Known = dict[int, tuple[str, str, int]]
-"""Buffer number -> name, dtype, elements."""
+MEMORY = Memory(STORED, "NeuronCore")
 
 
 @dataclass(frozen=True)
@@ -151,16 +150,14 @@ def write_kernel(
         product = Product(kernel.contraction, its.products, bigger)
         return Written(tuple(write_product(kernel, known, product)), product)
     if isinstance(large, Product | Attend):
-        raise Unsupported("other kernels at other sizes")
+        raise Unsupported(OTHER_KERNELS)
     if isinstance(large, Pieces):
         return _in_pieces(kernel, known, choices, its, large)
     tiles = Tiles(kernel, choices, its, large)
-    arrays: dict[Load, Array] = {}
-    for load in loads(tuple(t.value for t in kernel.targets)):
-        arrays[load] = _read(load, known, tiles.frame)
+    arrays = MEMORY.read(kernel, known, tiles.frame)
     rows, columns = _bounds(tiles)
     writer = Instructions(arrays, tiles, rows, columns)
-    lines, depth = [f"# {_loops(kernel)}"], 0
+    lines, depth = [f"# {described(kernel)}"], 0
     for axis in tiles.loops:
         lines.append("    " * depth + f"for {axis.name} in nl.affine_range({axis.size}):")
         depth += 1
@@ -168,9 +165,7 @@ def write_kernel(
         count = -(-axis.size // piece)
         lines.append("    " * depth + f"for {name} in nl.affine_range({count}):")
         depth += 1
-    for target in kernel.targets:
-        dtype = _storable(target.dtype)
-        array = tiles.frame.array(-1, target.buffer, dtype, target.index, target.numel)
+    for target, array in zip(kernel.targets, MEMORY.written(kernel, tiles.frame), strict=True):
         writer.store(target.value, array)
     lines += ["    " * depth + x for x in writer.lines]
     if large is None and writer.peak_bytes > its.sbuf_bytes:
@@ -185,17 +180,12 @@ def _in_pieces(
 ) -> Written:
     """The nest with folded axes piece by piece. Raises Unsupported."""
     made = Pieces(kernel, choices["columns"], its.partitions, large)
-    arrays = {
-        load: _read(load, known, made.frame)
-        for load in loads(tuple(t.value for t in kernel.targets))
-    }
-    results = [
-        made.frame.array(-1, t.buffer, _storable(t.dtype), t.index, t.numel) for t in kernel.targets
-    ]
+    arrays = MEMORY.read(kernel, known, made.frame)
+    results = MEMORY.written(kernel, made.frame)
     lines, peak_bytes = write_pieces(kernel, arrays, results, made)
     if large is None and peak_bytes > its.sbuf_bytes:
         raise _excess(peak_bytes, its)
-    return Written((f"# {_loops(kernel)}, in pieces", *lines), made)
+    return Written((f"# {described(kernel)}, in pieces", *lines), made)
 
 
 def _excess(peak_bytes: int, its: Limits) -> Unsupported:
@@ -221,29 +211,6 @@ def _bounds(tiles: Tiles) -> tuple[str, str]:
     return across, f"piece * {columns} : (piece + 1) * {columns}" if tiles.stepped else ":"
 
 
-def _read(load: Load, known: Known, frame: Frame) -> Array:
-    if load.indirect:
-        raise Unsupported("a gather")
-    if load.guards:
-        raise Unsupported("reading beyond a tensor")
-    name, dtype, numel = known[load.buffer]
-    return frame.array(load.buffer, name, _storable(dtype), load.index, numel)
-
-
-def _storable(dtype: str) -> str:
-    if dtype not in STORED:
-        raise Unsupported(f"{dtype} on a NeuronCore")
-    return dtype
-
-
-def _loops(kernel: Kernel) -> str:
-    def over(axes: Sequence[Axis]) -> str:
-        return " x ".join(f"{a.name}:{a.size}" for a in axes) or "1"
-
-    folding = f", folding {over(kernel.inner)}" if kernel.inner else ""
-    return f"{', '.join(t.buffer for t in kernel.targets)} over {over(kernel.outer)}{folding}"
-
-
 @dataclass(frozen=True)
 class Text:
     """A region as one NKI kernel, and how each of its nests was cut."""
@@ -254,26 +221,19 @@ class Text:
 
 def write_region(region: Region, choices: Choices, chip: Chip, large: Text | None = None) -> Text:
     """One kernel for a region; `large` is the same at larger sizes. Raises Unsupported."""
-    if region.whole or region.refuses:
-        raise Unsupported("indices from data" if region.refuses else "a loop, experts or top-k")
     its = limits(chip)
-    made = plan(region, Scalars(width=1, split=0, online=0, attend=1))
-    known: Known = {i: (f"x{i}", s.dtype, s.numel) for i, s in enumerate(region.inputs)}
-    for name, (dtype, numel) in made.temporaries.items():
-        known[len(known)] = (name, dtype, numel)
-    kernels = [k if k.whole else refined(k, region) for k in made.kernels[made.first :]]
-    if large is not None and len(large.nests) != len(kernels):
-        raise Unsupported("other kernels at other sizes")
-    bigger = [w.tiles for w in large.nests] if large else [None] * len(kernels)
+    made = Nests.of(region, len(large.nests) if large else -1)
+    bigger = [w.tiles for w in large.nests] if large else [None] * len(made.kernels)
     nests = [
-        write_kernel(k, known, choices, its, big) for k, big in zip(kernels, bigger, strict=True)
+        write_kernel(k, made.known, choices, its, big)
+        for k, big in zip(made.kernels, bigger, strict=True)
     ]
     inputs = [f"x{i}" for i in range(len(region.inputs))]
     lines = [f'"""{region.name} replaces {", ".join(region.source) or "a region"}."""']
     for i, spec in enumerate(region.outputs):
-        lines.append(_tensor(f"y{i}", spec.shape, _storable(spec.dtype)))
+        lines.append(_tensor(f"y{i}", spec.shape, MEMORY.storable(spec.dtype)))
     for name, (dtype, numel) in made.temporaries.items():
-        lines.append(_tensor(name, (numel,), _storable(dtype)))
+        lines.append(_tensor(name, (numel,), MEMORY.storable(dtype)))
     lines += [x for w in nests for x in w.lines]
     lines.append(f"return {', '.join(f'y{i}' for i in range(len(region.outputs)))}")
     head = ["@_epitaxy_arrays", f"def _{region.name}({', '.join(inputs)}):"]

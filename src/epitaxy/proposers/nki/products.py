@@ -10,14 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from epitaxy.proposers._frames import Array, ordered
+from epitaxy.proposers._nests import Known
 from epitaxy.proposers.grower.algebra import Axis, Load, Value, operands
 from epitaxy.proposers.grower.contract import Contraction, size_of
 from epitaxy.proposers.grower.emit_expr import Unsupported
 from epitaxy.proposers.grower.schedule import Kernel
 from epitaxy.proposers.nki.instructions import STORED, Instructions
-
-Known = dict[int, tuple[str, str, int]]
-
 
 ONE = Axis("one", 1)
 """Stands for the rows of a product of a vector."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from epitaxy.proposers._frames import Array
+from epitaxy.proposers._texts import COMPARE, INFIX, Statements, chosen, literal
 from epitaxy.proposers.grower.algebra import (
     Axis,
     Const,
@@ -18,16 +17,12 @@ from epitaxy.proposers.grower.algebra import (
     Reduce,
     Scan,
     Value,
-    operands,
-    walk,
 )
 from epitaxy.proposers.grower.emit_expr import Unsupported
 
 FLOATS = ("float32", "bfloat16")
 STORED = {"float32": 4, "bfloat16": 2, "int32": 4, "int16": 2, "int8": 1, "uint8": 1}
 """What blocks may hold, and its bytes: the vector unit has no 64-bit numbers and no float16."""
-INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
-COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 PLAIN = {
     "exp": "jnp.exp", "exp2": "jnp.exp2", "log": "jnp.log", "sin": "jnp.sin", "cos": "jnp.cos",
     "sqrt": "jnp.sqrt", "rsqrt": "lax.rsqrt", "floor": "jnp.floor", "ceil": "jnp.ceil",
@@ -36,42 +31,23 @@ PLAIN = {
 }  # fmt: skip
 HELPED = ("log1p", "expm1")
 HELPERS = Path(__file__).parent / "helpers.py.txt"
-INLINE = 44
-"""Characters of an expression that is written where it is used, if it is used once."""
 
 
-class Expressions:
+class Expressions(Statements):
     """Writes statements for values; `where` gives each axis its dimension, `read` is how a block is
     taken."""
+
+    joint = "_"
 
     def __init__(
         self, arrays: Mapping[Load, Array], where: Mapping[Axis, int], read: str = "[...]"
     ) -> None:
         self.arrays, self.where, self.read = arrays, where, read
-        self.lines: list[str] = []
-        self.memo: dict[Value, str] = {}
-        self.helpers: set[str] = set()
-        self.uses: Counter[Value] = Counter()
-        self._count: Counter[str] = Counter()
+        super().__init__()
 
-    def count_uses(self, roots: Sequence[Value]) -> None:
-        """How often each value is used, for deciding what to name."""
-        for value in walk(tuple(roots)):
-            self.uses.update(operands(value))
-
-    def use(self, value: Value) -> str:
-        """An expression for `value`; what is long or used again gets a name first."""
-        if value in self.memo:
-            return self.memo[value]
-        if isinstance(value, Const):
-            return constant(value)
-        made = self.expression(value)
-        if isinstance(value, Load) or self.uses[value] > 1 or len(made) > INLINE:
-            name = self._fresh(self._stem(value))
-            self.lines.append(f"{name} = {made}")
-            made = name
-        self.memo[value] = made
-        return made
+    def constant(self, value: Const) -> str:
+        """A constant as text of jax.numpy."""
+        return literal(value, "jnp.nan", "jnp.inf")
 
     def expression(self, value: Value) -> str:
         """The right-hand side for a value. Raises Unsupported."""
@@ -143,15 +119,6 @@ class Expressions:
             return f"_{fn}({', '.join(args)})"
         raise Unsupported(f"{fn} of {value.args[0].dtype}")
 
-    def named(self, value: Value) -> str:
-        """`value` under a name."""
-        made = self.use(value)
-        if not made.isidentifier():
-            name = self._fresh("v")
-            self.lines.append(f"{name} = {made}")
-            made = self.memo[value] = name
-        return made
-
     @staticmethod
     def _cast(value: Map, side: str) -> str:
         old, new = value.args[0].dtype, value.dtype
@@ -163,12 +130,8 @@ class Expressions:
             raise Unsupported(f"{new} on a TPU")
         return f"{side}.astype(jnp.{new})"
 
-    def _fresh(self, stem: str) -> str:
-        self._count[stem] += 1
-        number = self._count[stem]
-        return stem if number == 1 else f"{stem}_{number}"
-
-    def _stem(self, value: Value) -> str:
+    def stem(self, value: Value) -> str:
+        """What the name of a value begins with."""
         if isinstance(value, Load):
             return self.arrays[value].name
         if isinstance(value, Map):
@@ -176,26 +139,9 @@ class Expressions:
         return {"sum": "total", "max": "most", "min": "least"}.get(getattr(value, "kind", ""), "v")
 
 
-def constant(value: Const) -> str:
-    """A constant as Python text."""
-    if value.dtype == "bool":
-        return "True" if value.value else "False"
-    if value.dtype.startswith(("float", "bfloat")):
-        number = float(value.value)
-        if math.isnan(number):
-            return "jnp.nan"
-        if math.isinf(number):
-            return "jnp.inf" if number > 0 else "-jnp.inf"
-        return repr(number)
-    return str(int(value.value))
-
-
 def needed_helpers(names: set[str]) -> str:
     """The text of the helper functions of these names, in the order of the file."""
-    parts = re.split(r"(?m)^(?=def )", HELPERS.read_text(encoding="utf-8"))
-    return "\n\n".join(
-        p.strip() + "\n" for p in parts if (m := re.match(r"def _(\w+)\(", p)) and m[1] in names
-    )
+    return chosen(HELPERS, names)
 
 
 def bracketed(text: str) -> str:

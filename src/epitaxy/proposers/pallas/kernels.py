@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from epitaxy.chip import Chip
-from epitaxy.proposers._frames import Array, Frame, frame_of, loads, refined
+from epitaxy.proposers._frames import Array, frame_of
 from epitaxy.proposers._genomes import Choices, Genome, of, text
-from epitaxy.proposers.grower.algebra import Load, Region
+from epitaxy.proposers._nests import OTHER_KERNELS, Known, Memory, Nests, described
+from epitaxy.proposers.grower.algebra import Region
 from epitaxy.proposers.grower.emit_expr import Unsupported
-from epitaxy.proposers.grower.genome import Choices as Scalars
-from epitaxy.proposers.grower.schedule import Kernel, plan
+from epitaxy.proposers.grower.schedule import Kernel
 from epitaxy.proposers.pallas.expressions import STORED, Expressions, needed_helpers
 from epitaxy.proposers.pallas.products import Product, write_product
 
@@ -23,6 +23,7 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 '''
+MEMORY = Memory(STORED, "TPU")
 BUFFERS = 2
 """Pallas has each block twice: one is computed on while the other is copied."""
 LIVE = 2
@@ -144,10 +145,6 @@ class Written:
     blocks: Blocks | Product
 
 
-Known = dict[int, tuple[str, str, int]]
-"""Buffer number -> name, dtype, elements."""
-
-
 def write_kernel(
     name: str, kernel: Kernel, known: Known, choices: Choices, its: Limits,
     large: Blocks | Product | None,
@@ -158,17 +155,13 @@ def write_kernel(
     if kernel.contraction is not None:
         return _product(name, kernel, known, choices, its, large)
     if isinstance(large, Product):
-        raise Unsupported("other kernels at other sizes")
+        raise Unsupported(OTHER_KERNELS)
     made = Blocks(kernel, choices, its, large)
-    arrays: dict[Load, Array] = {}
-    for load in loads(tuple(t.value for t in kernel.targets)):
-        arrays[load] = _read(load, known, made.frame)
+    arrays = MEMORY.read(kernel, known, made.frame)
     inputs = _distinct(list(arrays.values()))
     renamed = {a: replace(a, name=n) for n, a in inputs.items()}
     arrays = {x: renamed[a] for x, a in arrays.items()}
-    outputs = [
-        made.frame.array(-1, t.buffer, _storable(t.dtype), t.index, t.numel) for t in kernel.targets
-    ]
+    outputs = MEMORY.written(kernel, made.frame)
     writer = Expressions(arrays, made.where)
     writer.count_uses([t.value for t in kernel.targets])
     for target, array in zip(kernel.targets, outputs, strict=True):
@@ -180,7 +173,7 @@ def write_kernel(
             value = f"({value}).astype(jnp.{target.dtype})"
         writer.lines.append(f"{array.name}_ref[...] = {value}")
     refs = [f"{x}_ref" for x in (*inputs, *(o.name for o in outputs))]
-    body = [f"# {_loops(kernel)}", *writer.lines]
+    body = [f"# {described(kernel)}", *writer.lines]
     source = "\n".join([f"def {name}({', '.join(refs)}):", *(f"    {x}" for x in body), ""])
     call = _call(name, made, list(inputs.items()), outputs)
     if large is None:
@@ -195,25 +188,10 @@ def _product(
 ) -> Written:  # fmt: skip
     assert kernel.contraction is not None
     if isinstance(large, Blocks):
-        raise Unsupported("other kernels at other sizes")
+        raise Unsupported(OTHER_KERNELS)
     made = Product(kernel.contraction, choices, its.lanes, its.sublanes, large)
     source, call, helpers = write_product(name, kernel, known, made, its.vmem_bytes)
     return Written(source, call, (kernel.targets[0].buffer,), helpers, made)
-
-
-def _read(load: Load, known: Known, frame: Frame) -> Array:
-    if load.indirect:
-        raise Unsupported("a gather")
-    if load.guards:
-        raise Unsupported("reading beyond a tensor")
-    name, dtype, numel = known[load.buffer]
-    return frame.array(load.buffer, name, _storable(dtype), load.index, numel)
-
-
-def _storable(dtype: str) -> str:
-    if dtype not in STORED:
-        raise Unsupported(f"{dtype} on a TPU")
-    return dtype
 
 
 def _distinct(arrays: list[Array]) -> dict[str, Array]:
@@ -237,14 +215,6 @@ def _fits(made: Blocks, arrays: Sequence[Array]) -> None:
         raise Unsupported(
             f"{held + LIVE * widest} bytes of blocks, VMEM has {made.its.vmem_bytes} (vmem_mib)"
         )
-
-
-def _loops(kernel: Kernel) -> str:
-    def over(axes: Sequence[object]) -> str:
-        return " x ".join(f"{a.name}:{a.size}" for a in axes) or "1"  # type: ignore[attr-defined]
-
-    folding = f", folding {over(kernel.inner)}" if kernel.inner else ""
-    return f"{', '.join(t.buffer for t in kernel.targets)} over {over(kernel.outer)}{folding}"
 
 
 def _call(
@@ -298,20 +268,12 @@ class Text:
 
 def write_region(region: Region, choices: Choices, chip: Chip, large: Text | None = None) -> Text:
     """The kernels of a region; `large` is the same at larger sizes. Raises Unsupported."""
-    if region.whole or region.refuses:
-        raise Unsupported("indices from data" if region.refuses else "a loop, experts or top-k")
     its = limits(chip)
-    made = plan(region, Scalars(width=1, split=0, online=0, attend=1))
-    known: Known = {i: (f"x{i}", s.dtype, s.numel) for i, s in enumerate(region.inputs)}
-    for name, (dtype, numel) in made.temporaries.items():
-        known[len(known)] = (name, dtype, numel)
-    kernels = [k if k.whole else refined(k, region) for k in made.kernels[made.first :]]
-    if large is not None and len(large.kernels) != len(kernels):
-        raise Unsupported("other kernels at other sizes")
-    bigger = [w.blocks for w in large.kernels] if large else [None] * len(kernels)
+    made = Nests.of(region, len(large.kernels) if large else -1)
+    bigger = [w.blocks for w in large.kernels] if large else [None] * len(made.kernels)
     written = [
-        write_kernel(f"_{region.name}_kernel{n}", k, known, choices, its, big)
-        for n, (k, big) in enumerate(zip(kernels, bigger, strict=True))
+        write_kernel(f"_{region.name}_kernel{n}", k, made.known, choices, its, big)
+        for n, (k, big) in enumerate(zip(made.kernels, bigger, strict=True))
     ]
     parts = [w.text for w in written] + [_launcher(region, written)]
     helpers = frozenset().union(*(w.helpers for w in written))

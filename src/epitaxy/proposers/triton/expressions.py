@@ -7,13 +7,12 @@ Triton broadcasts. What is used once and short is written where it is used.
 
 from __future__ import annotations
 
-import math
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from epitaxy.proposers._texts import COMPARE, INFIX, Statements, chosen, literal
 from epitaxy.proposers.grower.algebra import (
     Affine,
     Axis,
@@ -24,16 +23,12 @@ from epitaxy.proposers.grower.algebra import (
     Reduce,
     Scan,
     Value,
-    operands,
-    walk,
 )
 from epitaxy.proposers.grower.contract import size_of
 from epitaxy.proposers.grower.emit_expr import Unsupported
 from epitaxy.proposers.grower.schedule import Kernel, Target
 
 FLOATS = ("float32", "float16", "bfloat16", "float64")
-INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
-COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 PLAIN = {
     "exp": "tl.exp", "exp2": "tl.exp2", "log": "tl.log", "log2": "tl.log2", "sin": "tl.sin",
     "cos": "tl.cos", "sqrt": "tl.sqrt", "rsqrt": "tl.rsqrt", "floor": "tl.floor",
@@ -41,9 +36,6 @@ PLAIN = {
 }  # fmt: skip
 HELPED = ("tanh", "log1p", "expm1", "sign", "isinf")
 HELPERS = Path(__file__).parent / "helpers.py.txt"
-INLINE = 44
-"""Characters of an expression that is written where it is used, if it is used once."""
-NUMBER = re.compile(r"(?<![\w.])\d[\d.]*(e[+-]?\d+)?")
 LIMIT = 2**31 - 1
 
 
@@ -60,7 +52,7 @@ class Written:
     helpers: frozenset[str]
 
 
-class Expressions:
+class Expressions(Statements):
     """Writes statements for values; `rows` and `columns` say whether tiles have that direction.
 
     `masks` maps "m" and "n" to the text that is true inside the tensors; a missing one is true
@@ -68,59 +60,27 @@ class Expressions:
     """
 
     def __init__(self, buffers: Mapping[int, tuple[str, str, int]]) -> None:
+        super().__init__()
         self.buffers = buffers
         """Buffer number -> name, dtype, elements."""
         self.positions: dict[Axis, str] = {}
         self.direction: dict[Axis, str] = {}
         self.masks: dict[str, str] = {}
-        self.lines: list[str] = []
-        self.memo: dict[Value, str] = {}
-        self.helpers: set[str] = set()
-        self.uses: Counter[Value] = Counter()
-        self._count: Counter[str] = Counter()
 
     # -- names ---------------------------------------------------------------------------------
-
-    def count_uses(self, roots: Sequence[Value]) -> None:
-        """How often each value is used, for deciding what to name."""
-        for value in walk(tuple(roots)):
-            self.uses.update(operands(value))
-
-    def fresh(self, stem: str) -> str:
-        """A new name."""
-        self._count[stem] += 1
-        number = self._count[stem]
-        return stem if number == 1 else f"{stem}{number}"
 
     def shape(self, value: Value) -> str:
         """ "", "m", "n" or "mn": along which directions `value` varies."""
         found = {self.direction.get(a, "") for a in value.axes}
         return "".join(d for d in "mn" if d in found)
 
-    def use(self, value: Value) -> str:
-        """An expression for `value`; what is long or used again gets a name first."""
-        if value in self.memo:
-            return self.memo[value]
-        if isinstance(value, Const):
-            return constant(value)
-        made = self.expression(value)
-        keep = isinstance(value, Load) or self.uses[value] > 1 or length(made) > INLINE
-        if keep:
-            name = self.fresh(_stem(value, self.buffers))
-            self.lines.append(f"{name} = {made}")
-            made = name
-        self.memo[value] = made
-        return made
+    def constant(self, value: Const) -> str:
+        """A constant as Triton text."""
+        return literal(value, 'float("nan")', 'float("inf")')
 
-    def named(self, value: Value) -> str:
-        """`value` under a name, or a constant."""
-        made = self.use(value)
-        if made.isidentifier() or isinstance(value, Const):
-            return made
-        name = self.fresh(_stem(value, self.buffers))
-        self.lines.append(f"{name} = {made}")
-        self.memo[value] = name
-        return name
+    def stem(self, value: Value) -> str:
+        """What the name of a value begins with."""
+        return _stem(value, self.buffers)
 
     # -- expressions ---------------------------------------------------------------------------
 
@@ -207,7 +167,7 @@ class Expressions:
             tests += [f"({where} >= 0)", f"({where} < {guard.size})"]
         pointer = name if offset == "0" else f"{name} + {offset}"
         if tests:
-            filled = constant(Const(load.fill, load.dtype if dtype != "bool" else "int64"))
+            filled = self.constant(Const(load.fill, load.dtype if dtype != "bool" else "int64"))
             made = f"tl.load({pointer}, mask={' & '.join(tests)}, other={filled})"
         else:
             made = f"tl.load({pointer})"
@@ -271,35 +231,9 @@ class Expressions:
         return f"{_bracketed(arg)}.to(tl.{new})"
 
 
-def constant(value: Const) -> str:
-    """A constant as Triton text."""
-    if value.dtype == "bool":
-        return "True" if value.value else "False"
-    if value.dtype in FLOATS:
-        number = float(value.value)
-        if math.isnan(number):
-            return 'float("nan")'
-        if math.isinf(number):
-            return 'float("inf")' if number > 0 else '-float("inf")'
-        return repr(number)
-    return str(int(value.value))
-
-
-def _kind(dtype: str) -> str:
-    return "f" if dtype in FLOATS else "b" if dtype == "bool" else "i"
-
-
-def length(text: str) -> int:
-    """Characters of `text`, each number being one: the same for a kernel at other sizes."""
-    return len(NUMBER.sub("0", text))
-
-
 def needed_helpers(names: set[str]) -> str:
     """The text of the helper functions of these names, in the order of the file."""
-    parts = re.split(r"(?m)^(?=@triton\.jit)", HELPERS.read_text(encoding="utf-8"))
-    return "\n\n".join(
-        p.strip() + "\n" for p in parts if (m := re.search(r"def _(\w+)\(", p)) and m[1] in names
-    )
+    return chosen(HELPERS, names, "@triton.jit")
 
 
 def indent(lines: Sequence[str]) -> list[str]:
