@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from epitaxy.errors import MachineFault
+from epitaxy.chip import find_chip
+from epitaxy.errors import BadProblem, MachineFault
 from epitaxy.plugin import plugins
 from epitaxy.problem import load
 from epitaxy.record import FrozenDict
@@ -156,7 +157,6 @@ keys and values that lie side by side in memory."""
 )
 def test_it_is_written_and_judged(tmp_path, source, language, toolchain, chip):
     from epitaxy.checked import judge_for
-    from epitaxy.chip import find_chip
 
     found = plugins("toolchains").get(toolchain).available()
     if not found.ok:
@@ -178,3 +178,21 @@ def test_it_is_written_and_judged(tmp_path, source, language, toolchain, chip):
     assert verdict.basis == ("checked" if machine.compiles else "simulated")
     assert verdict.metrics["bytes_moved"] >= problem.work.bytes
     assert verdict.metrics["predicted_cost"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("language", "toolchain", "chip", "said"),
+    [
+        ("pallas", "pallas_tpu", "tpu_v6e", "in Pallas .*float64 on a TPU"),
+        ("nki", "nki_trainium", "trainium2", "in NKI .*float64 on a NeuronCore"),
+    ],
+)
+def test_a_dtype_that_the_chip_has_not_is_named(tmp_path, language, toolchain, chip, said):
+    (tmp_path / "wide.py").write_text(
+        SOFTMAX.replace("torch.randn(256, 512)", "torch.randn(4, 8, dtype=torch.float64)")
+    )
+    problem = load(tmp_path / "wide.py")
+    view = SampleView(problem=problem, chip=find_chip(chip), toolchains=(toolchain,))
+    with pytest.raises(BadProblem, match=said) as refused:
+        plugins("proposers").get(language).propose(view, 1)
+    assert "stays with PyTorch" in refused.value.mend

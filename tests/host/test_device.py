@@ -20,8 +20,9 @@ from epitaxy.product import export
 from epitaxy.record import FrozenDict
 from epitaxy.testing import ToolchainConformance
 from epitaxy.toolchains._absent import same_text_but_numbers
+from epitaxy.toolchains._builder import Refused
 from epitaxy.toolchains._device import LIBRARY, SHIM, misshapen
-from epitaxy.toolchains._device_build import Refused, adapted
+from epitaxy.toolchains._device_build import adapted
 
 ROOT = Path(__file__).parents[2]
 CUDA = plugins("toolchains").get("cuda")
