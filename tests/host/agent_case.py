@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from relu_case import HONEST, KERNEL, problem
 from scripted_model import Asked, Server, Step
 
 from epitaxy.budget import Budget
-from epitaxy.problem import load
 from epitaxy.proposers.agent import Agent
 from epitaxy.study import Study
 from epitaxy.timing import unix_s
@@ -21,27 +21,6 @@ VARIABLES = {
     "local": ("EPITAXY_API_KEY", "EPITAXY_BASE_URL", "/v1"),
 }
 KEY = "sk-planted-0123456789-never-written"
-PROBLEM = """
-import torch
-import torch.nn as nn
-class Model(nn.Module):
-    def forward(self, x):
-        return torch.relu(x) + 0.5 * x
-def get_inputs():
-    return [torch.randn(64, 4096)]
-def get_init_inputs():
-    return []
-"""
-KERNEL = """
-#include <cstdint>
-extern "C" void region0(const void* const* in, void* const* out) {
-  const float* x = static_cast<const float*>(in[0]);
-  float* y = static_cast<float*>(out[0]);
-#pragma omp parallel for
-  for (int64_t i = 0; i < 64 * 4096; ++i) BODY
-}
-"""
-HONEST = "y[i] = (x[i] > 0 ? x[i] : 0.0f) + 0.5f * x[i];"
 
 
 def sends(body: str = HONEST, intent: str = "plain loop", **more: Any) -> Step:
@@ -59,12 +38,6 @@ def sends_files(files: dict[str, str], intent: str, **more: Any) -> Step:
     """The same with any files."""
     listed = [{"name": n, "text": t} for n, t in files.items()]
     return Step(calls=[("judge", {"files": listed, "intent": intent, **more})])
-
-
-def problem(folder: Any) -> Any:
-    """PROBLEM, loaded from a file in `folder`."""
-    (folder / "relu_half.py").write_text(PROBLEM)
-    return load(folder / "relu_half.py")
 
 
 class QuickJudge:
@@ -124,4 +97,4 @@ def point(set_variable: Any, server: Server) -> None:
 
 DONE = Step(calls=[("finish", {"reason": "at the limit"})])
 
-__all__ = ["Asked", "Server", "Step"]
+__all__ = ["HONEST", "Asked", "Server", "Step", "problem"]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from relu_case import problem
 
 from epitaxy import timing
 from epitaxy.candidate import Candidate
@@ -16,19 +17,8 @@ from epitaxy.judge import Judge
 from epitaxy.machine import Job
 from epitaxy.machines.local import LocalMachine
 from epitaxy.measure import OURS, Measurement
-from epitaxy.problem import load
 from epitaxy.proposers.grower.growth import grow_program
 
-SOURCE = """
-import torch
-class Model(torch.nn.Module):
-    def forward(self, x):
-        return torch.relu(x) + 0.5 * x
-def get_inputs():
-    return [torch.randn(64, 4096)]
-def get_init_inputs():
-    return []
-"""
 KERNEL = """
 #include <cstdint>
 extern "C" void region0(const void* const* in, void* const* out) {
@@ -45,13 +35,12 @@ extern "C" void region0(const void* const* in, void* const* out) {
 @pytest.fixture
 def judging(tmp_path):
     """A judge on a machine made as asked."""
-    (tmp_path / "p.py").write_text(SOURCE)
     with contextlib.ExitStack() as stack:
 
         def make(**how) -> Judge:
             machine = LocalMachine(home=tmp_path, **how)
             stack.callback(machine.close)
-            judge = Judge(load(tmp_path / "p.py"), machine, baselines=["eager"])
+            judge = Judge(problem(tmp_path), machine, baselines=["eager"])
             stack.callback(judge.close)
             return judge
 

@@ -8,33 +8,20 @@ import time
 from pathlib import Path
 
 import pytest
+from relu_case import problem
 
 from epitaxy.desk import Desk
 from epitaxy.errors import BadInput, Cancelled
 from epitaxy.judge import Judge
 from epitaxy.ledger import Ledger
 from epitaxy.machine import Job
-from epitaxy.problem import load
-
-SOURCE = """
-import torch
-import torch.nn as nn
-class Model(nn.Module):
-    def forward(self, x):
-        return torch.relu(x) + 0.5 * x
-def get_inputs():
-    return [torch.randn(64, 4096)]
-def get_init_inputs():
-    return []
-"""
 
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory, machine_of):
     folder = tmp_path_factory.mktemp("desk")
-    (folder / "p.py").write_text(SOURCE)
     with machine_of() as machine, Ledger(folder / "ledger.sqlite") as ledger:
-        yield Desk(load(folder / "p.py"), machine, ledger, author="test")
+        yield Desk(problem(folder), machine, ledger, author="test")
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import agent_case
 import pytest
+import relu_case
 from agent_case import DONE, MODELS, Server, sends, sends_all
 from test_docs import CHIP
 
@@ -61,7 +62,7 @@ def test_a_model_of_the_own_loop_with_and_without_tools(plan, monkeypatch):
 
     with Server(script) as server:
         agent_case.point(monkeypatch.setenv, server)
-        series = harness.compare(plan(ByStudy(MODELS[0]), agent_case.PROBLEM))
+        series = harness.compare(plan(ByStudy(MODELS[0]), relu_case.SOURCE))
     rows = {row.arm: row for row in series.rows}
     assert [rows[arm].speedup for arm in ("with", "without", "grower")] == [3.0, 2.0, 1.5]
     assert [rows[arm].by for arm in ("with", "without", "grower")] == ["agent", "agent", "grower"]

@@ -1,40 +1,16 @@
 """The judge on real processes: honest code is accepted, every kind of bad code gets its status."""
 
 import pytest
+from relu_case import HONEST, KERNEL, problem
 
 from epitaxy.candidate import Candidate
 from epitaxy.judge import Judge
-from epitaxy.problem import load
-
-SOURCE = """
-import torch
-import torch.nn as nn
-class Model(nn.Module):
-    def forward(self, x):
-        return torch.relu(x) + 0.5 * x
-def get_inputs():
-    return [torch.randn(64, 4096)]
-def get_init_inputs():
-    return []
-"""
-KERNEL = """
-#include <cstdint>
-extern "C" void region0(const void* const* in, void* const* out) {
-  const float* x = static_cast<const float*>(in[0]);
-  float* y = static_cast<float*>(out[0]);
-#pragma omp parallel for
-  for (int64_t i = 0; i < 64 * 4096; ++i) BODY
-}
-"""
-HONEST = "y[i] = (x[i] > 0 ? x[i] : 0.0f) + 0.5f * x[i];"
 
 
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory, machine_of):
-    folder = tmp_path_factory.mktemp("judge")
-    (folder / "p.py").write_text(SOURCE)
     with machine_of() as machine:
-        it = Judge(load(folder / "p.py"), machine, baselines=["eager"])
+        it = Judge(problem(tmp_path_factory.mktemp("judge")), machine, baselines=["eager"])
         yield it
         it.close()
 

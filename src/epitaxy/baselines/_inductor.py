@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from epitaxy.compiler import find_compiler
 from epitaxy.errors import NoCompiler
 from epitaxy.toolchain import Availability
@@ -25,3 +27,14 @@ def settle(threads: int) -> None:
     config.compile_threads = 1  # a pool of compiler processes would outlive the compilation
     config.cpp_wrapper = False
     config.cpp.threads = threads or -1
+
+
+def tuned(model: Any, threads: int, mode: str) -> Any:
+    """The model compiled under one of the modes that try hardest, the weights folded in; it tunes
+    and compiles at its first call."""
+    import torch
+    from torch._inductor import config
+
+    settle(threads)
+    config.freezing = True
+    return torch.compile(model, mode=mode)

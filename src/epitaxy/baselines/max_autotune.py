@@ -23,13 +23,8 @@ class MaxAutotune:
         return _inductor.available()
 
     def prepare(self, model: Any, example_inputs: Sequence[Any], threads: int) -> Any:
-        """The compiled model; it tunes and compiles at its first call, so let it run alone."""
-        import torch
-        from torch._inductor import config
-
-        _inductor.settle(threads)
-        config.freezing = True
-        return torch.compile(model, mode="max-autotune")
+        """The compiled model, at its first call; let it run alone."""
+        return _inductor.tuned(model, threads, "max-autotune")
 
 
 def plugin() -> MaxAutotune:

@@ -1,0 +1,99 @@
+"""Regions compiled and called as tests need them: alone, or those of many cases in one library."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from epitaxy.compiler import find_compiler, flags
+from epitaxy.proposers.grower.capture import capture
+from epitaxy.proposers.grower.emit import emit_source
+from epitaxy.proposers.grower.genome import Choices, Genome
+from epitaxy.proposers.grower.growth import writable
+from epitaxy.proposers.grower.program import Program, RegionCall
+
+
+def build(regions, choices, folder):
+    """Compile the regions; the library."""
+    return build_all(regions, Genome(tuple((r.name, choices) for r in regions)), folder)
+
+
+def build_all(regions, genome, folder):
+    """Compile the regions, each under its own decisions; the library."""
+    source, library = folder / "k.cpp", folder / "k.so"
+    source.write_text(emit_source(regions, genome))
+    compiler = find_compiler()
+    subprocess.run(
+        [compiler.path, *flags(compiler), "-o", library, source], check=True, capture_output=True
+    )
+    return ctypes.CDLL(str(library))
+
+
+def run(library, region, inputs):
+    """Call one region on contiguous copies of `inputs`; its outputs, poisoned beforehand."""
+    held = [x.contiguous() for x in inputs]
+    outs = [
+        torch.full(s.shape, 7).to(getattr(torch, s.dtype))
+        if not s.dtype.startswith("float")
+        else torch.full(s.shape, float("nan"))
+        for s in region.outputs
+    ]
+    pack = lambda ts: (ctypes.c_void_p * len(ts))(*[t.data_ptr() for t in ts])  # noqa: E731
+    getattr(library, region.name)(pack(held), pack(outs))
+    return outs
+
+
+class Together:
+    """Cases captured one by one and compiled at once, which spares the headers of each.
+
+    `programs` are the captured ones by case and number of decisions: "softmax", 0.
+    """
+
+    def __init__(self) -> None:
+        self.programs: dict[tuple[str, int], Program] = {}
+        self._decisions: list[tuple[str, Choices]] = []
+        self._library: Any = None
+
+    def add(self, name: str, function: Any, inputs: Sequence[Any], *choices: Choices) -> None:
+        """Capture a case to be written under each of these decisions. All of it must be grown."""
+        program = capture(function, inputs, accept=writable)
+        assert program.left == (), "everything here can be grown"
+        for number, each in enumerate(choices):
+            place = len(self.programs)
+            steps = [
+                replace(s, region=replace(s.region, name=f"case{place}_{s.region.name}"))
+                for s in program.steps
+                if isinstance(s, RegionCall)
+            ]
+            assert len(steps) == len(program.steps)
+            self._decisions += [(s.region.name, each) for s in steps]
+            self.programs[name, number] = replace(program, steps=tuple(steps))
+
+    def regions(self, name: str, number: int = 0) -> list[Any]:
+        """The regions of a case."""
+        return [s.region for s in self.programs[name, number].steps if isinstance(s, RegionCall)]
+
+    def build(self, folder: Path) -> Together:
+        """Compile all that was added."""
+        regions = [r for key in self.programs for r in self.regions(*key)]
+        self._library = build_all(regions, Genome(tuple(self._decisions)), folder)
+        return self
+
+    def outputs(
+        self, name: str, number: int, inputs: Sequence[Any], state: Mapping[str, Any] | None = None
+    ) -> list[Any]:
+        """What the case computes under its decisions of that number."""
+        program = self.programs[name, number]
+        values = dict(zip(program.inputs, inputs, strict=True))
+        values |= {value: (state or {})[key] for value, key in program.state}
+        for step in program.steps:
+            assert isinstance(step, RegionCall)
+            made = run(self._library, step.region, [values[a] for a in step.args])
+            values.update(zip(step.results, made, strict=True))
+        return [values[o] for o in program.outputs]
