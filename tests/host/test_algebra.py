@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
-from test_grower import build, run
+from grown_case import build, run
 from torch import nn
 
 from epitaxy.problem import TensorSpec, Work

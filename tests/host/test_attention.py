@@ -2,16 +2,13 @@
 
 import math
 import random
-from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from test_grower import build_all, run
+from grown_case import Together
 
-from epitaxy.proposers.grower.capture import capture
-from epitaxy.proposers.grower.genome import Choices, Genome
-from epitaxy.proposers.grower.growth import writable
+from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import plan
 
@@ -133,38 +130,19 @@ SPECIAL = {
 EVERY_GENOME = ("written_causal",)
 
 
-def several(name, captured):
-    """The name of a case under each of its genomes, with the genome's decisions."""
-    picked = GENOMES if name in EVERY_GENOME else [random.Random(name).choice(captured)]
-    return {f"{name}_{k}": choices for k, choices in enumerate(picked)}
+def picked(name, fitting):
+    """The decisions that a case is written under."""
+    return GENOMES if name in EVERY_GENOME else [random.Random(name).choice(fitting)]
 
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory):
-    """All cases captured and compiled together: name -> (program, library, names of regions)."""
-    programs, regions, genome = {}, [], []
+    """All cases, each under the decisions picked for it."""
+    together = Together()
     for cases, fitting in ((CASES, GENOMES), (SPECIAL, GENOMES[:3])):
         for name, (function, inputs) in cases.items():
-            program = capture(function, inputs, accept=writable)
-            assert program.left == ()
-            for full, choices in several(name, fitting).items():
-                own = [replace(s.region, name=f"{full}_{k}") for k, s in enumerate(program.steps)]
-                programs[full] = program, own
-                regions += own
-                genome += [(r.name, choices) for r in own]
-    folder = tmp_path_factory.mktemp("attention")
-    return programs, build_all(regions, Genome(tuple(genome)), folder)
-
-
-def outputs(grown, name, inputs):
-    """What the case's regions compute."""
-    programs, library = grown
-    program, regions = programs[name]
-    values = dict(zip(program.inputs, inputs, strict=True))
-    for step, region in zip(program.steps, regions, strict=True):
-        made = run(library, region, [values[a] for a in step.args])
-        values.update(zip(step.results, made, strict=True))
-    return values[program.outputs[0]]
+            together.add(name, function, inputs, *picked(name, fitting))
+    return together.build(tmp_path_factory.mktemp("attention"))
 
 
 def exactly(function, inputs):
@@ -175,15 +153,14 @@ def exactly(function, inputs):
 def test_attention_computes_what_pytorch_computes(name, grown):
     function, inputs = CASES[name]
     exact = exactly(function, inputs)
-    for full in several(name, GENOMES):
-        got = outputs(grown, full, inputs)
+    for number in range(len(picked(name, GENOMES))):
+        (got,) = grown.outputs(name, number, inputs)
         torch.testing.assert_close(got.double(), exact, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_attention_is_one_kernel(name, grown):
-    _, regions = grown[0][f"{name}_0"]
-    kernels = [k for r in regions for k in plan(coalesce(r), Choices()).kernels]
+    kernels = [k for r in grown.regions(name) for k in plan(coalesce(r), Choices()).kernels]
     assert sum(k.attention is not None for k in kernels) == 1
 
 
@@ -192,6 +169,6 @@ def test_special_numbers_are_pytorchs(name, grown):
     function, inputs = SPECIAL[name]
     exact = exactly(function, inputs)
     honest = (function(*inputs).double() - exact).nan_to_num(0.0, 0.0, 0.0).abs().max()
-    got = outputs(grown, f"{name}_0", inputs)
+    (got,) = grown.outputs(name, 0, inputs)
     limit = max(1e-5, 4 * float(honest))
     torch.testing.assert_close(got.double(), exact, rtol=2e-4, atol=limit, equal_nan=True)

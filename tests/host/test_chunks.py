@@ -5,7 +5,7 @@ import ctypes
 import pytest
 import torch
 import torch.nn.functional as F
-from test_grower import build, run
+from grown_case import Together, build
 
 from epitaxy.proposers.grower.algebra import Load, walk
 from epitaxy.proposers.grower.capture import capture
@@ -41,13 +41,21 @@ def captured(function, inputs):
     return step.region, [given[a] for a in step.args]
 
 
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    """All cases, their chunks staged and online."""
+    together = Together()
+    staged, online = (Choices(split=16, online=n, width=8 * (n + 1)) for n in (0, 1))
+    for name, (function, inputs, _) in CASES.items():
+        together.add(name, function, inputs, staged, online)
+    return together.build(tmp_path_factory.mktemp("chunks"))
+
+
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("online", [0, 1])
-def test_chunks_give_what_float64_gives(name, online, tmp_path):
+def test_chunks_give_what_float64_gives(name, online, grown):
     function, inputs, _ = CASES[name]
-    region, args = captured(function, inputs)
-    choices = Choices(split=16, online=online, width=16 if online else 8)
-    (got,) = run(build([region], choices, tmp_path), region, args)
+    (got,) = grown.outputs(name, online, inputs)
     exact = function(*[x.double() if x.is_floating_point() else x for x in inputs]).double()
     honest = (function(*inputs).double() - exact).abs().max()
     limit = max(8 * float(honest), 2e-6 * float(exact.abs().max()))

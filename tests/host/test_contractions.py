@@ -1,12 +1,11 @@
 """Contractions of every shape and layout: grown whole, with the numbers that PyTorch has."""
 
-import ctypes
 import random
 
 import pytest
 import torch
 import torch.nn.functional as F
-from test_grower import build, run
+from grown_case import Together
 
 from epitaxy.chip import Chip, Level
 from epitaxy.proposers.grower import space
@@ -14,7 +13,6 @@ from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.emit import emit_region
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.growth import writable
-from epitaxy.proposers.grower.program import RegionCall
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import plan
 
@@ -146,34 +144,37 @@ GENOMES = [
 
 
 def compute(function, inputs, choices, folder):
-    """The outputs of `function` by its regions under `choices`."""
-    program = capture(function, inputs, accept=writable)
-    assert program.left == (), "everything here can be grown"
-    values = dict(zip(program.inputs, inputs, strict=True))
-    if isinstance(function, torch.nn.Module):
-        state = function.state_dict()
-        values |= {name: state[key] for name, key in program.state}
-    for number, step in enumerate(program.steps):
-        assert isinstance(step, RegionCall)
-        at = folder / str(number)
-        at.mkdir(parents=True)
-        library: ctypes.CDLL = build([step.region], choices, at)
-        outs = run(library, step.region, [values[a] for a in step.args])
-        values.update(zip(step.results, outs, strict=True))
-    return [values[o] for o in program.outputs]
+    """The outputs of `function` by its regions under `choices`, in a library of their own."""
+    state = function.state_dict() if isinstance(function, torch.nn.Module) else {}
+    alone = Together()
+    alone.add("alone", function, inputs, choices)
+    return alone.build(folder).outputs("alone", 0, inputs, state)
 
 
 EVERY_GENOME = ("primes", "few_rows_linear", "upper_masked")
 
 
+def picked(name):
+    """The decisions that a case is written under."""
+    return GENOMES if name in EVERY_GENOME else [random.Random(name).choice(GENOMES)]
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    """All cases, each under the decisions picked for it."""
+    together = Together()
+    for name, (function, inputs) in CASES.items():
+        together.add(name, function, inputs, *picked(name))
+    return together.build(tmp_path_factory.mktemp("contractions"))
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_contractions_compute_what_pytorch_computes(name, tmp_path):
+def test_contractions_compute_what_pytorch_computes(name, grown):
     function, inputs = CASES[name]
     exact = function(*[x.double() for x in inputs])
     exact = [e.double() for e in (exact if isinstance(exact, tuple) else (exact,))]
-    picked = GENOMES if name in EVERY_GENOME else [random.Random(name).choice(GENOMES)]
-    for number, choices in enumerate(picked):
-        got = compute(function, inputs, choices, tmp_path / str(number))
+    for number in range(len(picked(name))):
+        got = grown.outputs(name, number, inputs)
         for ours, wanted in zip(got, exact, strict=True):
             scale = float(wanted.abs().max())
             torch.testing.assert_close(ours.double(), wanted, rtol=1e-5, atol=1e-5 * max(scale, 1))

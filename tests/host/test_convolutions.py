@@ -3,13 +3,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from test_grower import build, run
+from grown_case import Together
 
 from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.emit import emit_region
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.growth import writable
-from epitaxy.proposers.grower.program import RegionCall
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import plan
 
@@ -86,23 +85,22 @@ CASES = {
 }
 
 
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    """All cases under every genome."""
+    together = Together()
+    for name, (function, inputs) in CASES.items():
+        together.add(name, function, inputs, *GENOMES)
+    return together.build(tmp_path_factory.mktemp("convolutions"))
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_convolutions_give_what_float64_gives(name, tmp_path):
+def test_convolutions_give_what_float64_gives(name, grown):
     function, inputs = CASES[name]
-    program = capture(function, inputs, accept=writable)
-    assert program.left == (), "everything here can be grown"
     exact = function(*[x.double() for x in inputs])
-    for number, choices in enumerate(GENOMES):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        steps = [s for s in program.steps if isinstance(s, RegionCall)]
-        library = build([s.region for s in steps], choices, folder)
-        values = dict(zip(program.inputs, inputs, strict=True))
-        for step in steps:
-            made = run(library, step.region, [values[a] for a in step.args])
-            values.update(zip(step.results, made, strict=True))
-        (result,) = program.outputs
-        error = (values[result].double() - exact).abs().max() / exact.abs().max()
+    for number in range(len(GENOMES)):
+        (made,) = grown.outputs(name, number, inputs)
+        error = (made.double() - exact).abs().max() / exact.abs().max()
         assert float(error) < 3e-6
 
 
@@ -133,18 +131,32 @@ SQUARES = {
 }
 
 
+TRANSFORMS = {
+    Choices(winograd=2, squares=9, width=4): 3e-6,
+    Choices(winograd=4, squares=9, width=8): 1e-5,
+    Choices(winograd=4, squares=9, width=16): 1e-5,
+}
+"""Decisions, and how far they may be off."""
+
+
+@pytest.fixture(scope="module")
+def transformed(tmp_path_factory):
+    """The convolutions that may be transformed, under each of the transforms."""
+    together = Together()
+    for name, (function, inputs) in SQUARES.items():
+        together.add(name, function, inputs, *TRANSFORMS)
+    return together.build(tmp_path_factory.mktemp("transformed"))
+
+
 @pytest.mark.parametrize("name", SQUARES)
-def test_transformed_convolutions_give_what_float64_gives(name, tmp_path):
+def test_transformed_convolutions_give_what_float64_gives(name, transformed):
     function, inputs = SQUARES[name]
-    (step,) = capture(function, inputs, accept=writable).steps
     exact = function(*[x.double() for x in inputs])
-    for side, width, limit in ((2, 4, 3e-6), (4, 8, 1e-5), (4, 16, 1e-5)):
-        choices = Choices(winograd=side, squares=9, width=width)
-        assert "convolve_winograd" in emit_region(step.region, choices)
-        folder = tmp_path / f"{side}_{width}"
-        folder.mkdir()
-        made = run(build([step.region], choices, folder), step.region, inputs)
-        error = (made[0].double() - exact).abs().max() / exact.abs().max()
+    for number, (choices, limit) in enumerate(TRANSFORMS.items()):
+        (region,) = transformed.regions(name, number)
+        assert "convolve_winograd" in emit_region(region, choices)
+        (made,) = transformed.outputs(name, number, inputs)
+        error = (made.double() - exact).abs().max() / exact.abs().max()
         assert float(error) < limit
 
 

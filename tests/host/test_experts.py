@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from test_grower import build_all, run
+from grown_case import build_all, run
 from torch import nn
 
 from epitaxy.problem import Work

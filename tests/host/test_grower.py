@@ -1,20 +1,16 @@
 """The grower end to end: PyTorch -> algebra -> C++ -> the same numbers, under many genomes."""
 
-import ctypes
 import random
-import subprocess
 
 import pytest
 import torch
 import torch.nn.functional as F
+from grown_case import Together, build, run
 from torch import nn
 
-from epitaxy.compiler import find_compiler, flags
 from epitaxy.errors import BadInput
 from epitaxy.proposers.grower.capture import capture
-from epitaxy.proposers.grower.emit import emit_source
 from epitaxy.proposers.grower.genome import DECISIONS, Choices, Genome, parse
-from epitaxy.proposers.grower.growth import writable
 from epitaxy.proposers.grower.interpret import run_program
 from epitaxy.proposers.grower.program import RegionCall
 
@@ -88,53 +84,27 @@ GENOMES = [
 ]
 
 
-def build(regions, choices, folder):
-    """Compile the regions; the library."""
-    return build_all(regions, Genome(tuple((r.name, choices) for r in regions)), folder)
-
-
-def build_all(regions, genome, folder):
-    """Compile the regions, each under its own decisions; the library."""
-    source, library = folder / "k.cpp", folder / "k.so"
-    source.write_text(emit_source(regions, genome))
-    compiler = find_compiler()
-    subprocess.run(
-        [compiler.path, *flags(compiler), "-o", library, source], check=True, capture_output=True
-    )
-    return ctypes.CDLL(str(library))
-
-
-def run(library, region, inputs):
-    """Call one region on contiguous copies of `inputs`; its outputs, poisoned beforehand."""
-    held = [x.contiguous() for x in inputs]
-    outs = [
-        torch.full(s.shape, 7).to(getattr(torch, s.dtype))
-        if not s.dtype.startswith("float")
-        else torch.full(s.shape, float("nan"))
-        for s in region.outputs
-    ]
-    pack = lambda ts: (ctypes.c_void_p * len(ts))(*[t.data_ptr() for t in ts])  # noqa: E731
-    getattr(library, region.name)(pack(held), pack(outs))
-    return outs
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    """All cases, each under the first decisions and under others."""
+    together = Together()
+    for name, (function, inputs) in CASES.items():
+        picked = random.Random(name).choice(GENOMES[1:])
+        together.add(name, function, inputs, GENOMES[0], picked)
+    return together.build(tmp_path_factory.mktemp("grown"))
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_regions_compute_what_pytorch_computes(name, tmp_path):
+def test_regions_compute_what_pytorch_computes(name, grown):
     function, inputs = CASES[name]
-    program = capture(function, inputs, accept=writable)
-    assert program.left == (), "everything here can be grown"
     want = function(*inputs)
     want = list(want) if isinstance(want, tuple) else [want]
-    for got, expected in zip(run_program(program, {}, inputs), want, strict=True):
+    meant = run_program(grown.programs[name, 0], {}, inputs)
+    for got, expected in zip(meant, want, strict=True):
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
-    (step,) = [s for s in program.steps if isinstance(s, RegionCall)]
-    given = dict(zip(program.inputs, inputs, strict=True))
-    picked = random.Random(name).choice(GENOMES[1:])
-    for number, choices in enumerate((GENOMES[0], picked)):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        library = build([step.region], choices, folder)
-        outs = run(library, step.region, [given[a] for a in step.args])
+    assert len(grown.regions(name)) == 1
+    for number in range(2):
+        outs = grown.outputs(name, number, inputs)
         for got, expected in zip(outs, want, strict=True):
             scale = float(expected.abs().max()) if expected.is_floating_point() else 0.0
             torch.testing.assert_close(got, expected, rtol=2e-5, atol=2e-6 * max(scale, 1.0))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_grower import build_all, run
+from grown_case import build_all, run
 from torch import nn
 
 from epitaxy.proposers.grower.capture import capture

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from generous import GENEROUS
+from grown_case import Together
 from test_chunks import captured
-from test_grower import build, run
 
 from epitaxy.proposers.grower import space
 from epitaxy.proposers.grower.emit import emit_region
@@ -48,12 +48,23 @@ CASES = {
 }
 
 
+WIDTHS = (8, 32)
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    """All cases under each width."""
+    together = Together()
+    for name, (function, inputs) in CASES.items():
+        together.add(name, function, inputs, *(Choices(width=width) for width in WIDTHS))
+    return together.build(tmp_path_factory.mktemp("schedule"))
+
+
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("width", [8, 32])
-def test_it_computes_what_pytorch_does(name, width, tmp_path):
+@pytest.mark.parametrize("number", range(len(WIDTHS)))
+def test_it_computes_what_pytorch_does(name, number, grown):
     function, inputs = CASES[name]
-    region, arguments = captured(function, inputs)
-    (out,) = run(build([region], Choices(width=width), tmp_path), region, arguments)
+    (out,) = grown.outputs(name, number, inputs)
     torch.testing.assert_close(out, function(*inputs), rtol=2e-6, atol=2e-6)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from test_grower import build_all, run
+from grown_case import build_all, run
 
 from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.genome import Choices, Genome

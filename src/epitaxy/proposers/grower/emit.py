@@ -17,7 +17,8 @@ from epitaxy.proposers.grower.emit_attention import AttentionWriter
 from epitaxy.proposers.grower.emit_chain import write_chain
 from epitaxy.proposers.grower.emit_columns import write_kernel
 from epitaxy.proposers.grower.emit_conv import ConvWriter
-from epitaxy.proposers.grower.emit_expr import STORAGE, Unsupported, indent
+from epitaxy.proposers.grower.emit_expr import Unsupported
+from epitaxy.proposers.grower.emit_frame import function, given, lanes, made, storage
 from epitaxy.proposers.grower.emit_gemm import GemmWriter
 from epitaxy.proposers.grower.emit_keep import Keeper
 from epitaxy.proposers.grower.emit_loop import write_loop
@@ -94,21 +95,18 @@ def emit_region(region: Region, choices: Choices) -> str:
     keeper = Keeper(frozenset(region.weights if choices.keep else ()))
     pointers: list[str] = []
     for i, spec in enumerate(region.inputs):
-        T = _storage(spec.dtype)
         buffers[i] = (f"x{i}", spec.dtype)
-        pointers.append(f"const {T}* const x{i} = static_cast<const {T}*>(in[{i}]);  // {spec}")
+        pointers.append(given(i, spec))
     lines = list(pointers)
     for i, spec in enumerate(region.inputs):
         if spec.dtype == "int64":
             lines.append(f"if (epx::beyond(x{i}, {spec.numel})) return 1;  // lanes are of 32 bits")
-    for i, spec in enumerate(region.outputs):
-        T = _storage(spec.dtype)
-        lines.append(f"{T}* const y{i} = static_cast<{T}*>(out[{i}]);  // {spec}")
+    lines += [made(i, spec) for i, spec in enumerate(region.outputs)]
     for i, (name, (dtype, numel)) in enumerate(schedule.temporaries.items()):
-        T = _storage(dtype)
+        T = storage(dtype)
         buffers[len(region.inputs) + i] = (name, dtype)
         lines += [f"epx::Scratch<{T}> {name}_({numel});", f"{T}* const {name} = {name}_.data;"]
-    lines += [f"using V = epx::vf<{choices.width}>;", f"using VI = epx::vi<{choices.width}>;"]
+    lines += lanes(choices)
     for check in region.checks:
         lines += [
             f"bool bad{check.buffer} = false;",
@@ -125,15 +123,9 @@ def emit_region(region: Region, choices: Choices) -> str:
         lines += _written(kernel, choices, buffers, keeper)
     lines[len(pointers) : len(pointers)] = keeper.opening(region.inputs)
     lines += [f"(void){b};" for b, _ in buffers.values()]
-    lines += ["return 0;"] if region.refuses or keeper.used else []
-    source = f"// {region.name} replaces {', '.join(region.source) or 'a region'}\n// {choices}"
-    if region.algebra:
-        source += "".join(f"\n// rewritten: {rule}" for rule in region.algebra)
-    returns = "int" if region.refuses or keeper.used else "void"
-    signature = f'extern "C" {returns} {region.name}(const void* const* in, void* const* out) {{'
     weights = [pointers[i] for i in keeper.used]
     kept = keeper.function(region.name, region.inputs, weights)
-    return "\n".join([source, kept, signature, *indent(lines), "}", ""])
+    return function(region, choices, lines, region.refuses or bool(keeper.used), before=kept)
 
 
 def _written(
@@ -151,9 +143,3 @@ def _written(
     writer = kind(kernel, choices, buffers, what)
     writer.keeper = keeper
     return writer.write()
-
-
-def _storage(dtype: str) -> str:
-    if dtype not in STORAGE:
-        raise Unsupported(f"{dtype} tensors")
-    return STORAGE[dtype]

@@ -20,7 +20,6 @@ from epitaxy.proposers.grower.algebra import (
     walk,
 )
 from epitaxy.proposers.grower.emit_expr import (
-    STORAGE,
     Expressions,
     Scope,
     Unsupported,
@@ -28,6 +27,7 @@ from epitaxy.proposers.grower.emit_expr import (
     indent,
     kind,
 )
+from epitaxy.proposers.grower.emit_frame import arguments, function, lanes
 from epitaxy.proposers.grower.emit_kernel import axis_loops, combine, initial
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.ranges import require_lanes
@@ -44,28 +44,9 @@ def write_loop(region: Region, choices: Choices) -> str:
     loop = region.loop
     assert loop is not None
     require_lanes(walk(loop.roots))
-    buffers: dict[int, tuple[str, str]] = {}
-    lines: list[str] = []
-    for way, letter, specs in (("in", "x", region.inputs), ("out", "y", region.outputs)):
-        for i, spec in enumerate(specs):
-            if spec.dtype not in STORAGE:
-                raise Unsupported(f"{spec.dtype} tensors")
-            T, const = STORAGE[spec.dtype], "const " if way == "in" else ""
-            lines.append(
-                f"{const}{T}* const {letter}{i} = static_cast<{const}{T}*>({way}[{i}]);  // {spec}"
-            )
-            if way == "in":
-                buffers[i] = (f"x{i}", spec.dtype)
-                lines.append(f"(void)x{i};")
-            if way == "in" and spec.dtype == "int64":
-                lines.append(f"if (epx::beyond(x{i}, {spec.numel})) return 1;  // 32-bit lanes")
-    lines += [f"using V = epx::vf<{choices.width}>;", f"using VI = epx::vi<{choices.width}>;"]
-    lines += LoopWriter(region, choices, buffers).write()
-    lines += ["return 0;"] if region.refuses else []
-    head = f"// {region.name} replaces {', '.join(region.source)}\n// {choices}"
-    returns = "int" if region.refuses else "void"
-    signature = f'extern "C" {returns} {region.name}(const void* const* in, void* const* out) {{'
-    return "\n".join([head, signature, *indent(lines), "}", ""])
+    lines, buffers = arguments(region)
+    lines += [*lanes(choices), *LoopWriter(region, choices, buffers).write()]
+    return function(region, choices, lines, region.refuses)
 
 
 class LoopWriter(Expressions):

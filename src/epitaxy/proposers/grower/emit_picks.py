@@ -6,6 +6,7 @@ from epitaxy.chip import Chip
 from epitaxy.proposers.grower.algebra import Region
 from epitaxy.proposers.grower.algebra_whole import Picks
 from epitaxy.proposers.grower.emit_expr import indent
+from epitaxy.proposers.grower.emit_frame import function, given, made
 from epitaxy.proposers.grower.genome import Choices
 
 SMALL = 1 << 14
@@ -27,15 +28,12 @@ def write_picks(region: Region, choices: Choices) -> str:
     body = [f"const epx::Scratch<epx::Pick> queue({what.size});"]
     body += rows if choices.threads == 1 else [share, *rows]
     lines = [
-        f"const float* const x0 = static_cast<const float*>(in[0]);  // {region.inputs[0]}",
-        f"float* const y0 = static_cast<float*>(out[0]);  // {region.outputs[0]}",
-        f"int64_t* const y1 = static_cast<int64_t*>(out[1]);  // {region.outputs[1]}",
+        given(0, region.inputs[0]),
+        *[made(i, spec) for i, spec in enumerate(region.outputs)],
         *([] if choices.threads == 1 else [f"#pragma omp parallel{threads}"]),
         "{", *indent(body), "}",
     ]  # fmt: skip
-    head = f"// {region.name} replaces {', '.join(region.source)}\n// {choices}"
-    signature = f'extern "C" void {region.name}(const void* const* in, void* const* out) {{'
-    return "\n".join([head, signature, *indent(lines), "}", ""])
+    return function(region, choices, lines, refuses=False)
 
 
 def options(chip: Chip) -> dict[str, tuple[int, ...]]:

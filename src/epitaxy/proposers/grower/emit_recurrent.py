@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from epitaxy.proposers.grower.algebra import Recurrence, Region
-from epitaxy.proposers.grower.emit_expr import indent
+from epitaxy.proposers.grower.emit_frame import function, given, made
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.recurrent import GATES
 
@@ -14,11 +14,8 @@ def write_recurrence(region: Region, choices: Choices) -> str:
     """The region's function."""
     what = region.recurrence
     assert what is not None
-    lines: list[str] = []
-    for i, spec in enumerate(region.inputs):
-        lines.append(f"const float* const x{i} = static_cast<const float*>(in[{i}]);  // {spec}")
-    for i, spec in enumerate(region.outputs):
-        lines.append(f"float* const y{i} = static_cast<float*>(out[{i}]);  // {spec}")
+    lines = [given(i, spec) for i, spec in enumerate(region.inputs)]
+    lines += [made(i, spec) for i, spec in enumerate(region.outputs)]
     between = what.batch * what.steps * what.ways * what.units
     lines += [f"const epx::Scratch<float> l{k}({between});" for k in range(what.layers - 1)]
     for layer in range(what.layers):
@@ -29,9 +26,7 @@ def write_recurrence(region: Region, choices: Choices) -> str:
         for way in range(what.ways):
             lines += _direction(what, choices, layer, way)
     lines += [f"(void)x{i};" for i in range(len(region.inputs))]
-    head = f"// {region.name} replaces {', '.join(region.source)}\n// {choices}"
-    signature = f'extern "C" void {region.name}(const void* const* in, void* const* out) {{'
-    return "\n".join([head, signature, *indent(lines), "}", ""])
+    return function(region, choices, lines, refuses=False)
 
 
 def _direction(what: Recurrence, choices: Choices, layer: int, way: int) -> list[str]:

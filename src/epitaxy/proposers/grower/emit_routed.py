@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from epitaxy.proposers.grower.algebra import Axis, Load, Reduce, Region, Scan, Value, walk
-from epitaxy.proposers.grower.emit_expr import STORAGE, Expressions, Scope, Unsupported, indent
+from epitaxy.proposers.grower.emit_expr import Expressions, Scope, Unsupported, indent
+from epitaxy.proposers.grower.emit_frame import arguments, function, lanes, storage
 from epitaxy.proposers.grower.emit_gemm import decoded
 from epitaxy.proposers.grower.emit_kernel import axis_loops
 from epitaxy.proposers.grower.genome import Choices
@@ -22,31 +23,14 @@ def write_routed(region: Region, choices: Choices) -> str:
         raise Unsupported("a sum among the experts that is no product")
     if any(s.dtype != "float32" for s in region.outputs):
         raise Unsupported("experts in other types than float32")
-    buffers: dict[int, tuple[str, str]] = {}
-    lines: list[str] = []
-    for i, spec in enumerate(region.inputs):
-        if spec.dtype not in STORAGE:
-            raise Unsupported(f"{spec.dtype} tensors")
-        T = STORAGE[spec.dtype]
-        buffers[i] = (f"x{i}", spec.dtype)
-        lines.append(f"const {T}* const x{i} = static_cast<const {T}*>(in[{i}]);  // {spec}")
-        lines.append(f"(void)x{i};")
-        if spec.dtype == "int64":
-            lines.append(f"if (epx::beyond(x{i}, {spec.numel})) return 1;  // 32-bit lanes")
-    lines.append(f"float* const y0 = static_cast<float*>(out[0]);  // {region.outputs[0]}")
+    lines, buffers = arguments(region)
     for first in routed.families:
         listed = ", ".join(f"x{first + e}" for e in range(routed.expert.size))
-        T = STORAGE[region.inputs[first].dtype]
+        T = storage(region.inputs[first].dtype)
         lines.append(f"const {T}* const own{first}[] = {{{listed}}};")
         buffers[first] = (f"f{first}", region.inputs[first].dtype)
-    lines += [f"using V = epx::vf<{choices.width}>;", f"using VI = epx::vi<{choices.width}>;"]
-    lines += RoutedWriter(region, choices, buffers).write()
-    lines += ["return 0;"] if region.refuses else []
-    head = f"// {region.name} replaces {', '.join(region.source)}\n// {choices}"
-    head += "".join(f"\n// rewritten: {rule}" for rule in region.algebra)
-    returns = "int" if region.refuses else "void"
-    signature = f'extern "C" {returns} {region.name}(const void* const* in, void* const* out) {{'
-    return "\n".join([head, signature, *indent(lines), "}", ""])
+    lines += [*lanes(choices), *RoutedWriter(region, choices, buffers).write()]
+    return function(region, choices, lines, region.refuses)
 
 
 class RoutedWriter(Expressions):

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from epitaxy.chip import Chip
 from epitaxy.proposers.grower.algebra import Axis, Reduce, Region, Scan, Value, walk
 from epitaxy.proposers.grower.algebra_whole import Sums
-from epitaxy.proposers.grower.emit_expr import STORAGE, Expressions, Scope, Unsupported, indent
+from epitaxy.proposers.grower.emit_expr import Expressions, Scope, Unsupported, indent
+from epitaxy.proposers.grower.emit_frame import arguments, function, lanes
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.ranges import require_lanes
 
@@ -27,22 +28,9 @@ def write_sums(region: Region, choices: Choices) -> str:
         raise Unsupported("sums of sums")
     if not region.refuses or region.outputs[0].dtype != "float32":
         raise Unsupported("places of another type than int64, or sums of other than float32")
-    buffers: dict[int, tuple[str, str]] = {}
-    lines: list[str] = []
-    for i, spec in enumerate(region.inputs):
-        if spec.dtype not in STORAGE:
-            raise Unsupported(f"{spec.dtype} tensors")
-        T = STORAGE[spec.dtype]
-        buffers[i] = (f"x{i}", spec.dtype)
-        lines.append(f"const {T}* const x{i} = static_cast<const {T}*>(in[{i}]);  // {spec}")
-        if spec.dtype == "int64":
-            lines.append(f"if (epx::beyond(x{i}, {spec.numel})) return 1;  // 32-bit lanes")
-    lines.append(f"float* const y0 = static_cast<float*>(out[0]);  // {region.outputs[0]}")
-    lines += [f"using V = epx::vf<{choices.width}>;", f"using VI = epx::vi<{choices.width}>;"]
-    lines += [*SumsWriter(what, choices, buffers).write(), "return 0;"]
-    head = f"// {region.name} replaces {', '.join(region.source)}\n// {choices}"
-    signature = f'extern "C" int {region.name}(const void* const* in, void* const* out) {{'
-    return "\n".join([head, signature, *indent(lines), "}", ""])
+    lines, buffers = arguments(region)
+    lines += [*lanes(choices), *SumsWriter(what, choices, buffers).write()]
+    return function(region, choices, lines, refuses=True)
 
 
 class SumsWriter(Expressions):
