@@ -138,3 +138,14 @@ def test_only_framework_functions_are_called(target):
 def test_values_without_text_are_refused():
     with pytest.raises(BadCandidate, match="cannot write a Tensor"):
         write_forward(program(call("torch.add", Ref("x"), torch.ones(1))), PROBLEM)
+
+
+def test_on_other_chips_what_is_made_lies_where_the_inputs_lie():
+    """The program is captured on the CPU; a GPU's kernels need it all on the GPU."""
+    made = program(
+        call("torch.ops.aten.arange.default", 4, device="cpu", pin_memory=False, results=("i",)),
+        call("torch.ops.aten.add.Tensor", Ref("x"), Ref("i")),
+    )
+    assert "device='cpu'" in write_forward(made, PROBLEM)
+    text = write_forward(made, PROBLEM, language="Triton")
+    assert "i = torch.ops.aten.arange.default(4, device=x.device, pin_memory=False)" in text

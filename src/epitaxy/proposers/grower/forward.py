@@ -31,7 +31,9 @@ def write_forward(
     imports = [f"import {root}\n" for root in sorted({"torch", *roots})]
     given = [name for name in program.inputs if name is not None]
     parameters = [names[v] for v in (*given, *(value for value, _ in program.state))]
-    body = [*_steps(program, names), _result(program, names)]
+    # What was captured on the CPU runs where the inputs are, unless it can run nowhere else.
+    where = f"{parameters[0]}.device" if parameters and language != "C++" else ""
+    body = [*_steps(program, names, where), _result(program, names)]
     return "".join(
         [
             *imports,
@@ -143,7 +145,8 @@ def _state(program: Program) -> Iterator[str]:
     yield "        ),\n"
 
 
-def _steps(program: Program, names: _Names) -> Iterator[str]:
+def _steps(program: Program, names: _Names, where: str = "") -> Iterator[str]:
+    """`where` is the device of what framework calls make; "" for the one that was captured."""
     last = _last_uses(program)
     for number, step in enumerate(program.steps):
         results = ", ".join(names[r] for r in step.results)
@@ -152,7 +155,7 @@ def _steps(program: Program, names: _Names) -> Iterator[str]:
             comma = "," if len(step.results) == 1 else ""
             yield f"{results}{comma} = {_handle(step.region)}({arguments})"
         else:
-            yield f"{results} = {_call(step, names)}"
+            yield f"{results} = {_call(step, names, where)}"
         dead = [names[v] for v in last.get(number, ())]
         if dead:  # give the memory back while it is still warm
             yield f"del {', '.join(dead)}"
@@ -187,12 +190,15 @@ def _reads(step: RegionCall | FrameworkCall) -> Iterator[str]:
             stack.extend(tree.values())
 
 
-def _call(step: FrameworkCall, names: _Names) -> str:
+def _call(step: FrameworkCall, names: _Names, where: str) -> str:
     parts = step.target.split(".")
     if parts[0] not in _ROOTS or not all(p.isidentifier() for p in parts):
         raise BadCandidate(f"cannot call {step.target!r}", f"name something in {', '.join(_ROOTS)}")
     arguments = [_plain(a, names) for a in step.args]
-    arguments += [f"{key}={_plain(value, names)}" for key, value in step.kwargs]
+    arguments += [
+        f"{key}={where if where and key == 'device' and value else _plain(value, names)}"
+        for key, value in step.kwargs
+    ]
     return f"{step.target}({', '.join(arguments)})"
 
 
