@@ -10,14 +10,14 @@ class Model(nn.Module):
         super().__init__()
         kind = {"bias": False, "dtype": torch.bfloat16}
         self.experts = experts
-        self.router = nn.Linear(width, experts, **kind)
+        self.router = nn.Linear(width, experts, bias=False)
         self.gate = nn.ModuleList(nn.Linear(width, hidden, **kind) for _ in range(experts))
         self.up = nn.ModuleList(nn.Linear(width, hidden, **kind) for _ in range(experts))
         self.down = nn.ModuleList(nn.Linear(hidden, width, **kind) for _ in range(experts))
 
     def forward(self, x):
-        weights, chosen = torch.topk(F.softmax(self.router(x), dim=-1), 2, dim=-1)
-        weights = weights / weights.sum(-1, keepdim=True)
+        weights, chosen = torch.topk(F.softmax(self.router(x.float()), dim=-1), 2, dim=-1)
+        weights = (weights / weights.sum(-1, keepdim=True)).to(x.dtype)
         out = torch.zeros_like(x)
         mask = F.one_hot(chosen, num_classes=self.experts).permute(2, 1, 0)
         for e in range(self.experts):

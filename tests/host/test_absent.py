@@ -273,3 +273,45 @@ def changed(candidate, old, new):
     text = candidate.files["kernels.py"]
     assert old in text
     return candidate.replace(files={**candidate.files, "kernels.py": text.replace(old, new)})
+
+
+TRUTHS = (
+    HEADER
+    + """@triton.jit
+def _is(x, y, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    tl.store(y + i, (tl.load(x + i) == 3).to(tl.int64))
+"""
+)
+
+
+@needs_triton
+def test_the_interpreter_widens_truths_to_the_type_that_was_compared(tmp_path):
+    """It stored single bytes, and left the rest of each number as the memory had it."""
+    (tmp_path / "kernel.py").write_text(TRUTHS)
+    script = (
+        "import sys, torch; sys.path.insert(0, sys.argv[1])\n"
+        "import epitaxy.toolchains._triton_interpreter\n"
+        "from kernel import _is\n"
+        "y = torch.full((16,), -1)\n"
+        "_is[(1,)](torch.arange(16), y, BLOCK=16)\n"
+        "print(y.tolist())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert json.loads(done.stdout or "[]") == [int(i == 3) for i in range(16)], done.stderr
+
+
+def test_attention_in_half_precision_is_grown(tmp_path):
+    path = tmp_path / "attend.py"
+    path.write_text(
+        "import torch\n\nclass Model(torch.nn.Module):\n    def forward(self, q, k, v):\n"
+        "        attend = torch.nn.functional.scaled_dot_product_attention\n"
+        "        return attend(q, k, v, is_causal=True)\n\n\ndef get_inputs():\n"
+        "    return [torch.randn(1, 2, 64, 32).half() for _ in range(3)]\n\n\n"
+        "def get_init_inputs():\n    return []\n"
+    )
+    text = grown(load(path)).files["kernels.py"]
+    assert "weights.to(tl.float16)" in text
+    assert "replaces aten.scaled_dot_product_attention" in text

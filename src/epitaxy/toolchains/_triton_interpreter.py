@@ -100,7 +100,9 @@ def _casts() -> None:
         if target.scalar == tl.bfloat16:
             single = source.data.dtype == np.float32
             return narrow(source if single else cast(self, source, tl.float32))
-        return source if source.dtype.scalar == target.scalar else cast(self, source, target)
+        # Comparisons leave truth values under the type of what was compared.
+        kept = source.dtype.scalar == target.scalar and source.data.dtype != np.bool_
+        return source if kept else cast(self, source, target)
 
     def create_fp_to_fp(self: Any, source: Any, target: Any, rounding: Any) -> Any:
         kinds = (source.dtype.scalar, target.scalar)

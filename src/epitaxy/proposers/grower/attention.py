@@ -304,8 +304,11 @@ def fits(what: Attention, width: int) -> bool:
     along keys and columns."""
     inner = what.weighted
     straight = all(len(g) == 1 or g[-1].size % width == 0 for g in (inner.keys, what.columns))
+    # Vectors of C++ are loaded as they lie; other languages convert blocks.
+    wide = width == 1 or all(isinstance(x, Load) for x in (inner.query, inner.key, inner.value))
     return (
         straight
+        and wide
         and plain(inner.query, (what.rows, inner.depth))
         and plain(inner.key, (inner.keys, inner.depth))
         and plain(inner.value, (inner.keys, what.columns))

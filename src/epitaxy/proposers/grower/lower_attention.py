@@ -11,7 +11,15 @@ from torch.fx import Node
 
 from epitaxy.proposers.grower.algebra import Value
 from epitaxy.proposers.grower.axes import Dim, Inexpressible, Ix, align, divmod_ix, pure
-from epitaxy.proposers.grower.lower_core import Index, Lowering, dtype_of, op, op_of, shape_of
+from epitaxy.proposers.grower.lower_core import (
+    HALVES,
+    Index,
+    Lowering,
+    dtype_of,
+    op,
+    op_of,
+    shape_of,
+)
 from epitaxy.proposers.grower.lower_pointwise import operand_index
 
 _STEPS = 64
@@ -29,10 +37,10 @@ def _given(node: Node, name: str, default: Any = None) -> Any:
 
 
 def _plain(node: Node) -> bool:
-    """float32 without dropout; a mask of truths or of numbers that are added."""
-    mask = _given(node, "attn_mask")
-    allowed = mask is None or dtype_of(mask) in ("bool", "float32")
-    floats = all(dtype_of(n) == "float32" for n in (node, *_operands(node)))
+    """Floats of one kind without dropout; a mask of truths or of numbers that are added."""
+    mask, own = _given(node, "attn_mask"), dtype_of(node)
+    allowed = mask is None or dtype_of(mask) in ("bool", "float32", own)
+    floats = own in ("float32", *HALVES) and all(dtype_of(n) == own for n in _operands(node))
     ranks = {len(shape_of(n)) for n in _operands(node)}
     return allowed and floats and not _given(node, "dropout_p", 0.0) and len(ranks) == 1
 
