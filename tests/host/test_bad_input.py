@@ -115,6 +115,7 @@ def test_a_problem_that_cannot_be_judged(tmp_path, source, says):
         (("optimize", "model.py", "--ledger", "model.py"), "is not a ledger"),
         (("probe", "--budget", "1s"), "too short"),
         (("bench", "nothing"), "nothing does not exist"),
+        (("judge", "new.py", "--problem", "model.py"), "no such file or folder: new.py"),
     ],
 )
 def test_a_wrong_word_on_the_command_line(place, arguments, says):

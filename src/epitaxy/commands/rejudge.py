@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,13 @@ from epitaxy.candidate import Candidate
 from epitaxy.commands.condition import apply
 from epitaxy.commands.output import note, open_ledger
 from epitaxy.commands.run import chip_of, open_machine
+from epitaxy.errors import BadInput
 from epitaxy.handmade import read_folder
 from epitaxy.problem import Problem, load
 from epitaxy.report import Run
 from epitaxy.verdict import Verdict
+
+_ID = re.compile("[0-9a-f]+")
 
 
 @dataclass(frozen=True)
@@ -33,15 +37,20 @@ def judge_one(
 ) -> Run:  # fmt: skip
     """Judge a folder's sources or a recorded candidate, and record the verdict.
 
-    `policy` sets fields of the problem's policy.
+    `policy` sets fields of the problem's policy. Raises BadInput where `target` is neither.
     """
     from epitaxy.checked import judge_for
 
+    folder = Path(target)
+    if not (folder.exists() or _ID.fullmatch(target)):
+        raise BadInput(
+            f"no such file or folder: {target}",
+            "give a candidate's id, a folder of sources or a Python file",
+        )
     where = where or Where()
     chip = chip_of(where.chip)
     problem = load(file, **(policy or {}))
     with open_ledger(path) as ledger:
-        folder = Path(target)
         candidate = (
             read_folder(folder, problem, toolchain=where.toolchain, chip=chip)
             if folder.exists()
