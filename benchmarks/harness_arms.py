@@ -97,9 +97,9 @@ class ByStudy:
         """A study whose proposer asks the model; its own last judging is the full one."""
         with Ledger(task.ledger) as ledger:
             study = self._study(task, ledger)
-            start_s = now_s()
             study.optimize()
-            wall_s = now_s() - start_s
+            # What is not the agent's is not counted: baselines before, the last judging after.
+            wall_s = study.seconds["capture"] + study.seconds["search"]
             spent = study.proposer.spent() if isinstance(study.proposer, Agent) else None
             if isinstance(study.proposer, Agent):
                 notes = study.view().notes("agent")
