@@ -3,9 +3,9 @@
     python benchmarks/harness.py --model provider/model
     python benchmarks/harness.py --agent 'claude -p --output-format json < TASK.md' --name claude
 
-A command is run by the shell in a folder that holds TASK.md, which also comes on its stdin. Writes
-docs/results/harness-NAME.md and .json after each run; the same command goes on where it stopped.
-Ledgers, answers and what was said stay in --work.
+A command is run by the shell in a folder that holds TASK.md, which also comes on its stdin; only
+its --name and its digest are published. Writes docs/results/harness-NAME.md and .json after each
+run; the same command goes on where it stopped. Ledgers, answers and what was said stay in --work.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def chosen(argv: Sequence[str] | None) -> argparse.Namespace:
     who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--agent", help="a coding agent's command")
     who.add_argument("--model", help="provider/model, for the own loop")
-    parser.add_argument("--name", default="", help="of the page; else the model's or command's")
+    parser.add_argument("--name", default="", help="of the page; else the model's")
     parser.add_argument("--runs", type=int, default=1, help="how often each")
     parser.add_argument("--candidates", type=int, default=Limits.candidates)
     parser.add_argument("--minutes", type=float, default=Limits.minutes)
@@ -134,11 +134,13 @@ def chosen(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare; exit code 2 with one line where that cannot be."""
     given = chosen(argv)
-    runner = ByStudy(given.model) if given.model else ByCommand(given.agent)
-    name = re.sub(r"[^\w.-]+", "-", given.name or runner.name).strip("-.")[:60]
+    name = re.sub(r"[^\w.-]+", "-", given.name or given.model or "").strip("-.")[:60]
     machine = plugins("machines").get("local")
     work = given.work or ROOT / "epitaxy-out" / f"harness-{name}"
     try:
+        if not name:
+            raise BadInput("a command has no name to publish", "give one: --name my-agent")
+        runner = ByStudy(given.model) if given.model else ByCommand(given.agent, name)
         if min(given.runs, given.candidates, given.minutes, given.tokens) <= 0:
             raise BadInput("a limit of nothing", "give numbers above 0")
         measured_chip()  # floors rest on it, and no run is to pay for it

@@ -6,14 +6,13 @@ import dataclasses
 import json
 import os
 import shutil
-import signal
 import stat
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from harness_command import clean, secrets, work
 from harness_page import GROWER, TEXTS, WITH, WITHOUT, Limits, Row
 
 from epitaxy.budget import Budget
@@ -26,6 +25,7 @@ from epitaxy.problem import Problem
 from epitaxy.proposer import Spending
 from epitaxy.proposers.agent import Agent
 from epitaxy.proposers.agent.bare import FORMAT, Bare
+from epitaxy.record import digest_text
 from epitaxy.serve.install import CLIENTS, Server, install_client
 from epitaxy.study import Study, create_study
 from epitaxy.timing import now_s
@@ -33,7 +33,6 @@ from epitaxy.verdict import Verdict
 
 MADE_BY_TOOLS = {WITH: (), WITHOUT: ("grower", "mcp", "agent")}
 """Proposers that a way without the harness must not have had."""
-KILL_S = 5.0
 OpenJudge = Callable[[Problem, Any], Any]
 
 
@@ -135,8 +134,10 @@ def _spent(spent: Spending | None) -> dict[str, Any]:
 class ByCommand:
     """A coding agent: a shell command, run in a folder that holds TASK.md (also on its stdin)."""
 
-    def __init__(self, command: str) -> None:
-        self.name = self.command = command
+    def __init__(self, command: str, name: str) -> None:
+        """`name` is published, and of the command its digest: it may hold a key."""
+        self.command = command
+        self.name = f"{name} (command {digest_text(command)[:12]})"
 
     def run(self, task: Task) -> Row:
         """Prepare the folder, let the command work, judge what lies in `answer`."""
@@ -146,34 +147,23 @@ class ByCommand:
         place.mkdir()
         text = prepare(task, place)
         start_s = now_s()
-        ended = self._work(task, place, text)
+        ended, said = self._work(task, place, text)
         wall_s = now_s() - start_s
-        said = (task.folder / "said.txt").read_text(encoding="utf-8", errors="replace")
         answer, why = self._judged(task, place / "answer")
         judged, remarks = used(task)
         told = tokens_told(said)
         if told and told["read_tokens"] + told["written_tokens"] > task.limits.tokens:
             remarks.append(f"more than {task.limits.tokens} tokens")
         return task.row(
-            answer, judged=judged, wall_s=wall_s, ended="; ".join(filter(None, (ended, why))),
-            remarks=remarks, **told,
+            answer, judged=judged, wall_s=wall_s, remarks=remarks, **told,
+            ended=clean("; ".join(filter(None, (ended, why))), secrets(self.command, os.environ)),
         )  # fmt: skip
 
-    def _work(self, task: Task, place: Path, text: str) -> str:
-        """How it ended; all that it started is ended with it."""
+    def _work(self, task: Task, place: Path, text: str) -> tuple[str, str]:
         environment = {**os.environ, "EPITAXY_HOME": str(task.folder / "home")}
-        with open(task.folder / "said.txt", "wb") as out:
-            process = subprocess.Popen(
-                self.command, shell=True, cwd=place, env=environment, start_new_session=True,
-                stdin=subprocess.PIPE, stdout=out, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-            try:
-                process.communicate(text.encode(), timeout=task.limits.minutes * 60)
-                return f"exit code {process.returncode}"
-            except subprocess.TimeoutExpired:
-                return "the time was over"
-            finally:
-                _end(process)
+        ended, said = work(self.command, place, environment, text, task.limits.minutes * 60)
+        (task.folder / "said.txt").write_text(said, encoding="utf-8")
+        return ended, said
 
     def _judged(self, task: Task, folder: Path) -> tuple[tuple[Candidate, Verdict] | None, str]:
         """The answer and its full verdict, or why there is none."""
@@ -189,17 +179,6 @@ class ByCommand:
         finally:
             if judge is not None:
                 judge.close()
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(KILL_S)
-        except (ProcessLookupError, PermissionError):
-            return
-        except subprocess.TimeoutExpired:
-            continue
 
 
 def prepare(task: Task, place: Path) -> str:

@@ -83,7 +83,7 @@ def test_a_model_of_the_own_loop_with_and_without_tools(plan, monkeypatch):
 def test_a_command_with_the_server_and_with_a_judge_alone(plan, monkeypatch, tmp_path):
     monkeypatch.setenv("EPITAXY_HOME", str(tmp_path / "home"))
     save(CHIP)
-    made = plan(ByCommand(f"{sys.executable} {SCRIPT}"), BIAS)
+    made = plan(ByCommand(f"{sys.executable} {SCRIPT}", "script"), BIAS)
     rows = {}
     for arm in ("with", "without"):
         rows[arm] = harness.one(made, made.files[0], arm, 0)
@@ -104,7 +104,7 @@ def test_a_command_with_the_server_and_with_a_judge_alone(plan, monkeypatch, tmp
 
 
 def test_a_command_that_does_not_end_is_ended(plan):
-    made = plan(ByCommand("sleep 60"), BIAS, limits=Limits(5, 0.02, 100))
+    made = plan(ByCommand("sleep 60", "sleeper"), BIAS, limits=Limits(5, 0.02, 100))
     row = harness.one(made, made.files[0], "without", 0)
     assert (row.status, row.speedup) == ("no answer", None)
     assert row.ended == "the time was over; nothing in answer"
