@@ -190,7 +190,7 @@ def prepare(task: Task, place: Path) -> str:
         shutil.copytree(measured, home / "chips")
     limits = task.limits
     if task.arm == WITH:
-        most = str(limits.candidates)
+        most = f"{limits.candidates} in all"
         server = Server((str(file),), place, ledger=task.ledger, budget=most)
         for client in CLIENTS:
             install_client(client, server)

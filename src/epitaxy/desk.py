@@ -62,6 +62,8 @@ class Desk:
         self.problem, self.machine, self.ledger = problem, machine, ledger
         self.author, self.say = author, say
         self._judge, self._own = judge, judge is None
+        self.charge: Callable[[str], None] = lambda tool: None
+        """Hears of each judgement before it begins, and may refuse it (BadInput)."""
         self._busy = threading.Lock()
         self._machine_digest = ""
 
@@ -245,6 +247,7 @@ class Desk:
             for other, known in self.judged():
                 if _same(other, it) and plan in (known.plan, "screen"):
                     return self._told(other, known, known=True)
+            self.charge("judge")
             with self._ending("judge", it):
                 verdict: Verdict = self.open_judge().judge(it, plan)
                 self.say("recording")  # what was cancelled meanwhile ends here: it says nothing
@@ -266,6 +269,8 @@ class Desk:
                 raise BadInput(f"{it.id} was never profiled", "profile it where it can run")
             return insight.profile_card(found)
         with self._busy, self._heard(say):
+            if self._verdict(it) is None:  # its kernels are timed all the same
+                self.charge("profile")
             with self._ending("profile", it):
                 found = insight.profile(it, self.problem, self.machine, ablations, self.say)
                 self.say("recording")
@@ -301,7 +306,7 @@ class Desk:
         self.say("preparing baselines")
         try:
             self._judge.baselines()
-        except Cancelled:
+        except BaseException:
             self.close()  # half of them are there: the next one begins afresh
             raise
         self.say("judging")

@@ -99,7 +99,7 @@ def test_a_command_with_the_server_and_with_a_judge_alone(plan, monkeypatch, tmp
     assert heard["may_still_be_judged"] == 3
     assert set(heard) == {"correct", "status", "time_s", "pytorch_time_s", "may_still_be_judged"}
     words = json.loads((made.work / "small-with-1" / "said.txt").read_text().splitlines()[0])
-    assert words[words.index("--budget") + 1] == "4"
+    assert words[words.index("--budget") + 1] == "4 in all"
     assert str(made.work / "small-with-1" / "ledger.sqlite") in words
 
 

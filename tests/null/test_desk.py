@@ -8,7 +8,7 @@ from test_study import FakeJudge
 
 from epitaxy import trim
 from epitaxy.desk import Desk
-from epitaxy.errors import BadCandidate, BadInput, Cancelled, UnknownName
+from epitaxy.errors import BadCandidate, BadInput, Cancelled, MachineFault, UnknownName
 from epitaxy.ledger import Ledger
 from epitaxy.machines.replay import ReplayMachine
 from epitaxy.record import Record
@@ -186,15 +186,18 @@ def test_a_compilers_message_is_cut_to_its_errors():
     assert trim.compiler("one\ntwo") == "one\ntwo"
 
 
-def test_what_is_cancelled_while_baselines_are_prepared_begins_afresh(desk):
+@pytest.mark.parametrize(
+    ("kind", "events"), [(Cancelled, ["cancelled"]), (MachineFault, []), (BadInput, [])]
+)
+def test_what_ends_while_baselines_are_prepared_begins_afresh(desk, kind, events):
     class Half(FakeJudge):
         def baselines(self):
-            raise Cancelled("it was cancelled", "call again")
+            raise kind("it was ended", "call again")
 
     half = Half(desk.machine_digest)
     desk._judge, desk._own = half, True
-    with pytest.raises(Cancelled):
+    with pytest.raises(kind):
         desk.judge(SCRIPT[0])
     assert half.closed
     assert desk._judge is None
-    assert [kind for kind, _, _ in desk.ledger.events(PROBLEM.digest)] == ["cancelled"]
+    assert [kind for kind, _, _ in desk.ledger.events(PROBLEM.digest)] == events

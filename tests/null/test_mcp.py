@@ -12,13 +12,11 @@ from anyio.from_thread import start_blocking_portal
 from mcp import Client
 from test_study import FakeJudge
 
-from epitaxy.budget import Budget
 from epitaxy.desk import Desk
 from epitaxy.errors import BadInput, UnknownName
 from epitaxy.ledger import Ledger
 from epitaxy.machines.replay import ReplayMachine
 from epitaxy.problem import Policy
-from epitaxy.serve.allowance import Allowance
 from epitaxy.serve.server import make
 from epitaxy.serve.tools import Tools
 
@@ -404,33 +402,3 @@ def test_resources_and_prompts(place):
     assert texts[f"candidate/{FIRST.id}/kernel.cpp"] == FIRST.files["kernel.cpp"]
     assert "`softmax`" in prompt
     assert names == {"optimize", "explain"}
-
-
-def test_what_may_be_judged_can_be_bounded():
-    allowance = Allowance(Budget(candidates=3))
-    allowance.ask(3)
-    allowance.judged = 2
-    allowance.ask()
-    with pytest.raises(BadInput, match="1 of 3 candidates may still be judged"):
-        allowance.ask(2)
-    late = Allowance(Budget(seconds=1e-9))
-    with pytest.raises(BadInput, match="time for judging is over"):
-        late.ask(0)
-    Allowance(None).ask(1000)
-
-
-def test_a_servers_budget_ends_judging_but_not_reading(place, tmp_path):
-    """What was judged before is told again without being charged."""
-    tools = Tools([], place.root, place.tools.machine, place.path, budget=Budget(candidates=1))
-    recorded(place, FIRST)
-
-    def say(text):
-        """Nobody listens."""
-
-    for _ in range(2):
-        assert tools.judge(say, "softmax", candidate=FIRST.id).known
-    tools._allowance.judged = 1
-    with pytest.raises(BadInput, match="0 of 1 candidates"):
-        tools.judge(say, "softmax", candidate=FIRST.id)
-    assert tools.problem_card(say, "softmax").name == "softmax"
-    tools.close()

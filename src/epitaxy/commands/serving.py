@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from epitaxy.budget import Budget
 from epitaxy.cli import DONE
 from epitaxy.commands.output import LedgerPath, line
 from epitaxy.errors import BadEnvironment, BadInput
@@ -38,7 +37,12 @@ def mcp(
     ] = False,
     chip: Annotated[str, typer.Option("--chip", help="Chip; 'local' is this machine.")] = "local",
     budget: Annotated[
-        str, typer.Option("--budget", help="Judge so much at most: 20 candidates, or 30m.")
+        str,
+        typer.Option(
+            "--budget",
+            help="Judge so much at most: 20 candidates, or 30m; '20 in all' goes on counting "
+            "where a server is started again on the same ledger.",
+        ),
     ] = "",
     install: Annotated[
         str, typer.Option("--install", help="Configure a client: claude-code, codex or cursor.")
@@ -49,7 +53,9 @@ def mcp(
     ledger: LedgerPath = None,
 ) -> int:
     """Serve Epitaxy's tools to a coding agent over MCP (stdio), or set up a client for it."""
-    most = Budget.parse(budget) if budget else None
+    from epitaxy.serve.allowance import Allowance, understood
+
+    understood(budget)
     if install:
         from epitaxy.serve.install import Server, install_client
 
@@ -71,7 +77,8 @@ def mcp(
     from epitaxy.serve.tools import Tools
 
     leave_path(root)
-    serve(Tools(list(files or ()), root, _machine(chip), ledger, any_problem, most), http)
+    allowed = Allowance.parse(budget, ledger)
+    serve(Tools(list(files or ()), root, _machine(chip), ledger, any_problem, allowed), http)
     return DONE
 
 

@@ -2,18 +2,56 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
+
 from epitaxy.budget import Budget
 from epitaxy.errors import BadInput
-from epitaxy.timing import now_s
+from epitaxy.ledger import Ledger
+from epitaxy.timing import now_s, unix_s
+
+BEGUN, CHARGED = "mcp budget begun", "mcp budget charged"
+"""Kinds of events, of no problem, by which a budget outlives the server."""
+IN_ALL = "in all"
+
+
+def understood(text: str) -> tuple[Budget | None, bool]:
+    """What a user wrote, and whether it is "in all". Raises BadInput."""
+    plain = text.strip().removesuffix(IN_ALL)
+    return (Budget.parse(plain) if text else None), plain != text.strip()
 
 
 class Allowance:
-    """Counts what is judged from now on; without a budget, there is no end."""
+    """Counts what is judged from now on; without a budget, there is no end.
 
-    def __init__(self, budget: Budget | None) -> None:
-        self.budget = budget
-        self.judged = 0
+    One that is `lasting` counts in the ledger, from the first server's start: a server that is
+    started again goes on.
+    """
+
+    def __init__(
+        self, budget: Budget | None = None, ledger: Path | None = None, lasting: bool = False
+    ) -> None:
+        self.budget, self.judged = budget, 0
+        self._ledger, self._lasting = ledger, lasting and budget is not None
         self._start_s = now_s()
+        self._charging = threading.Lock()
+        if self._lasting:
+            self._go_on()
+
+    @classmethod
+    def parse(cls, text: str, ledger: Path | None) -> Allowance:
+        """As a user writes it: "20", "30m", "20 in all"; "" is without end. Raises BadInput."""
+        budget, lasting = understood(text)
+        return cls(budget, ledger, lasting)
+
+    def _go_on(self) -> None:
+        with Ledger(self._ledger) as ledger:
+            events = ledger.events("")
+            begun = [unix for kind, unix, _ in events if kind == BEGUN]
+            if not begun:
+                ledger.add_event("", BEGUN, unix_s())
+        self._start_s -= max(0.0, unix_s() - begun[0]) if begun else 0.0
+        self.judged = sum(kind == CHARGED for kind, _, _ in events)
 
     def ask(self, count: int = 1) -> None:
         """Raise BadInput where `count` more candidates must not be judged."""
@@ -26,3 +64,15 @@ class Allowance:
             left = max(0, budget.candidates - self.judged)
             told = f"{left} of {budget.candidates} candidates may still be judged"
             raise BadInput(told, "ask for fewer" if left else "export what is proven")
+
+    def charge(self, what: str) -> None:
+        """One more, before it is begun: one that is cancelled or fails has cost its time too.
+
+        `what`: the tool. Raises BadInput where it must not be.
+        """
+        with self._charging:
+            self.ask()
+            self.judged += 1
+            if self._lasting:
+                with Ledger(self._ledger) as ledger:
+                    ledger.add_event("", CHARGED, unix_s(), tool=what)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from epitaxy import cards
-from epitaxy.budget import Budget
 from epitaxy.candidate import Candidate
 from epitaxy.desk import Desk
 from epitaxy.errors import BadInput
@@ -43,13 +42,13 @@ class Tools:
 
     def __init__(
         self, files: list[str], root: Path, machine: Any, ledger: Path | None = None,
-        free: bool = False, budget: Budget | None = None,
+        free: bool = False, allowance: Allowance | None = None,
     ) -> None:  # fmt: skip
         self.place = Place(root)
         self.machine = machine
         self._ledger = ledger
         self.offers = Offers(files, self.place, self.open_ledger, free)
-        self._allowance = Allowance(budget)
+        self._allowance = allowance or Allowance()
         self._warm: Desk | None = None
         self._warming = threading.Lock()
 
@@ -75,6 +74,7 @@ class Tools:
             if self._warm is None or self._warm.problem.digest != problem.digest:
                 self._leave()
                 self._warm = Desk(problem, self.machine, self.open_ledger(), author=AUTHOR)
+                self._warm.charge = self._allowance.charge
             self._warm.ledger.add_problem(problem)
             return self._warm
 
@@ -215,7 +215,8 @@ class Tools:
     ) -> Exploration:
         """Put a hypothesis about this machine's processor to the test: two kernels that differ in
         one thing are built, checked by disassembly, compared and timed in pairs: confirmed,
-        refuted or inconclusive. Without arguments: the catalogue, and what was found here."""
+        refuted or inconclusive. Without arguments: the catalogue, and what was found here. One of
+        your own counts as a candidate judged."""
         from epitaxy import experiments
 
         if name and recipe:
@@ -226,6 +227,9 @@ class Tools:
         chosen = (
             experiments.parse(recipe, "the recipe") if recipe else experiments.find_listed(name)
         )
+        self._allowance.ask(0)
+        if recipe:
+            self._allowance.charge("explore")
         result = experiments.explore(chosen, lambda _, text: say(text), keep=not recipe)
         return Exploration(results=(result,))
 
@@ -258,7 +262,6 @@ class Tools:
         say("bringing the problem to life")
         known = self.offers.problem(problem)
         self._measure(say)
-        self._allowance.ask()
         desk = self._measuring(known)
         it: Candidate | str = candidate
         if folder:
@@ -266,9 +269,7 @@ class Tools:
             it = read.replace(proposer=AUTHOR, intent=intent[:300] or read.intent)
         elif files:
             it = desk.candidate(files, parent=parent, intent=intent[:300])
-        card = desk.judge(it, plan, say)
-        self._allowance.judged += not card.known
-        return card
+        return desk.judge(it, plan, say)
 
     def grow(
         self,
@@ -292,9 +293,7 @@ class Tools:
         known = self.offers.problem(problem)
         self._measure(say)
         self._allowance.ask(count if plan else 0)
-        card = self._measuring(known).grow(genome, vary, count=count, plan=plan, say=say)
-        self._allowance.judged += sum(1 for g in card.grown if g.verdict and not g.verdict.known)
-        return card
+        return self._measuring(known).grow(genome, vary, count=count, plan=plan, say=say)
 
     def profile(
         self,
@@ -305,9 +304,12 @@ class Tools:
         ] = [],  # noqa: B006
     ) -> cards.ProfileCard:
         """What limits a candidate on this machine: variants of it (without stores, without loads,
-        one thread ...) timed beside it, its hot loop, bottlenecks with gain, source and move."""
+        one thread ...) timed beside it, its hot loop, bottlenecks with gain, source and move. One
+        that was never judged counts as one judged."""
+        self._allowance.ask(0)
         self._measure(say)
         with self._of(candidate) as (desk, it):
+            desk.charge = self._allowance.charge
             return desk.profile(it.digest, ablations, say)
 
     def disassemble(
