@@ -168,6 +168,8 @@ def _contradiction(db: sqlite3.Connection, table: str, row: dict[str, Any]) -> s
     for column in COLUMNS[table]:
         if data[column] != row[column]:
             return f"its column {column} contradicts its record"
+    if table == "profiles" and (what := _misplaced(db, data)):
+        return what
     for name, source in data["files"].items() if table == "candidates" else ():
         held = _row(db, "sources", source)
         if held is None:
@@ -175,6 +177,14 @@ def _contradiction(db: sqlite3.Connection, table: str, row: dict[str, Any]) -> s
         data["files"][name] = held["content"].decode()
     same = record_digest(KINDS[table], data) == row["digest"]
     return "" if same else f"the {KINDS[table].lower()} is not that of its digest"
+
+
+def _misplaced(db: sqlite3.Connection, profiled: dict[str, Any]) -> str:
+    """Whether a profile is of a candidate's problem and of a machine that are there."""
+    held = _row(db, "candidates", profiled["candidate"]) or {}
+    if held.get("problem") != profiled["problem"]:
+        return "its problem is not that of its candidate"
+    return "" if _row(db, "machines", profiled["machine"]) else "its machine is not known"
 
 
 def record_digest(kind: str, data: Any) -> str:

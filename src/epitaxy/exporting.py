@@ -37,7 +37,7 @@ def export_recorded(ledger: Ledger, id: str, out: Path, proven: bool = False) ->
         raise BadInput(f"{candidate.id} is {state}", "only accepted candidates are exported")
     if proven and verdict.plan != "full":
         raise BadInput(f"{candidate.id} was only screened", "judge it with the full plan first")
-    profiles = ledger.profiles(candidate.digest)
+    profiles = ledger.profiles(candidate.digest, verdict.machine)
     build = built(candidate, problem)
     export(candidate, verdict, problem, out, build, profiles[0] if profiles else None)
     doubt = unvouched.note(ledger, problem.digest)

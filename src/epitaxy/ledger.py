@@ -168,7 +168,18 @@ class Ledger:
         self._write([("verdicts", row | {"body": canonical(verdict)})])
 
     def add_profile(self, profiled: Profiled) -> None:
-        """Store a profile beside the verdicts on its candidate, which must be known."""
+        """Store a profile beside the verdicts on its candidate.
+
+        Raises BadInput where candidate or machine are not known, or its problem is another.
+        """
+        sql = "select problem from candidates where digest = ?"
+        if (profiled.problem,) not in self._rows(sql, (profiled.candidate,)):
+            raise BadInput(
+                f"the ledger holds no candidate {profiled.candidate[:12]} for that problem",
+                "add the candidate first",
+            )
+        if not self._rows("select 1 from machines where digest = ?", (profiled.machine,)):
+            raise BadInput(f"unknown machine {profiled.machine[:12]}", "add the machine first")
         names = chain.COLUMNS["profiles"]
         row = {name: getattr(profiled, name) for name in ("digest", *names)}
         self._write([("profiles", row | {"body": canonical(profiled)})])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import collections
 import re
 from collections.abc import Mapping
+from functools import cache
 
 from epitaxy.candidate import Candidate
 from epitaxy.cards import DeadEnd, Hit, SearchCard
+from epitaxy.errors import BadInput
 from epitaxy.ledger import Judged, Ledger
 from epitaxy.problem import Problem
 from epitaxy.profiled import limits
@@ -15,6 +17,7 @@ from epitaxy.verdict import Verdict
 
 MOST_PROBLEMS = 60
 """Other problems that are looked through, the likest first."""
+MOST_WORDS, MOST_LETTERS = 20, 400
 ALIKE = 0.25
 """Share of operators in common from which a problem is named as similar."""
 _OPERATOR = re.compile(r"\b(?:torch|F|nn|functional)\.([A-Za-z_]\w+)")
@@ -44,13 +47,15 @@ def search(
     ranked = sorted(ledger.problems(), key=lambda p: -similarity(p, like))
     near = [p for p in ranked if p.digest != like.digest and similarity(p, like) >= ALIKE]
     problems = [p for p in ranked if only is None or p.digest == only.digest]
-    wanted = words.lower().split()
-    machines: dict[str, str] = {}
+    wanted = _wanted(words)
+    limited = cache(lambda digest: limits(next(iter(ledger.profiles(digest)), None)))
+    machines = cache(lambda digest: _machine(ledger.machine(digest)))
     found: list[tuple[Problem, Judged]] = []
     for problem in problems[:MOST_PROBLEMS]:
         about = f"{problem.name} {' '.join(operators(problem))}"
         for pair in ledger.judged(problem.digest):
-            if all(word in _text(about, *pair, ledger) for word in wanted):
+            text = _text(about, *pair, limited(pair[0].digest)) if wanted else ""
+            if all(word in text for word in wanted):
                 found.append((problem, pair))
     order = {p.digest: i for i, p in enumerate(problems)}
     worked = sorted(
@@ -58,17 +63,29 @@ def search(
         key=lambda hit: (order[hit[0].digest], -hit[1][1].merit),
     )
     return SearchCard(
-        worked=tuple(_hit(p, pair, ledger, machines) for p, pair in worked[: max(0, most)]),
+        worked=tuple(
+            _hit(p, pair, limited(pair[0].digest), machines(pair[1].machine))
+            for p, pair in worked[: max(0, most)]
+        ),
         dead_ends=tuple(_dead_ends([pair for _, pair in found])[: max(0, most)]),
         similar=tuple(dict.fromkeys(p.name for p in near))[:10],
         considered=len(found),
     )
 
 
-def _text(about: str, candidate: Candidate, verdict: Verdict, ledger: Ledger) -> str:
-    known = limits(next(iter(ledger.profiles(candidate.digest)), None))
+def _wanted(words: str) -> frozenset[str]:
+    wanted = frozenset(words.lower().split())
+    if len(wanted) > MOST_WORDS or len(words) > MOST_LETTERS:
+        raise BadInput(
+            f"{len(words)} letters to search for",
+            f"give at most {MOST_WORDS} words and {MOST_LETTERS} letters",
+        )
+    return wanted
+
+
+def _text(about: str, candidate: Candidate, verdict: Verdict, limited: tuple[str, ...]) -> str:
     parts = (
-        *known,
+        *limited,
         about,
         candidate.intent,
         candidate.genome,
@@ -78,22 +95,20 @@ def _text(about: str, candidate: Candidate, verdict: Verdict, ledger: Ledger) ->
     return " ".join([*parts, *candidate.regions, verdict.status, verdict.reason]).lower()
 
 
-def _hit(problem: Problem, pair: Judged, ledger: Ledger, machines: dict[str, str]) -> Hit:
+def _hit(problem: Problem, pair: Judged, limited: tuple[str, ...], machine: str) -> Hit:
     candidate, verdict = pair
-    if verdict.machine not in machines:
-        machines[verdict.machine] = _machine(ledger.machine(verdict.machine))
     return Hit(
         candidate=candidate.id,
         problem=problem.id,
         name=problem.name,
-        machine=machines[verdict.machine],
+        machine=machine,
         status=verdict.status,
         speedup=verdict.speedup,
         time_s=verdict.time_s,
         intent=candidate.intent,
         genome=candidate.genome,
         reason=verdict.reason,
-        limits=limits(next(iter(ledger.profiles(candidate.digest)), None)),
+        limits=limited,
     )
 
 

@@ -17,7 +17,7 @@ LAYERS = (
     "precision problem chip candidate verdict metric budget",
     "plugin toolchain machine check proposer reader",
     "timing paired sequential natives quiet roofline mutate"
-    " seccomp sandbox compiler product worker probe chip_facts suites shrink"
+    " seccomp sandbox compiler product evidence worker probe chip_facts suites shrink"
     " graphs ahead predict trim handmade expression rulebook tiling",
     "toolchains machines checks proposers references baselines readers",
     "experiments cases guards reload correct lint chain measure onchip judge checked ledger study"

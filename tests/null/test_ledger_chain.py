@@ -13,7 +13,9 @@ from test_ledger import PROBLEM, fill, raw, writer
 
 from epitaxy import chain
 from epitaxy.cli import main
+from epitaxy.errors import BadInput
 from epitaxy.ledger import CHAINED, Ledger
+from epitaxy.record import canonical
 
 
 @pytest.fixture
@@ -22,10 +24,10 @@ def path(tmp_path):
     made = tmp_path / "ledger.sqlite"
     with Ledger(made) as ledger:
         ledger.add_problem(PROBLEM)
-        ledger.add_machine({"cpu": "x"})
+        machine = ledger.add_machine({"cpu": "x"})
         for candidate in fill(ledger, 3):
             ledger.add_verdict(fake_records.refused(candidate))
-        ledger.add_profile(fake_records.profiled(candidate))
+        ledger.add_profile(fake_records.profiled(candidate, machine))
         for number in (1.0, 2.0):
             ledger.add_event(PROBLEM.digest, "stopped", number, reason="done")
     return made
@@ -79,6 +81,25 @@ def test_every_silent_edit_shows(path, sql, table, what):
     raw(path, *sql.split(";"))
     faults = audit(path).faults
     assert any(f.table == table and what in f.what for f in faults), faults
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"problem": "f" * 64}, "its problem is not that of its candidate"),
+        ({"machine": "f" * 64}, "its machine is not known"),
+    ],
+)
+def test_a_profile_of_elsewhere_is_refused_and_shows(path, change, what, monkeypatch):
+    with Ledger(path) as ledger:
+        (kept,) = [p for c in ledger.candidates(PROBLEM.digest) for p in ledger.profiles(c.digest)]
+        other = kept.replace(**change)
+        with pytest.raises(BadInput, match=r"candidate .* for that problem|unknown machine"):
+            ledger.add_profile(other)
+        # Written past that, with its link, as an older version would have done.
+        row = {"digest": other.digest, "candidate": other.candidate, "machine": other.machine}
+        ledger._write([("profiles", row | {"body": canonical(other)})])
+        assert [(f.table, f.what) for f in ledger.audit().faults] == [("profiles", what)]
 
 
 def test_the_first_broken_link_is_named_first(path):
@@ -136,7 +157,8 @@ def test_a_ledger_from_before_profiles_keeps_its_chain(tmp_path):
         assert ledger.adopted == 0
         assert ledger.audit() == before
         candidate = ledger.candidates(PROBLEM.digest)[0]
-        ledger.add_profile(fake_records.profiled(candidate))
+        machine = ledger.add_machine({"cpu": "x"})
+        ledger.add_profile(fake_records.profiled(candidate, machine))
         assert ledger.audit(before.head).intact
     raw(path, "delete from events where number = 1", "pragma user_version = 2")
     assert not audit(path).intact

@@ -57,6 +57,22 @@ def test_what_limited_a_candidate_finds_it(desk):
     assert limits == {FIRST.id: ("denormals 69%",), SECOND.id: ()}
 
 
+def test_a_search_diagnoses_each_candidate_once(desk, monkeypatch):
+    asked = []
+    monkeypatch.setattr("epitaxy.searching.limits", lambda taken: asked.append(taken) or ("it",))
+    desk.search("unroll it accepted grower", most=1)
+    assert len(asked) == 2
+    desk.search(most=1)
+    assert len(asked) == 3, "without words, only what is shown is diagnosed"
+
+
+@pytest.mark.parametrize("words", [" ".join(f"w{n}" for n in range(21)), "x" * 401])
+def test_a_search_takes_few_words(desk, words):
+    assert desk.search("unroll " * 57).worked, "the same word is one"
+    with pytest.raises(BadInput, match="letters to search for"):
+        desk.search(words)
+
+
 class TestComparing:
     def figures(self, desk):
         card = desk.compare(FIRST.id, SECOND.id)
@@ -79,7 +95,8 @@ class TestComparing:
         assert not any(row.endswith(".low") for row in rows)
 
     def test_machines_are_not_mixed(self, desk):
-        desk.ledger.add_profile(fake_records.profiled(SECOND, "another"))
+        another = desk.ledger.add_machine({"cpu": "another"})
+        desk.ledger.add_profile(fake_records.profiled(SECOND, another))
         rows, note = self.figures(desk)
         assert "different machines" in note
         assert "profile.time_s" not in rows
@@ -121,15 +138,38 @@ def test_an_export_takes_it_along(tmp_path):
     whole = PROBLEM.replace(source="class Model: ...")
     files = {"kernel.cpp": "int f();\n", "forward.py": "class ModelNew(Model): ...\n"}
     candidate = FIRST.replace(problem=whole.digest, files=files)
-    kept = fake_records.profiled(candidate)
-    export(candidate, fake_records.accepted(candidate, 1e-3), whole, tmp_path / "out", None, kept)
+    verdict = fake_records.accepted(candidate, 1e-3)
+    kept = fake_records.profiled(candidate, verdict.machine)
+    export(candidate, verdict, whole, tmp_path / "out", None, kept)
     evidence = tmp_path / "out" / "evidence.json"
     (read,) = reports.load(evidence)
     assert read == kept.profile
     edited = evidence.read_text().replace('"loop": "a loop"', '"loop": "another"')
     evidence.write_text(edited)
-    with pytest.raises(BadInput, match=r"profiled in .* was edited"):
-        recorded(str(evidence), "", None)
+    for read in (lambda: recorded(str(evidence), "", None), lambda: reports.load(evidence)):
+        with pytest.raises(BadInput, match=r"profiled in .* was edited"):
+            read()
+    for other, says in (
+        (kept.replace(machine="elsewhere"), "of another machine"),
+        (kept.replace(candidate=SECOND.digest), "of something else"),
+        (kept.replace(problem=PROBLEM.digest), "of something else"),
+    ):
+        export(candidate, verdict, whole, tmp_path / "out", None, other)
+        for read in (lambda: recorded(str(evidence), "", None), lambda: reports.load(evidence)):
+            with pytest.raises(BadInput, match=f"the profile in .* is {says}"):
+                read()
+
+
+def test_an_export_takes_the_profile_of_its_verdicts_machine(desk, tmp_path, monkeypatch):
+    taken = []
+    monkeypatch.setattr("epitaxy.exporting.built", lambda *_: None)
+    monkeypatch.setattr("epitaxy.product.export", lambda *given: taken.append(given[-1]))
+    another = desk.ledger.add_machine({"cpu": "another"})
+    desk.ledger.add_profile(fake_records.profiled(FIRST, another))  # the latest
+    desk.ledger.add_profile(fake_records.profiled(SECOND, another))
+    for candidate in (FIRST, SECOND):
+        desk.export(candidate.id, tmp_path / candidate.id)
+    assert taken == [fake_records.profiled(FIRST, desk.machine_digest), None]
 
 
 def test_an_edited_profile_is_not_read(desk, path):

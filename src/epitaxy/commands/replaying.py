@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from epitaxy import evidence
 from epitaxy.candidate import Candidate
 from epitaxy.commands.condition import apply
 from epitaxy.commands.output import emit, line, note, open_ledger, print_table
 from epitaxy.commands.run import open_machine
-from epitaxy.errors import BadInput, EpitaxyError
-from epitaxy.metric import Profiled
+from epitaxy.errors import BadInput
 from epitaxy.problem import Problem, load
 from epitaxy.progress import milliseconds
 from epitaxy.verdict import Verdict
@@ -118,26 +118,12 @@ def _evidence(path: Path) -> Recorded:
         path = held[0]
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        parts = {name: dict(data[name]) for name in ("problem", "candidate", "verdict")}
-        digests = {k: v.pop("digest", None) for k, v in parts.items()} | data.get("digests", {})
-        for part in parts.values():
-            part.pop("id", None)  # a verdict.json's own addition
-        problem = Problem.from_dict(parts["problem"])
-        candidate = Candidate.from_dict(parts["candidate"])
-        verdict = Verdict.from_dict(parts["verdict"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EpitaxyError):
+    except (OSError, ValueError, RecursionError):
         raise BadInput(
             f"{path} holds no problem, candidate and verdict", "give a verdict.json or an export"
         ) from None
-    known: dict[str, Any] = {"problem": problem, "candidate": candidate, "verdict": verdict}
-    if data.get("profiled"):
-        known["profiled"] = Profiled.from_dict(data["profiled"])
-    for name, record in known.items():
-        if digests.get(name) not in (None, record.digest):
-            raise BadInput(f"the {name} in {path} was edited", "take it from the ledger again")
-    if (verdict.candidate, verdict.problem) != (candidate.digest, problem.digest):
-        raise BadInput(f"the verdict in {path} is on something else", "take it from the ledger")
-    return problem, candidate, verdict
+    found = evidence.read(data, path)
+    return found.problem, found.candidate, found.verdict
 
 
 def local_judge(problem: Problem, before: Verdict) -> Any:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from epitaxy import rulebook
+from epitaxy import evidence, rulebook
 from epitaxy.candidate import Candidate
 from epitaxy.errors import BadInput
-from epitaxy.metric import Profile, Profiled, metrics_of
+from epitaxy.metric import Profile, metrics_of
 from epitaxy.reader import Report
 from epitaxy.readers import _json
 from epitaxy.verdict import Verdict
@@ -34,11 +34,10 @@ class Evidence:
             return (Profile.from_dict(data.get("profile", data)),)
         if data["verdict"] is None:
             raise BadInput(f"{report.path} holds no verdict", "judge the candidate, then export it")
-        if data.get("profiled"):
-            return (Profiled.from_dict(data["profiled"]).profile,)
-        return (
-            profile_of(Verdict.from_dict(data["verdict"]), Candidate.from_dict(data["candidate"])),
-        )
+        found = evidence.read(data, report.path)
+        if found.profiled:
+            return (found.profiled.profile,)
+        return (profile_of(found.verdict, found.candidate),)
 
 
 def plugin() -> Evidence:
