@@ -11,11 +11,13 @@ run; the same command goes on where it stopped. Ledgers, answers and what was sa
 from __future__ import annotations
 
 import argparse
+import collections
 import dataclasses
 import json
 import re
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,7 +29,7 @@ from harness_page import GROWER, WITH, WITHOUT, Limits, Row, Series, page
 from epitaxy.errors import BadInput, EpitaxyError
 from epitaxy.plugin import plugins
 from epitaxy.probe import measured_chip
-from epitaxy.problem import load
+from epitaxy.problem import Problem, load
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -62,10 +64,11 @@ def compare(plan: Plan) -> Series:
     """Every run that is not recorded yet, each written down when it ends. Raises BadInput."""
     if plan.stand_in and plan.out.resolve().is_relative_to(RESULTS):
         raise BadInput("a script in an agent's place is no result", "write elsewhere with --out")
-    series = begun(plan)
-    done = {(row.problem, row.arm, row.run) for row in series.rows}
+    problems = named(plan.files)
+    series = begun(plan, {p.name: p.digest for p in problems.values()})
+    done = {(row.digest, row.arm, row.run) for row in series.rows}
     for file, arm, run in order(plan.files, plan.runs):
-        if (file.stem, arm, run) in done:
+        if (problems[file].digest, arm, run) in done:
             continue
         print(f"{file.stem}, {arm}, run {run + 1} of {plan.runs}", file=sys.stderr, flush=True)
         series.rows.append(one(plan, file, arm, run))
@@ -75,7 +78,17 @@ def compare(plan: Plan) -> Series:
     return series
 
 
-def begun(plan: Plan) -> Series:
+def named(files: Sequence[Path]) -> dict[Path, Problem]:
+    """The problems in `files`. Raises BadInput for two of one name."""
+    problems = {file: load(str(file)) for file in files}
+    names = collections.Counter(problem.name for problem in problems.values())
+    if len(files) > len(problems) or max(names.values(), default=0) > 1:
+        twice = [name for name, times in names.items() if times > 1] or [files[0].stem]
+        raise BadInput(f"two problems are called {', '.join(twice)}", "rename one of them")
+    return problems
+
+
+def begun(plan: Plan, digests: dict[str, str]) -> Series:
     """The series that is recorded, or a new one. Raises BadInput where the two do not fit."""
     fingerprint = plan.machine.fingerprint()
     named = fingerprint.get("cpu") or fingerprint.get("machine", "")
@@ -88,6 +101,10 @@ def begun(plan: Plan) -> Series:
     known = Series.of(json.loads(plan.kept.read_text(encoding="utf-8")))
     if dataclasses.replace(known, rows=[], day=fresh.day) != fresh:
         raise BadInput(f"{plan.kept} is of another agent, machine or limits", "give another --name")
+    others = {r.problem for r in known.rows if digests.get(r.problem, r.digest) != r.digest}
+    if others:
+        told = f"{plan.kept} holds runs of another text of {', '.join(sorted(others))}"
+        raise BadInput(told, "put the files back, or give another --name")
     return known
 
 
@@ -101,14 +118,18 @@ def order(files: Sequence[Path], runs: int) -> Iterator[tuple[Path, str, int]]:
 
 
 def one(plan: Plan, file: Path, arm: str, run: int) -> Row:
-    """One run in a folder of its own."""
-    folder = plan.work / f"{file.stem}-{arm}-{run + 1}"
-    if folder.exists():  # of a run that was interrupted: it begins anew
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    """One run in a folder of its own, which then moves to the others: they are not next door."""
+    kept = plan.work / f"{file.stem}-{arm}-{run + 1}"
     more = {"open_judge": plan.open_judge} if plan.open_judge else {}
-    task = Task(load(str(file)), file, arm, run, folder, plan.limits, plan.machine, **more)
-    return plan.runner.run(task)
+    with tempfile.TemporaryDirectory(prefix="run-") as place:
+        folder = Path(place).resolve() / "run"
+        folder.mkdir()
+        task = Task(load(str(file)), file, arm, run, folder, plan.limits, plan.machine, **more)
+        row = plan.runner.run(task)
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(folder, kept)
+    return row
 
 
 def chosen(argv: Sequence[str] | None) -> argparse.Namespace:

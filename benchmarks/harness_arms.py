@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import shutil
 import stat
 import sys
@@ -19,13 +20,14 @@ from epitaxy.budget import Budget
 from epitaxy.candidate import Candidate
 from epitaxy.checked import judge_for
 from epitaxy.errors import EpitaxyError
-from epitaxy.handmade import read_folder
+from epitaxy.handmade import ENTRIES, read_folder
 from epitaxy.ledger import Ledger
 from epitaxy.problem import Problem
 from epitaxy.proposer import Spending
 from epitaxy.proposers.agent import Agent
 from epitaxy.proposers.agent.bare import FORMAT, Bare
 from epitaxy.record import digest_text
+from epitaxy.serve.allowance import CHARGED
 from epitaxy.serve.install import CLIENTS, Server, install_client
 from epitaxy.study import Study, create_study
 from epitaxy.timing import now_s
@@ -33,6 +35,10 @@ from epitaxy.verdict import Verdict
 
 MADE_BY_TOOLS = {WITH: (), WITHOUT: ("grower", "mcp", "agent")}
 """Proposers that a way without the harness must not have had."""
+LINES = 1000
+"""Last lines in which the count of tokens is looked for."""
+MOST = 1e15
+CACHES = ("read", "creation")
 OpenJudge = Callable[[Problem, Any], Any]
 
 
@@ -64,7 +70,8 @@ class Task:
 
     def row(self, answer: tuple[Candidate, Verdict] | None, **known: Any) -> Row:
         """The row of a run that ended with `answer`."""
-        told = {"problem": self.problem.name, "arm": self.arm, "run": self.run}
+        told: dict[str, Any] = {"problem": self.problem.name, "digest": self.problem.digest}
+        told |= {"arm": self.arm, "run": self.run}
         if answer is None:
             return Row(**told, status="no answer", **known)
         candidate, verdict = answer
@@ -149,8 +156,8 @@ class ByCommand:
         start_s = now_s()
         ended, said = self._work(task, place, text)
         wall_s = now_s() - start_s
-        answer, why = self._judged(task, place / "answer")
         judged, remarks = used(task)
+        answer, why = self._judged(task, place / "answer")
         told = tokens_told(said)
         if told and told["read_tokens"] + told["written_tokens"] > task.limits.tokens:
             remarks.append(f"more than {task.limits.tokens} tokens")
@@ -166,19 +173,46 @@ class ByCommand:
         return ended, said
 
     def _judged(self, task: Task, folder: Path) -> tuple[tuple[Candidate, Verdict] | None, str]:
-        """The answer and its full verdict, or why there is none."""
+        """The answer and its full verdict, which the run's ledger keeps; or why there is none."""
         if not folder.exists():
             return None, "nothing in answer"
         judge = None
         try:
-            it = read_folder(folder, task.problem)
+            it = written_by(task, read_folder(folder, task.problem))
             judge = task.open_judge(task.problem, task.machine)
-            return (it.replace(proposer="command"), judge.judge(it, "full")), ""
+            verdict = judge.judge(it, "full")
+            with Ledger(task.ledger) as ledger:
+                ledger.add_problem(task.problem)
+                ledger.add_machine(task.machine.fingerprint())
+                ledger.add_candidate(it)
+                ledger.add_verdict(verdict)
+            return (it, verdict), ""
         except EpitaxyError as error:
             return None, f"the answer cannot be judged: {error.message}"
         finally:
             if judge is not None:
                 judge.close()
+
+
+def written_by(task: Task, it: Candidate) -> Candidate:
+    """The recorded candidate whose files `it` holds, with its author; else `it`, by the command.
+
+    An export holds a model_new.py beside the files of the candidate.
+    """
+    more = {ENTRIES[1]} if it.entry == ENTRIES[0] else set()
+    for path in ledgers(task):
+        with Ledger(path) as ledger:
+            for known in ledger.candidates(task.problem.digest):
+                same = dict(known.files).items() <= dict(it.files).items()
+                same = same and set(it.files) - set(known.files) <= more
+                if same and (known.toolchain, known.entry) == (it.toolchain, it.entry):
+                    return known
+    return it.replace(proposer="command")
+
+
+def ledgers(task: Task) -> list[Path]:
+    """Those of a run: what it was given, and what it may have made itself."""
+    return [p for p in (task.ledger, task.folder / "home" / "ledger.sqlite") if p.is_file()]
 
 
 def prepare(task: Task, place: Path) -> str:
@@ -198,9 +232,8 @@ def prepare(task: Task, place: Path) -> str:
         script = place / "judge"
         words = [sys.executable, str(Path(__file__).with_name("harness_judge.py"))]
         words += ["--problem", str(file), "--ledger", str(task.ledger)]
-        words += ["--most", str(limits.candidates)]
-        quoted = " ".join(f"'{word}'" for word in words)
-        script.write_text(f'#!/bin/sh\nexec {quoted} "$@"\n', encoding="utf-8")
+        words += ["--digest", task.problem.digest, "--most", str(limits.candidates)]
+        script.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n', encoding="utf-8")
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
     text = (TEXTS / f"{'with' if task.arm == WITH else 'bare'}.md").read_text(encoding="utf-8")
     told = {"file": file.name, "minutes": limits.minutes, "candidates": limits.candidates}
@@ -213,13 +246,14 @@ def prepare(task: Task, place: Path) -> str:
 def used(task: Task) -> tuple[int, list[str]]:
     """How many candidates the run had judged by its ledgers, and what was against the protocol."""
     judged, authors = 0, set()
-    for path in (task.ledger, task.folder / "home" / "ledger.sqlite"):
-        if not path.is_file():
-            continue
+    for path in ledgers(task):
         with Ledger(path) as ledger:
+            begun = sum(kind == CHARGED for kind, _, _ in ledger.events(""))
+            done = 0
             for problem in ledger.problems():
-                judged += len(ledger.verdicts(problem.digest))
+                done += len(ledger.verdicts(problem.digest))
                 authors |= {c.proposer for c in ledger.candidates(problem.digest)}
+            judged += max(begun, done)
     remarks = []
     if judged > task.limits.candidates:
         remarks.append(f"more than {task.limits.candidates} candidates judged")
@@ -229,23 +263,38 @@ def used(task: Task) -> tuple[int, list[str]]:
 
 
 def tokens_told(said: str) -> dict[str, Any]:
-    """Tokens and money of the last line of JSON with a `usage`, as coding agents print it.
+    """Tokens and money of the last line of JSON with a `usage`, as coding agents print it; what is
+    no number is not told. An agent may print anything.
 
     Anthropic's counts tell tokens from the cache apart from `input_tokens`, OpenAI's within them.
     """
-    for line in reversed(said.splitlines()):
+    for line in said.splitlines()[: -LINES - 1 : -1]:
         try:
             data = json.loads(line)
             usage = data["usage"]
-            read, written = int(usage["input_tokens"]), int(usage["output_tokens"])
-        except (ValueError, KeyError, TypeError):
+            read, written = _number(usage["input_tokens"]), _number(usage["output_tokens"])
+            apart = [_number(usage.get(f"cache_{n}_input_tokens") or 0) for n in CACHES]
+            cached = apart[0] or _number(usage.get("cached_input_tokens") or 0)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
-        apart = [usage.get(f"cache_{n}_input_tokens") or 0 for n in ("read", "creation")]
-        cached = apart[0] or usage.get("cached_input_tokens") or 0
         return {
-            "read_tokens": read + sum(map(int, apart)),
+            "read_tokens": int(read + sum(apart)),
             "cached_tokens": int(cached),
-            "written_tokens": written,
-            "usd": data.get("total_cost_usd"),
+            "written_tokens": int(written),
+            "usd": _money(data.get("total_cost_usd")),
         }
     return {}
+
+
+def _number(value: Any) -> float:
+    """A count as JSON holds it. Raises ValueError for all else: text, infinity, below 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST:
+        raise ValueError(f"{value!r} counts nothing")
+    return value
+
+
+def _money(value: Any) -> float | None:
+    try:
+        return float(_number(value))
+    except ValueError:
+        return None

@@ -27,7 +27,8 @@ class Limits:
 @dataclass(frozen=True)
 class Row:
     """One run: a problem one way. `speedup` over `strongest`, in [low, high], None without an
-    accepted answer; tokens and `usd` are None where nobody told them; `by` wrote the answer."""
+    accepted answer; tokens and `usd` are None where nobody told them; `by` wrote the answer;
+    `digest` is the problem's; `remarks` say what broke the protocol."""
 
     problem: str
     arm: str
@@ -48,6 +49,7 @@ class Row:
     written_tokens: int | None = None
     usd: float | None = None
     remarks: list[str] = field(default_factory=list)
+    digest: str = ""
 
     @property
     def counted(self) -> float:
@@ -119,16 +121,26 @@ def _told(row: Row) -> str:
     if row.speedup is None:
         return row.status
     by = f", by the {row.by}" if row.by == GROWER and row.arm != GROWER else ""
-    return f"{row.speedup:.2f}x {row.strongest} ({row.low:.2f}–{row.high:.2f}{by})"
+    out = ", left out" if row.remarks else ""
+    return f"{row.speedup:.2f}x {row.strongest} ({row.low:.2f}–{row.high:.2f}{by}{out})"
 
 
 def _means(rows: list[Row]) -> str:
-    """Geometric means over problems of the median run, and how the two ways compare."""
-    found = {arm: _mean([r for r in rows if r.arm == arm]) for arm in ARMS}
+    """Geometric means over problems of the median run, and how the two ways compare where both
+    have one; without what broke the protocol."""
+    kept = [r for r in rows if not r.remarks]
+    found = {arm: _mean([r for r in kept if r.arm == arm]) for arm in ARMS}
     told = [f"{arm} {mean:.2f}x" for arm, mean in found.items() if mean]
     text = f"Geometric means over the strongest baseline: {', '.join(told) or 'nothing was run'}."
-    one, other = found[WITH], found[WITHOUT]
-    return f"{text} With over without: {one / other:.2f}." if one and other else text
+    if out := len(rows) - len(kept):
+        text += f" Left out of them, since they broke the protocol: {out} of {len(rows)} runs."
+    pair = [{r.problem for r in kept if r.arm == arm} for arm in (WITH, WITHOUT)]
+    both = pair[0] & pair[1]
+    one, other = (_mean([r for r in kept if r.arm == a and r.problem in both]) for a in ARMS[:2])
+    if not one or not other:
+        return text
+    where = "" if pair[0] == pair[1] else f", on the {len(both)} problems that have both"
+    return f"{text} With over without{where}: {one / other:.2f}."
 
 
 def _mean(rows: list[Row]) -> float | None:

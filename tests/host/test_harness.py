@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -12,14 +13,18 @@ import relu_case
 from agent_case import DONE, MODELS, Server, sends, sends_all
 from test_docs import CHIP
 
+from epitaxy.budget import Budget
 from epitaxy.errors import BadInput
+from epitaxy.ledger import Ledger
 from epitaxy.machines.replay import ReplayMachine
 from epitaxy.probe.store import save
+from epitaxy.serve.allowance import Allowance
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import harness
-from harness_arms import ByCommand, ByStudy, tokens_told
+import harness_judge
+from harness_arms import ByCommand, ByStudy
 from harness_page import STAND_IN, Limits, Row, Series, _protocol, page
 
 SCRIPT = Path(__file__).with_name("harness_agent.py")
@@ -100,7 +105,14 @@ def test_a_command_with_the_server_and_with_a_judge_alone(plan, monkeypatch, tmp
     assert set(heard) == {"correct", "status", "time_s", "pytorch_time_s", "may_still_be_judged"}
     words = json.loads((made.work / "small-with-1" / "said.txt").read_text().splitlines()[0])
     assert words[words.index("--budget") + 1] == "4 in all"
-    assert str(made.work / "small-with-1" / "ledger.sqlite") in words
+    ledger = Path(words[words.index("--ledger") + 1])
+    assert ledger.name == "ledger.sqlite"
+    assert not ledger.is_relative_to(made.work), "earlier answers do not lie next door"
+    for arm, row in rows.items():
+        with Ledger(made.work / f"small-{arm}-1" / "ledger.sqlite") as ledger:
+            kept = ledger.verdict(row.candidate)
+            assert (kept.status, kept.plan) == ("accepted", "full")
+            assert ledger.candidate(row.candidate).proposer == row.by
 
 
 def test_a_command_that_does_not_end_is_ended(plan):
@@ -127,14 +139,16 @@ class TestPage:
         text = page(self.SERIES)
         assert f"**{STAND_IN}" in text
         assert "| one | 4.00x compile (3.90–4.10, by the grower) | no answer | not run |" in text
-        assert "with 2.00x, without 1.00x. With over without: 2.00." in text
+        assert "with 4.00x, without 1.00x." in text
+        assert "Left out of them, since they broke the protocol: 1 of 4 runs." in text
+        assert "With over without, on the 1 problems that have both: 4.00." in text
         assert "300000 tokens" in text
         assert Series.of(json.loads(json.dumps(self.SERIES.to_dict()))) == self.SERIES
 
     def test_a_script_is_never_a_result(self, plan):
         made = plan(ByStudy(MODELS[0]), BIAS)
         with pytest.raises(BadInput, match="no result"):
-            harness.compare(harness.dataclasses.replace(made, out=harness.RESULTS))
+            harness.compare(dataclasses.replace(made, out=harness.RESULTS))
 
     def test_another_plan_does_not_go_on_with_these_rows(self, plan):
         made = plan(ByStudy(MODELS[0]), BIAS)
@@ -149,13 +163,42 @@ class TestPage:
         assert first == ["with", "without"]
         assert all((harness.ROOT / name).is_file() for name in harness.PROBLEMS)
 
+    def test_what_broke_the_protocol_is_in_no_mean(self):
+        broke = Row("one", "with", 1, "accepted", 9, 60.0, "", 50.0, 49.0, 51.0, "eager",
+                    remarks=["more than 4 candidates judged"])  # fmt: skip
+        text = page(dataclasses.replace(self.SERIES, rows=[*self.SERIES.rows[:2], broke]))
+        assert "50.00x eager (49.00–51.00, left out)" in text
+        assert "with 4.00x, without 1.00x." in text
+        assert "1 of 3 runs. With over without: 4.00." in text
 
-def test_tokens_are_read_as_coding_agents_print_them():
-    openai = {"input_tokens": 900, "cached_input_tokens": 200, "output_tokens": 100}
-    line = json.dumps({"type": "turn.completed", "usage": openai})
-    found = tokens_told(f'{{"usage": 3}}\n{line}\nnot JSON')
-    assert (found["read_tokens"], found["cached_tokens"], found["usd"]) == (900, 200, None)
-    assert tokens_told("nothing") == {}
+    def test_two_problems_of_one_name_are_refused(self, plan, tmp_path):
+        made = plan(ByStudy(MODELS[0]), BIAS)
+        other = tmp_path / "other" / "small.py"
+        other.parent.mkdir()
+        other.write_text(BIAS.replace("x + self.bias", "x * self.bias"))
+        for files in ([made.files[0], other], [made.files[0]] * 2):
+            with pytest.raises(BadInput, match="two problems are called small"):
+                harness.compare(dataclasses.replace(made, files=files))
+
+    def test_an_edited_problem_does_not_go_on_with_the_rows_of_the_old(self, plan):
+        made = plan(ByStudy(MODELS[0]), BIAS)
+        (known,) = harness.named(made.files).values()
+        fresh = harness.begun(made, {})
+        row = Row("small", "with", 0, "accepted", 1, 1.0, "done", digest=known.digest)
+        made.out.mkdir()
+        made.kept.write_text(json.dumps(dataclasses.replace(fresh, rows=[row]).to_dict()))
+        assert harness.begun(made, {"small": known.digest}).rows == [row]
+        with pytest.raises(BadInput, match="another text of small"):
+            harness.begun(made, {"small": "f" * 64})
+
+
+def test_an_edited_problem_is_not_judged(tmp_path):
+    file = tmp_path / "small.py"
+    file.write_text(BIAS)
+    allowance = Allowance(Budget(candidates=2), tmp_path / "ledger.sqlite", lasting=True)
+    with pytest.raises(BadInput, match=r"small\.py was edited"):
+        harness_judge.answer(tmp_path, file, "f" * 64, allowance)
+    assert allowance.left == 2
 
 
 def test_the_page_that_has_no_figures_tells_this_protocol():

@@ -231,7 +231,8 @@ def test_our_own_evidence_is_a_report(tmp_path):
     assert (profile.family, profile.values["static.vector_spills"]) == ("cpu", 3.0)
     gpu = tried.replace(toolchain="triton_nvidia")
     static = FrozenDict(spill_bytes=96.0, occupancy=0.2, blocks_by_registers=1.0, launches=1.0)
-    of_gpu = {"candidate": gpu.to_dict(), "verdict": found.replace(metrics=static).to_dict()}
+    slow = found.replace(metrics=static, candidate=gpu.digest)
+    of_gpu = {"candidate": gpu.to_dict(), "verdict": slow.to_dict()}
     path.write_text(json.dumps(facts | of_gpu | {"digests": digests}, sort_keys=True))
     said = [f.rule for f in diagnose(reports.load(path)).bottlenecks]
     assert said == ["static_spills", "static_occupancy_registers"]

@@ -32,7 +32,7 @@ class Allowance:
         self, budget: Budget | None = None, ledger: Path | None = None, lasting: bool = False
     ) -> None:
         self.budget, self.judged = budget, 0
-        self._ledger, self._lasting = ledger, lasting and budget is not None
+        self.ledger, self._lasting = ledger, lasting and budget is not None
         self._start_s = now_s()
         self._charging = threading.Lock()
         if self._lasting:
@@ -45,13 +45,19 @@ class Allowance:
         return cls(budget, ledger, lasting)
 
     def _go_on(self) -> None:
-        with Ledger(self._ledger) as ledger:
+        with Ledger(self.ledger) as ledger:
             events = ledger.events("")
             begun = [unix for kind, unix, _ in events if kind == BEGUN]
             if not begun:
                 ledger.add_event("", BEGUN, unix_s())
         self._start_s -= max(0.0, unix_s() - begun[0]) if begun else 0.0
         self.judged = sum(kind == CHARGED for kind, _, _ in events)
+
+    @property
+    def left(self) -> int | None:
+        """Candidates that may still be judged; None: without end."""
+        most = self.budget.candidates if self.budget else None
+        return None if most is None else max(0, most - self.judged)
 
     def ask(self, count: int = 1) -> None:
         """Raise BadInput where `count` more candidates must not be judged."""
@@ -60,8 +66,7 @@ class Allowance:
             return
         if budget.seconds is not None and now_s() - self._start_s >= budget.seconds:
             raise BadInput("the time for judging is over", "export what is proven")
-        if budget.candidates is not None and self.judged + count > budget.candidates:
-            left = max(0, budget.candidates - self.judged)
+        if (left := self.left) is not None and count > left:
             told = f"{left} of {budget.candidates} candidates may still be judged"
             raise BadInput(told, "ask for fewer" if left else "export what is proven")
 
@@ -74,5 +79,5 @@ class Allowance:
             self.ask()
             self.judged += 1
             if self._lasting:
-                with Ledger(self._ledger) as ledger:
+                with Ledger(self.ledger) as ledger:
                     ledger.add_event("", CHARGED, unix_s(), tool=what)
