@@ -11,8 +11,10 @@ from mcp import Client
 from test_study import FakeJudge
 
 from epitaxy.desk import Desk
+from epitaxy.errors import Cancelled
 from epitaxy.ledger import Ledger
 from epitaxy.machines.replay import ReplayMachine
+from epitaxy.serve.jobs import Jobs
 from epitaxy.serve.server import make
 from epitaxy.serve.tools import Tools
 
@@ -131,6 +133,23 @@ def test_by_the_tool_for_what_runs_and_what_waits(place):
     assert again["state"] == "cancelled"
     assert machine.resumed.is_set()
     told_once(tools)
+
+
+def test_each_cancellation_is_an_error_of_its_own():
+    jobs = Jobs()
+    gate = threading.Event()
+    blocking = jobs.start("judge", lambda say: gate.wait(20), True)
+    two = [jobs.start("judge", lambda say: None, True) for _ in range(2)]
+    raised = []
+    for job in two:
+        jobs.cancel(job.id)
+        with pytest.raises(Cancelled, match="no verdict was recorded") as caught:
+            job.result()
+        raised.append(caught.value)
+    assert raised[0] is not raised[1]
+    gate.set()
+    blocking.future.result(20)
+    jobs.close()
 
 
 def test_what_is_over_stays_as_it_was(place):

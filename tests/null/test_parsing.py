@@ -41,10 +41,29 @@ def test_a_server_imports_nothing_from_the_folder_of_its_agent(monkeypatch, tmp_
     monkeypatch.chdir(tmp_path)
     (tmp_path / "work").mkdir()
     others = [p for p in sys.path if p]
-    monkeypatch.setattr(sys, "path", ["", str(tmp_path), str(tmp_path / "work"), *others])
-    leave_path(tmp_path / "work")
+    (tmp_path / "work" / "src" / "deep").mkdir(parents=True)
+    below = str(tmp_path / "work" / "src" / "deep")
+    link = tmp_path / "link"
+    link.symlink_to(below)
+    monkeypatch.setattr(
+        sys, "path", ["", str(tmp_path), str(tmp_path / "work"), below, str(link), *others]
+    )
+    assert leave_path(tmp_path / "work") == []
     assert sys.path == others
     monkeypatch.chdir(ROOT.parent)
     monkeypatch.setattr(sys, "path", ["", "elsewhere"])
     leave_path(tmp_path)
     assert sys.path == [str(ROOT.parent), "elsewhere"], "the package itself stays where it is"
+
+
+def test_an_environment_in_the_folder_of_the_agent_stays_and_is_told(monkeypatch, tmp_path):
+    (tmp_path / "venv" / "lib").mkdir(parents=True)
+    paths = [str(tmp_path / "venv" / "lib"), str(tmp_path / "lib"), "/elsewhere"]
+    monkeypatch.setattr(sys, "path", [*paths])
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "venv"))
+    assert leave_path(tmp_path) == [str(tmp_path / "venv")]
+    assert sys.path == [paths[0], paths[2]]
+    monkeypatch.setattr(sys, "path", [*paths])
+    monkeypatch.setattr(sys, "prefix", str(tmp_path.parent))
+    assert leave_path(tmp_path) == [], "a folder within the environment is the agent's alone"
+    assert sys.path == [paths[2]]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from epitaxy.cli import DONE
-from epitaxy.commands.output import LedgerPath, line
+from epitaxy.commands.output import LedgerPath, line, note
 from epitaxy.errors import BadEnvironment, BadInput
 
 
@@ -76,7 +76,8 @@ def mcp(
     from epitaxy.serve.place import leave_path
     from epitaxy.serve.tools import Tools
 
-    leave_path(root)
+    for place in leave_path(root):
+        note(f"the agent's folder holds what this server runs ({place}): give another --root")
     allowed = Allowance.parse(budget, ledger)
     serve(Tools(list(files or ()), root, _machine(chip), ledger, any_problem, allowed), http)
     return DONE

@@ -24,7 +24,6 @@ KEPT = 200
 STEPS = 12
 """The last steps that a job tells."""
 READERS = 4
-CANCELLED = Cancelled("it was cancelled", "call the tool again: nothing was recorded of it")
 Say = Callable[[str], None]
 
 
@@ -71,13 +70,13 @@ class Job:
         """What it raised, None while it runs or when it went well."""
         if self.future is None or not self.future.done():
             return None
-        return CANCELLED if self.future.cancelled() else self.future.exception()
+        return _cancelled() if self.future.cancelled() else self.future.exception()
 
     def result(self) -> Record:
         """What it answered; raises what it raised."""
         assert self.future is not None
         if self.future.cancelled():
-            raise CANCELLED
+            raise _cancelled()
         return self.future.result()
 
     def card(self) -> JobCard:
@@ -121,7 +120,7 @@ class Jobs:
             if self._ended:
                 raise MachineFault("the server is ending", "start it again: verdicts are kept")
             if job.cancelled:
-                raise CANCELLED
+                raise _cancelled()
 
         def run() -> Record:
             job.start_s = now_s()
@@ -129,7 +128,7 @@ class Jobs:
                 self._current = job if measures else self._current
             try:
                 if job.cancelled:
-                    raise CANCELLED
+                    raise _cancelled()
                 return work(say)
             finally:
                 job.end_s = now_s()
@@ -179,3 +178,8 @@ class Jobs:
         with self._lock:
             running = [j.future for j in self._jobs.values() if j.future is not None]
         return not concurrent.futures.wait(running, timeout=limit_s).not_done
+
+
+def _cancelled() -> Cancelled:
+    """One for each: a traceback is written into the instance that is raised."""
+    return Cancelled("it was cancelled", "call the tool again: no verdict was recorded")

@@ -12,14 +12,22 @@ from epitaxy.handmade import SMALL, read_folder
 from epitaxy.problem import Problem
 
 
-def leave_path(root: Path) -> None:
-    """Import nothing from `root` and the current folder from now on: an agent writes there. The
-    folder that holds this package stays, wherever that is."""
+def leave_path(root: Path) -> list[str]:
+    """Import nothing from below `root` and from the current folder from now on: an agent writes
+    there. What this process cannot do without stays: the folder that holds this package, and the
+    interpreter's own; those of them that are below `root` are returned, to be told of."""
     ours = Path(epitaxy.__file__).resolve().parents[1]
-    left = {root.resolve(), Path.cwd()} - {ours}
-    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() not in left]
-    if "" in sys.path:
-        sys.path[:] = [p or str(ours) for p in sys.path]
+    top = root.resolve()
+    needed = {ours, *(Path(p).resolve() for p in (sys.prefix, sys.base_prefix, sys.exec_prefix))}
+    inner = {path for path in needed if path.is_relative_to(top)}
+
+    def stays(path: Path) -> bool:
+        if path.is_relative_to(top):
+            return any(path.is_relative_to(place) for place in inner)
+        return path in (ours, *inner) or path != Path.cwd()
+
+    sys.path[:] = [p or str(ours) for p in sys.path if stays(Path(p or ".").resolve())]
+    return sorted(map(str, inner))
 
 
 class Place:
