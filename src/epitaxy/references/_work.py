@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, shape_wrapper
 
 _LOOK_UPS = ("embedding", "index", "index_select", "gather", "take", "_unsafe_index")
 _BAGS = ("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
@@ -24,13 +25,10 @@ def work(
     operators read of each tensor: a slice counts as itself, a table as the rows that are looked
     up, what is never read as nothing. Raises whatever the function raises.
     """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    reads = _Reads([x for x in (*given, *state) if isinstance(x, torch.Tensor)])
-    counter = FlopCounterMode(display=False, custom_mapping=_UNCOUNTED)
-    with torch.no_grad(), reads, counter:
+    counter = _Counter([x for x in (*given, *state) if isinstance(x, torch.Tensor)])
+    with torch.no_grad(), counter:
         function(*given)
-    return float(counter.get_total_flops()), float(reads.total())
+    return float(counter.flops), float(counter.total())
 
 
 def _attention(
@@ -62,13 +60,26 @@ _UNCOUNTED = {
 """Operators of the CPU that PyTorch's counter passes over, and their flops from shapes."""
 
 
-class _Reads(TorchDispatchMode):
-    """Adds up what operators read of some storages."""
+class _Counter(TorchDispatchMode):
+    """Adds up the flops of operators, by PyTorch's formulas, and what they read of some storages.
+
+    PyTorch's own FlopCounterMode imports its compiler, which takes longer than all else.
+    """
 
     def __init__(self, tensors: Sequence[torch.Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._sizes = {_key(t): t.numel() * t.element_size() for t in tensors}
         self._read = dict.fromkeys(self._sizes, 0)
+        self._formulas = {
+            **flop_registry,
+            **{p: shape_wrapper(f) for p, f in _UNCOUNTED.items()},  # type: ignore[no-untyped-call]
+        }
+        self.flops = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: to be told so PyTorch's compiler would be imported, and nothing is compiled here."""
+        return False
 
     def total(self) -> int:
         """Bytes read, each byte of a tensor at most once."""
@@ -78,7 +89,13 @@ class _Reads(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        with self:
+            made = func.decompose(*args, **kwargs)
+        if made is not NotImplemented:
+            return made
         result = func(*args, **kwargs)
+        if (formula := self._formulas.get(func._overloadpacket)) is not None:
+            self.flops += formula(*args, **kwargs, out_val=result)
         aliases = [a.alias_info for a in func._schema.arguments if a.alias_info is not None]
         if any(not a.is_write for a in aliases):
             return result  # a view reads nothing
