@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,13 @@ from generous import GENEROUS
 from epitaxy.candidate import Candidate
 from epitaxy.guards import Manners, Refused, Watch
 from epitaxy.judge import Judge
+from epitaxy.machine import WorkerFailure
 from epitaxy.machines import _gpu
 from epitaxy.machines.nvidia import NvidiaMachine
 from epitaxy.problem import load
 from epitaxy.toolchain import Availability
 from epitaxy.worker import cuda
-from epitaxy.worker.frames import Layout, Place
+from epitaxy.worker.frames import Layout, Op, Place
 from epitaxy.worker.host import POISON
 
 PLACE = Place(0, "float32", (4,))
@@ -186,6 +188,67 @@ def test_without_a_meter_the_mend_is_said():
 
     state = Meter().state
     assert state.ok or (state.detail and "nvidia-ml-py" in state.mend)
+
+
+class Elsewhere:
+    """The broker's side of a worker whose device is busy for so many seconds when asked."""
+
+    def __new__(cls, seconds):
+        from epitaxy.machines import _worker
+
+        it = _worker.LocalWorker.__new__(_worker.LocalWorker)
+        it._late, it._condemned, it._closed, it.pid = 0, "", False, 0
+        it._machine = FakeGpu.__new__(FakeGpu)
+
+        def ask(op, payload, limit_s):
+            assert op == Op.IDLE
+            if seconds >= limit_s:
+                raise WorkerFailure("timeout", "no answer")
+            time.sleep(seconds)
+
+        it._ask = ask
+        return it
+
+
+def test_whoever_is_next_waits_for_the_device_of_the_worker_before(monkeypatch):
+    from epitaxy.machines import _worker
+
+    monkeypatch.setattr(_worker._realtime, "wait_at_rest", lambda pid, limit_s: 0.0)
+    monkeypatch.setattr(_worker, "LATE_S", 0.5)
+    honest, late, stuck = Elsewhere(0.0), Elsewhere(0.01), Elsewhere(1.0)
+    for it in (honest, stuck):
+        for _ in range(2 * _worker.LATE_TURNS):
+            it.rest()
+    assert honest._condemned == ""
+    assert stuck._condemned == "its device is busy after its calls"
+    monkeypatch.setattr(_worker, "LATE_S", 0.001)
+    for _ in range(_worker.LATE_TURNS - 1):
+        late.rest()
+    assert late._condemned == ""
+    late.rest()
+    assert "again and again" in late._condemned
+
+
+def test_a_worker_is_asked_to_rest_when_another_has_its_turn(tmp_path):
+    machine = FakeGpu(home=tmp_path)
+    asked = []
+
+    class Seen:
+        def rest(self):
+            asked.append(self)
+
+    one, other = Seen(), Seen()
+    with machine.turn(one):
+        pass
+    with machine.turn(other):
+        pass
+    assert asked == [one]
+
+
+def test_a_device_at_rest_has_done_everything(device):
+    it, script = device
+    it.idle()
+    assert script.said == ["synchronize"]
 
 
 # -- the guard ------------------------------------------------------------------------------------
@@ -379,7 +442,7 @@ def test_a_confined_worker_finds_what_the_build_compiled_for_triton(tmp_path):
     """It may start neither ptxas nor a C compiler: whatever the build did not leave would fail."""
     pytest.importorskip("triton", reason="Triton is not installed: .[triton]")
     from epitaxy.chip import find_chip
-    from epitaxy.machine import Job, WorkerFailure
+    from epitaxy.machine import Job
     from epitaxy.problem import open_reference
     from epitaxy.toolchains.triton_nvidia import TritonNvidia
 

@@ -6,6 +6,7 @@ import mmap
 import os
 import signal
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +93,40 @@ def test_an_honest_candidate_gives_the_right_outputs(machine, candidate):
         assert torch.equal(worker.inputs(3)[0], y)
         assert worker.slots >= 4
         assert 0 < worker.overhead_s < 1
+
+
+GARBAGE = """
+last = time.monotonic()
+gone = []
+class Later:
+    def __del__(self):
+        time.sleep(0.02)
+        gone.append(time.monotonic() - last)
+"""
+
+
+def test_what_calls_leave_to_the_collector_is_collected_within_their_time(machine, candidate):
+    body = "later = Later()\nlater.own = later\nreturn torch.relu(x) * self.scale"
+    with machine.start(candidate(body, GARBAGE)) as worker:
+        fill(worker)
+        worker.burst([0])
+        assert worker.burst([0, 0, 0]) >= 0.06
+
+
+def test_between_bursts_no_destructor_runs(machine, candidate):
+    """Not even of what was tied to the arguments: those go when the next burst is armed."""
+    body = """
+        global last
+        x.later, seen = Later(), gone[-1] if gone else 0.0
+        last = time.monotonic()
+        return torch.full_like(x, seen)
+    """
+    with machine.start(candidate(body, GARBAGE)) as worker:
+        fill(worker)
+        worker.burst([0])
+        time.sleep(0.2)
+        worker.burst([0])
+        assert worker.outputs()[0].min() >= 0.2
 
 
 def test_writing_to_inputs_is_visible(machine, candidate):

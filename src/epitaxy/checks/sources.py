@@ -19,6 +19,8 @@ from epitaxy.plugin import plugins
 from epitaxy.problem import Problem
 from epitaxy.verdict import Finding
 
+_SPECIAL = re.compile(r"__(?!init__)\w+__")
+"""Methods that Python calls by itself, some of them long after the call that they belong to."""
 IMPORTS = listed("python", "imports")
 CALLS = "|".join(sorted(listed("cpp", "calls")))
 _CALL = re.compile(rf"(?:(?<![\w.>:])|(?<!\w)(?:std)?\s*::\s*)({CALLS})\s*\(")
@@ -59,6 +61,18 @@ def _python(text: str) -> Iterator[str]:
 def _python_node(node: ast.AST, kernels: frozenset[str]) -> Iterator[str]:
     if isinstance(node, ast.Import | ast.ImportFrom):
         yield from _imported(node)
+    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        if _SPECIAL.fullmatch(node.name):
+            yield f"defines {node.name}"
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        if _SPECIAL.fullmatch(node.value):
+            yield f"names {node.value}"
+    elif (
+        isinstance(node, ast.Name)
+        and not isinstance(node.ctx, ast.Load)
+        and _SPECIAL.fullmatch(node.id)
+    ):
+        yield f"defines {node.id}"
     elif isinstance(node, ast.Name) and node.id in listed("python", "names"):
         yield f"uses {node.id}"
     elif isinstance(node, ast.Name) and node.id.lower().startswith("_epitaxy"):
@@ -76,7 +90,7 @@ def _python_node(node: ast.AST, kernels: frozenset[str]) -> Iterator[str]:
         if root in kernels and path[1] in listed("python", "triton_language_opaque"):
             yield f"reaches for {'.'.join(path)}"
         inside = node.attr in listed("python", "insides")
-        if door or inside or re.fullmatch(r"__(?!init__)\w+__", node.attr):
+        if door or inside or _SPECIAL.fullmatch(node.attr):
             yield f"reaches for {node.attr}"
 
 

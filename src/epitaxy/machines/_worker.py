@@ -10,6 +10,7 @@ import signal
 import socket
 import statistics
 import struct
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ TAIL_BYTES = 2000
 NULL_BURSTS = 15
 DYING_S = 0.5
 REST_LIMIT_S = 1.0
+LATE_S, LATE_TURNS = 5e-3, 12
+"""A worker whose device is still busy so long after its burst, so often without a break, works
+there outside its own time."""
 ARM_S = 5.0
 """How long tensors may take to make at real-time priority, which starves everyone else."""
 _CLOCK_BYTES = 8
@@ -68,6 +72,8 @@ class LocalWorker:
         self._overhead_s: float | None = None
         self._closed = False
         self._condemned = ""
+        self._late = 0
+        self._talking = threading.RLock()
         self._errors = os.memfd_create("epitaxy-errors", os.MFD_CLOEXEC)
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         spec = {**spec, "layout": self._arena.layout.to_json()}
@@ -178,6 +184,21 @@ class LocalWorker:
         if _realtime.wait_at_rest(self.pid, REST_LIMIT_S) is None:
             self._condemned = "it keeps running between its calls"
             self._zygote.reap(self.pid)
+        elif self._machine.device != "cpu" and not (self._condemned or self._closed):
+            self._wait_for_device()
+
+    def _wait_for_device(self) -> None:
+        """The same for its device, which others would find busy."""
+        start = time.perf_counter()
+        try:
+            self._ask(Op.IDLE, b"", REST_LIMIT_S)
+        except WorkerFailure as failure:
+            busy = failure.kind == "timeout"
+            self._condemned = "its device is busy after its calls" if busy else failure.message
+            return
+        self._late = self._late + 1 if time.perf_counter() - start > LATE_S else 0
+        if self._late >= LATE_TURNS:
+            self._condemned = "its device is busy after its calls, again and again"
 
     def close(self) -> None:
         """Kill the process, at once and surely."""
@@ -252,21 +273,22 @@ class LocalWorker:
         return seconds
 
     def _ask(self, op: Op, payload: bytes, limit_s: float, passed: Sequence[int] = ()) -> bytes:
-        if self._closed:
-            raise MachineFault("the worker is closed", "start another")
-        if self._condemned:
-            raise WorkerFailure("incorrect", self._condemned)
-        self._sequence += 1
-        self._channel.settimeout(limit_s)
-        try:
-            frame = pack(op, self._sequence, payload)
-            if passed:
-                socket.send_fds(self._channel, [frame], list(passed))
-            else:
-                self._channel.send(frame)
-        except OSError as error:
-            raise self._lost(error, limit_s) from None
-        return self._receive(Op.DONE, limit_s)
+        with self._talking:  # whoever is next may ask it to rest, from another thread
+            if self._closed:
+                raise MachineFault("the worker is closed", "start another")
+            if self._condemned:
+                raise WorkerFailure("incorrect", self._condemned)
+            self._sequence += 1
+            self._channel.settimeout(limit_s)
+            try:
+                frame = pack(op, self._sequence, payload)
+                if passed:
+                    socket.send_fds(self._channel, [frame], list(passed))
+                else:
+                    self._channel.send(frame)
+            except OSError as error:
+                raise self._lost(error, limit_s) from None
+            return self._receive(Op.DONE, limit_s)
 
     def _receive(self, expected: Op, limit_s: float) -> bytes:
         self._channel.settimeout(limit_s)

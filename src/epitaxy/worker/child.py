@@ -102,6 +102,8 @@ class Loop:
             elif op == Op.STORED:
                 (slot,) = struct.unpack("<H", payload)
                 self.device.stored(slot, self.contents(slot))
+            elif op == Op.IDLE:
+                self.device.idle()
             elif op == Op.USED:
                 self.give_back(*struct.unpack("<H", payload))
             elif op in (Op.ARM, Op.WITNESS):
@@ -136,8 +138,8 @@ class Loop:
         self.call = None if self.spec.baseline else self.model
         if self.spec.traced:
             self.call = self.trace = Trace(self.model)
-        gc.collect()
-        gc.freeze()
+        gc.disable()
+        _settled()
 
     def target(self) -> Any:
         """What the job names: the candidate's ModelNew, or the reference itself."""
@@ -151,10 +153,13 @@ class Loop:
     def arm(self, slots: Sequence[int], witnessed: bool = False) -> None:
         """Fresh tensors for each call; poison what the allocator would hand out again."""
         # A baseline compiles with contents that it could meet.
+        self.armed = []
         self.device.arming(witnessed and self.call is not None)
         self.armed = [self.arguments(slot) for slot in slots]
         if self.call is None and self.armed:
+            gc.enable()
             self.call = self.baseline(self.armed[0])
+            gc.disable()
         if self.model is None:
             raise RuntimeError("the worker was not prepared")
         used, self.last, self.shift = self.last is not None, None, None
@@ -162,6 +167,7 @@ class Loop:
             self.shift = self.device.shifted()
             if used:
                 self.device.spoil()
+        _settled()
         if self.armed:
             self.wake()
         self.device.ready()
@@ -216,14 +222,15 @@ class Loop:
     def run(self, witnessed: bool = False) -> None:
         """Wait for GO, make the calls, answer. The broker times from GO to the answer.
 
-        In a witnessed burst every call's outputs lie in the shared memory before the answer.
+        In a witnessed burst every call's outputs lie in the shared memory before the answer. What
+        the calls left to the collector goes before it too, and their arguments only when the next
+        burst is armed: between bursts nothing of the callable's own runs.
         """
         op, sequence, _ = unpack(_await(self.channel))
         if op != Op.GO:
             self.fail(sequence, "crashed", "the worker expected to go")
             return
         call, armed, result, device = self.call, self.armed, None, self.device
-        gc.disable()
         try:
             device.begin()
             for number, arguments in enumerate(armed):
@@ -234,12 +241,12 @@ class Loop:
                 if witnessed and (problem := self.deliver(result, number, before)):
                     self.fail(sequence, "incorrect", problem)
                     return
+            before = None
+            gc.collect(0)
             self.channel.send(pack(Op.DONE, sequence, device.end()))
         except Exception as error:
             self.fail(sequence, "crashed", describe(error))
-        finally:
-            gc.enable()
-        self.last, self.armed = result, []
+        self.last = result
 
     def deliver(self, last: Any, number: int, before: Any = None) -> str:
         """Copy a call's outputs into a shared area; "" or why they cannot be outputs.
@@ -342,6 +349,13 @@ def _without_torch_threads() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+def _settled() -> None:
+    """Collect now what is garbage, and look at the rest no more: the collection at a burst's end
+    sees only what its calls made."""
+    gc.collect(1)  # nothing is older; a full collection would take Python's free lists too
+    gc.freeze()
 
 
 def _nothing(*_: Any) -> None:

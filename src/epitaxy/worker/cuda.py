@@ -146,6 +146,10 @@ class Cuda(Host):
         self._synchronize()
         return struct.pack("<d", self._elapsed(self._first, self._last) / 1e3)
 
+    def idle(self) -> None:
+        """Wait for every stream."""
+        self._synchronize()
+
     def fetch(self, result: Any, target: Any) -> None:
         """Copy an output, in the order of the default stream."""
         self._set_stream(self._stream)

@@ -30,6 +30,7 @@ class Op(enum.IntEnum):
     WITNESS = 6
     STORED = 7
     USED = 8
+    IDLE = 9
     HELLO = 16
     DONE = 17
     FAIL = 18

@@ -98,6 +98,9 @@ class Host:
         (a little-endian double); nothing where it has none."""
         return b""
 
+    def idle(self) -> None:
+        """Wait until nothing is left of the last burst."""
+
     def fetch(self, result: Any, target: Any) -> None:
         """Copy an output into the shared memory."""
         copied(result, target)
