@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import mmap
+import random
 import struct
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -269,6 +271,51 @@ def test_two_clocks_that_always_disagree_are_a_reason_to_refuse():
     refused = _watch([(5e-3, 2e-3), (5e-3, 2.1e-3)])._apart(honest)
     assert isinstance(refused, Refused)
     assert "2100.0 us by the device's own clock" in refused.reason
+    now_and_then = [(5e-3, 2e-3)] * 9 + [(5e-3, 4.9e-3)] * 3
+    assert _watch(now_and_then)._apart(honest) is not None, "that excuses nothing"
+
+
+def test_short_looks_say_nothing_about_two_clocks():
+    class Worker:
+        overhead_s, armed, slots, clocks_s = 0.0, (3, 1e-4), 2, (1e-3, 1e-3)
+        said: ClassVar[list[int]] = []
+
+        def burst(self, slots):
+            self.said.append(len(slots))
+            return 1e-3
+
+        def write(self, slot, contents):
+            pass
+
+    class Contents:
+        inputs = ()
+
+        def get(self, number):
+            return self
+
+        def unseen(self, number):
+            return ()
+
+    it = _watch([])
+    it.cases, it.worker, it.slots, it.holds = Contents(), Worker(), (0, 1), {0: 0, 1: 1}
+    it.cases.problem = it.cases
+    it._rng = random.Random(1)
+    it.on = lambda name: name == "repeats"
+    it.manners.timed = [(7, 1e-4)]
+    it.look()
+    assert Worker.said == [2, 2, 7]
+    assert len(it.manners.clocks) == 1, "only of the burst that is as long as the timed ones"
+
+
+@pytest.mark.parametrize("answer", [b"", b"1234", struct.pack("<d", float("nan"))])
+def test_a_worker_that_tells_no_time_of_its_device_fails(answer):
+    from epitaxy.machines._worker import _clock
+
+    with pytest.raises(WorkerFailure, match="device's own clock"):
+        _clock(answer)
+    with pytest.raises(WorkerFailure):
+        _clock(struct.pack("<d", -1.0))
+    assert _clock(struct.pack("<d", 0.25)) == 0.25
 
 
 def test_a_device_clock_that_shows_more_than_the_wall_is_refused_too():

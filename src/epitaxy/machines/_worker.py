@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import pickle
 import signal
@@ -268,8 +269,9 @@ class LocalWorker:
             raise self._lost(error, limit_s) from None
         self.waited_s = max(0.0, _activity.waits_s(self.pid) - waited_s)
         own = self._check(answer, Op.DONE)
-        timed = len(own) == _CLOCK_BYTES and self.armed[0] > 0
-        self.clocks_s = (seconds, *struct.unpack("<d", own)) if timed else None
+        self.clocks_s = (seconds, _clock(own)) if self._machine.device != "cpu" else None
+        if not self.armed[0]:
+            self.clocks_s = None
         return seconds
 
     def _ask(self, op: Op, payload: bytes, limit_s: float, passed: Sequence[int] = ()) -> bytes:
@@ -328,6 +330,14 @@ class LocalWorker:
         raw = os.pread(self._errors, TAIL_BYTES, max(0, size - TAIL_BYTES))
         text = printable(raw.decode(errors="replace")).strip()
         return f"; it wrote: {text}" if text else ""
+
+
+def _clock(own: bytes) -> float:
+    """Seconds by the device's own clock. Raises WorkerFailure for what is no time."""
+    time_s: float = struct.unpack("<d", own)[0] if len(own) == _CLOCK_BYTES else math.nan
+    if not (math.isfinite(time_s) and time_s >= 0):
+        raise WorkerFailure("incorrect", "it meddles with the device's own clock")
+    return time_s
 
 
 def _failure(payload: bytes) -> WorkerFailure:
