@@ -459,6 +459,39 @@ def test_the_jail_of_a_gpus_worker_lets_it_control_the_gpu_only(tmp_path, monkey
     assert made["limits"]["memory_bytes"] == 0
 
 
+def test_what_a_gpu_judged_is_found_by_its_chip(tmp_path, monkeypatch):
+    from epitaxy.chip_facts import find
+    from epitaxy.commands.run import machine_like
+    from epitaxy.lessons import chip_of
+    from epitaxy.plugin import plugins
+
+    it = FakeGpu(home=tmp_path)
+    assert chip_of(it.fingerprint()) == GENEROUS.id
+    gpu = plugins("machines").get("nvidia")
+    monkeypatch.setattr(type(gpu), "present", lambda self: Availability(ok=True, detail="here"))
+    monkeypatch.setattr(type(gpu), "chip", lambda self: find("h100"))
+    monkeypatch.setattr(type(gpu), "toolchains", ("torch",))
+    assert machine_like({"chip": "h100_sxm"}, "torch") is gpu
+    assert machine_like({}, "triton_nvidia") is gpu
+    assert machine_like({}, "cpp").device == "cpu", "though a GPU is here"
+    assert machine_like({"cpu": "Xeon"}, "torch").device == "cpu"
+
+
+def test_only_kernels_for_processors_are_profiled_here(monkeypatch):
+    from epitaxy.commands.profiling import _at_home
+    from epitaxy.errors import BadInput
+    from epitaxy.plugin import plugins
+
+    files = {"model_new.py": "x"}
+    it = Candidate(
+        problem="p", toolchain="torch", files=files, entry="model_new.py", proposer="test"
+    )
+    cpu = plugins("machines").get("cpu")
+    _at_home(it, cpu)
+    with pytest.raises(BadInput, match="does not build for processors"):
+        _at_home(it.replace(toolchain="triton_nvidia"), cpu)
+
+
 # -- Triton in a jail -----------------------------------------------------------------------------
 
 RELU = """import torch

@@ -47,7 +47,7 @@ def path(tmp_path):
 @pytest.fixture
 def replay(path, monkeypatch):
     def run(change, *arguments):
-        monkeypatch.setattr(replaying, "local_judge", lambda problem, before: Again(change))
+        monkeypatch.setattr(replaying, "local_judge", lambda *_, **__: Again(change))
         return main(["replay", "--ledger", str(path), *arguments])
 
     return run

@@ -142,7 +142,8 @@ def profile(
     from epitaxy.profiling.profile import profile as examine
 
     known, it = find(candidate, problem, ledger)
-    machine = apply(open_machine("local"), "warm", threads)
+    machine = apply(open_machine("cpu"), "warm", threads)
+    _at_home(it, machine)
     names = [n.strip() for n in ablations.split(",") if n.strip()]
     found = examine(it, known, machine, ablations=names, tell=note)
     said = diagnose([found.profile])
@@ -159,6 +160,21 @@ def profile(
     else:
         say_profile(found, said)
     return DONE
+
+
+def _at_home(candidate: Candidate, machine: Any) -> None:
+    """Raises BadInput for kernels that are not for processors: here their reference would run."""
+    from epitaxy.errors import BadInput
+    from epitaxy.guards import Refused
+    from epitaxy.onchip import at_home
+
+    try:
+        at_home(candidate.toolchain, machine)
+    except Refused:
+        raise BadInput(
+            f"{candidate.toolchain} does not build for processors, and profiles are theirs",
+            "take a report by the vendor's profiler and give it to: epitaxy diagnose",
+        ) from None
 
 
 def say_profile(found: Measured, said: Diagnosis) -> None:

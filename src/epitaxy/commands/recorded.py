@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -34,7 +35,7 @@ def recorded_run(target: str, path: Path | None, policy: Mapping[str, Any] | Non
             problem=problem,
             judged=tuple(ledger.judged(problem.digest)),
             best=best[0] if best else None,
-            chip=_chip(),
+            chip=_chip(ledger, best[0][1].machine if best else ""),
             stop_reason=STOPPED,
         )
 
@@ -50,11 +51,16 @@ def recorded_problem(ledger: Any, target: str, policy: Mapping[str, Any]) -> Pro
     return found
 
 
-def _chip() -> Any:
+def _chip(ledger: Any, machine: str) -> Any:
+    """The chip that a recorded machine names, else this machine's; None where there is none."""
+    from epitaxy.chip_facts import find
     from epitaxy.plugin import plugins
 
+    chip = ""
+    with contextlib.suppress(EpitaxyError):  # a ledger need not hold the machine
+        chip = ledger.machine(machine).get("chip", "") if machine else ""
     try:
-        return plugins("machines").get("local").chip()
+        return find(chip) if chip else plugins("machines").get("local").chip()
     except EpitaxyError:
         return None
 

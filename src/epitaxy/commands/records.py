@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -123,7 +124,8 @@ def replay(
     """Judge recorded candidates again and say whether the verdicts agree. Records nothing."""
     from epitaxy.commands import replaying
 
-    rows = replaying.replay(replaying.recorded(target, problem, ledger), replaying.local_judge)
+    judging = functools.partial(replaying.local_judge, path=ledger)
+    rows = replaying.replay(replaying.recorded(target, problem, ledger), judging)
     return DONE if replaying.say(rows, as_json) else NOTHING_ACCEPTED
 
 

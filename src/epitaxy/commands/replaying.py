@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from epitaxy import evidence
 from epitaxy.candidate import Candidate
 from epitaxy.commands.condition import apply
 from epitaxy.commands.output import emit, line, note, open_ledger, print_table
-from epitaxy.commands.run import open_machine
-from epitaxy.errors import BadInput
+from epitaxy.commands.run import machine_like
+from epitaxy.errors import BadInput, EpitaxyError
 from epitaxy.problem import Problem, load
 from epitaxy.progress import milliseconds
 from epitaxy.verdict import Verdict
@@ -64,20 +65,22 @@ def agreement(name: str, candidate: Candidate, before: Verdict, after: Verdict) 
 
 
 def replay(
-    records: Iterable[Recorded], judging: Callable[[Problem, Verdict], Any]
+    records: Iterable[Recorded], judging: Callable[[Problem, Verdict, Candidate], Any]
 ) -> list[Agreement]:
     """Judge every record again under its own plan.
 
-    `judging(problem, verdict)` gives a judge with the verdict's condition and threads.
+    `judging(problem, verdict, candidate)` gives a judge with the verdict's condition and threads,
+    for candidates of the same toolchain that the same machine judged.
     """
     rows: list[Agreement] = []
-    groups: dict[tuple[str, str, int], list[Recorded]] = {}
+    groups: dict[tuple[str | int, ...], list[Recorded]] = {}
     for record in records:
-        key = (record[0].digest, record[2].condition, record[2].threads)
-        groups.setdefault(key, []).append(record)
+        problem, candidate, before = record
+        place = (candidate.toolchain, before.machine, before.condition, before.threads)
+        groups.setdefault((problem.digest, *place), []).append(record)
     total = sum(map(len, groups.values()))
     for group in groups.values():
-        judge = judging(group[0][0], group[0][2])
+        judge = judging(group[0][0], group[0][2], group[0][1])
         try:
             for problem, candidate, before in group:
                 note(f"[{len(rows) + 1}/{total}] {problem.name} {candidate.id} {candidate.intent}")
@@ -126,11 +129,18 @@ def _evidence(path: Path) -> Recorded:
     return found.problem, found.candidate, found.verdict
 
 
-def local_judge(problem: Problem, before: Verdict) -> Any:
-    """A judge on this machine, under the condition of an earlier verdict."""
-    from epitaxy.judge import Judge
+def local_judge(
+    problem: Problem, before: Verdict, candidate: Candidate, path: Path | None = None
+) -> Any:
+    """A judge under the condition of an earlier verdict, on the chip of the machine that the ledger
+    at `path` holds for it, else on this machine."""
+    from epitaxy.checked import judge_for
 
-    return Judge(problem, apply(open_machine("local"), before.condition, before.threads))
+    known: Mapping[str, str] = {}
+    with contextlib.suppress(EpitaxyError), open_ledger(path) as ledger:
+        known = ledger.machine(before.machine)
+    machine = apply(machine_like(known, candidate.toolchain), before.condition, before.threads)
+    return judge_for(machine)(problem, machine)
 
 
 def say(rows: Sequence[Agreement], as_json: bool) -> bool:

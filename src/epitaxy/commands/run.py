@@ -131,6 +131,21 @@ def open_machine(name: str, toolchain: str = "") -> Any:
     return plugins("machines").get("absent").of(chip, toolchain)
 
 
+def machine_like(fingerprint: Mapping[str, str], toolchain: str) -> Any:
+    """The machine of the chip that `fingerprint`, a recorded machine's or {}, names, for candidates
+    of `toolchain`; without a chip the processors, or what takes kernels that are not for them.
+
+    Raises as `open_machine` does.
+    """
+    from epitaxy.plugin import plugins
+    from epitaxy.toolchain import Crossing
+
+    if chip := fingerprint.get("chip"):
+        return open_machine(chip, toolchain)
+    crosses = isinstance(plugins("toolchains").get(toolchain), Crossing)
+    return open_machine("local" if crosses and not fingerprint else "cpu")
+
+
 def chip_of(name: str) -> Chip | None:
     """The shipped chip called `name`; None for a machine's name. Raises UnknownName."""
     from epitaxy.chip_facts import find, load_all

@@ -101,10 +101,10 @@ class NvidiaMachine(LocalMachine):
         return own
 
     def fingerprint(self) -> FrozenDict[str]:
-        """As the CPU's, and the GPU, its driver, CUDA and Triton."""
+        """As the CPU's, and the chip's id, the GPU, its driver, CUDA and Triton."""
         own = {
-            "gpu": _gpu.chip_name(), "driver": _gpu.driver_version(), "cuda": _gpu.cuda_build(),
-            "triton": version_of("triton"), "machine": self.name,
+            "chip": self.chip().id, "gpu": _gpu.chip_name(), "driver": _gpu.driver_version(),
+            "cuda": _gpu.cuda_build(), "triton": version_of("triton"), "machine": self.name,
         }  # fmt: skip
         return FrozenDict[str]({**super().fingerprint(), **own})
 
