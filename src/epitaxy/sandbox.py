@@ -91,7 +91,9 @@ def confine(
     confined like it.
 
     `read_only` and `writable` are folders or files, `devices` device files that may be controlled
-    too, as a GPU's must; ones that do not exist are left out. `limits`:
+    too, as a GPU's must; ones that do not exist are left out. Whoever controls devices may also
+    write to its own threads' files in /proc, as NVIDIA's driver does to name them (nolabs-ai/nono,
+    issue 924), and make files in memory (`seccomp.program`). `limits`:
     cpu_s, memory_bytes (on top of what is mapped now; 0: none), file_bytes, files, threads.
     Raises NoSandbox when a layer that is needed cannot be had.
     """
@@ -101,6 +103,8 @@ def confine(
         )
     bounds = {**_DEFAULT_LIMITS, **(limits or {})}
     layers = ["rlimits", *_apart(programs)]
+    if devices:  # a changed account does not own its files in /proc otherwise
+        _libc().prctl(4, 1, 0, 0, 0)
     _limit(bounds, "namespaces" in layers or "user" in layers)
     libc = _libc()
     _checked(libc.prctl(38, 1, 0, 0, 0), "no_new_privs")
@@ -111,7 +115,7 @@ def confine(
             _keep_capabilities(0)
         layers.append("capabilities")
         libc.prctl(1, int(signal.SIGKILL), 0, 0, 0)  # changed credentials may have reset it
-        _filter(programs)
+        _filter(programs, bool(devices))
         layers.append("seccomp")
     except OSError as error:
         raise NoSandbox(f"the jail cannot be closed: {error}", MEND) from None
@@ -266,7 +270,9 @@ def _landlock(
     readable = _READ | _READ_DIR | (_EXECUTE if programs else 0)
     control = _READ | _WRITE | _CONTROL
     changed = files & ~_EXECUTE & ~_CONTROL
-    for paths, access in ((read_only, readable), (writable, changed), (devices, control)):
+    named = ["/proc/self/task"] if devices else []
+    allowed = ((read_only, readable), (writable, changed), (devices, control))
+    for paths, access in (*allowed, (named, _READ | _READ_DIR | _WRITE)):
         for path in filter(os.path.exists, paths):
             _allow(ruleset, path, access & files)
     _checked(call(446, ruleset, ctypes.c_uint(0)), "landlock restrict")
@@ -283,8 +289,8 @@ def _allow(ruleset: int, path: str, access: int) -> None:
     _checked(result, f"landlock rule {path}")
 
 
-def _filter(programs: bool) -> None:
-    program = seccomp.program(platform.machine(), os.getpid(), programs)
+def _filter(programs: bool, devices: bool) -> None:
+    program = seccomp.program(platform.machine(), os.getpid(), programs, devices)
     buffer = ctypes.create_string_buffer(program, len(program))
 
     class Program(ctypes.Structure):

@@ -67,14 +67,18 @@ _FOR_PROGRAMS = frozenset(
 """What a compiler needs besides: it runs its parts, and marks what it links as executable."""
 
 _O_TRUNC = 0x200
+_NOEXEC_SEAL = 8
+"""MFD_NOEXEC_SEAL of memfd_create(2)."""
 _LOAD, _AND, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
 _ALLOW, _ERROR, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 
 
-def program(machine: str, pid: int, programs: bool = False) -> bytes:
+def program(machine: str, pid: int, programs: bool = False, devices: bool = False) -> bytes:
     """The filter for an architecture; process `pid` may signal and limit itself, nobody else.
 
-    `programs` permits starting processes and programs. Raises OSError (ENOSYS) for an
+    `programs` permits starting processes and programs, `devices` files in memory that nobody can
+    execute, without which NVIDIA's driver 570 does not start CUDA (error 304; NVIDIA/OpenShell,
+    issue 1696 and pull request 1702). Raises OSError (ENOSYS) for an
     architecture without a table.
     """
     if machine not in ("x86_64", "aarch64"):
@@ -88,6 +92,10 @@ def program(machine: str, pid: int, programs: bool = False) -> bytes:
     steps.append(_op(_LOAD, 0))
     # On x86-64 this also shuts the x32 numbers, a second door to the same calls.
     steps += [_op(_AT_LEAST, _NEWEST + 1, 0, 1), _op(_RETURN, _ERROR | _ENOSYS)]
+    if devices:
+        look = [_argument(1), _op(_AND, _NOEXEC_SEAL), _op(_EQUAL, _NOEXEC_SEAL, 1)]
+        deny = [_op(_RETURN, _ERROR | _EPERM), _op(_RETURN, _ALLOW)]
+        steps += _unless(_DENIED["memfd_create"][arm], [*look, *deny])
     for name, numbers in _DENIED.items():
         if numbers[arm] >= 0 and not (programs and name in _FOR_PROGRAMS):
             steps += _unless(numbers[arm], [_op(_RETURN, _ERROR | _EPERM)])

@@ -1,6 +1,7 @@
 """Imported by the parent of workers: `torch.cuda` as far as a worker uses it, on the CPU.
 
-FAKE_CLOCK in a worker's variables is the share of the time that its events show.
+FAKE_CLOCK in a worker's variables is the share of the time that its events show. With FAKE_BROKEN
+there is no device.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Api:
 
     @staticmethod
     def default_stream():
+        if "FAKE_BROKEN" in os.environ:
+            raise RuntimeError("CUDA error 304")
         return STREAM
 
     @staticmethod

@@ -398,6 +398,25 @@ def test_a_device_clock_that_tells_less_is_refused(judged):
     assert verdict.reason.startswith("device_clock"), verdict.reason
 
 
+def test_a_device_that_does_not_start_is_the_machines_fault(tmp_path, monkeypatch):
+    from epitaxy.errors import MachineFault
+    from epitaxy.machine import Job
+
+    machine = FakeGpu(home=tmp_path / "home")
+    broken = {**machine.environment, "FAKE_BROKEN": "1"}
+    monkeypatch.setattr(FakeGpu, "environment", broken)
+    problem = load(Path(__file__).parents[2] / "examples" / "gelu_chain.py")
+    (tmp_path / "model_new.py").write_text("class ModelNew: pass\n")
+    try:
+        with (
+            pytest.raises(MachineFault, match="CUDA error 304"),
+            machine.start(Job(problem=problem, folder=str(tmp_path))),
+        ):
+            pass
+    finally:
+        machine.close()
+
+
 def test_a_call_that_changes_its_inputs_is_refused(judged):
     verdict = judged("        return x.mul_(2) + 1\n")
     assert verdict.reason.startswith("inputs"), verdict.reason

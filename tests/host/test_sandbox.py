@@ -220,6 +220,47 @@ except OSError as error:
 """
 
 
+DRIVER = """
+import os, sys, threading
+sys.path.insert(0, sys.argv[1])
+from epitaxy import sandbox
+sandbox.confine(read_only=["/proc/self", *sys.path], devices=sys.argv[2:])
+
+def named():
+    try:
+        with open(f"/proc/self/task/{threading.get_native_id()}/comm", "r+b", buffering=0) as file:
+            file.write(b"cuda")
+        print("named")
+    except OSError as error:
+        print(error.errno)
+
+other = threading.Thread(target=named)
+other.start()
+other.join()
+try:
+    open("/proc/self/oom_score_adj", "r+b")
+except OSError as error:
+    print(error.errno)
+"""
+
+
+def test_whoever_controls_a_device_may_name_its_own_threads():
+    """As libcuda does when it starts; nobody else may write below /proc, nor it elsewhere."""
+    import errno
+    import subprocess
+    import sys
+
+    root = str(Path(sandbox.__file__).parents[1])
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", DRIVER, root, *devices], capture_output=True, text=True
+        ).stdout.split()
+        for devices in ((), ("/dev/null",))
+    ]
+    refused = str(errno.EACCES)
+    assert said == [[refused, refused], ["named", refused]]
+
+
 def test_only_listed_devices_may_be_controlled():
     """Since Linux 6.10 Landlock asks for that: a GPU is nothing but control."""
     import errno

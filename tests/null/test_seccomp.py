@@ -25,12 +25,15 @@ CALLS = {
 THREAD = 0x3D0F00  # what glibc passes for a thread
 
 
-def verdict(machine: str, call: str | int, *arguments: int, programs: bool = False, arch: int = 0):
+def verdict(
+    machine: str, call: str | int, *arguments: int, programs: bool = False, arch: int = 0,
+    devices: bool = False,
+):  # fmt: skip
     """The action of the filter: a small machine for classic BPF."""
     number = call if isinstance(call, int) else CALLS[call][machine == "aarch64"]
     words = [*arguments, *[0] * (6 - len(arguments))]
     data = struct.pack("<iIQ6Q", number, arch or ARCHITECTURES[machine], 0, *words)
-    steps = list(struct.iter_unpack("=HBBI", seccomp.program(machine, PID, programs)))
+    steps = list(struct.iter_unpack("=HBBI", seccomp.program(machine, PID, programs, devices)))
     at = value = 0
     while True:
         code, if_true, if_false, operand = steps[at]
@@ -84,6 +87,15 @@ def test_a_compiler_may_start_its_parts_but_no_namespace(machine):
     assert verdict(machine, "clone", 17, programs=True) == ALLOW
     assert verdict(machine, "clone", 17 | 0x10000000, programs=True) == EPERM
     assert verdict(machine, "socket", programs=True) == EPERM
+
+
+@BOTH
+def test_only_who_controls_devices_may_make_files_in_memory_that_nobody_executes(machine):
+    assert verdict(machine, "memfd_create", 0, 9, devices=True) == ALLOW
+    assert verdict(machine, "memfd_create", 0, 1, devices=True) == EPERM
+    assert verdict(machine, "memfd_create", 0, 9) == EPERM
+    assert verdict(machine, "execve", devices=True) == EPERM
+    assert verdict(machine, "read", devices=True) == ALLOW
 
 
 @BOTH

@@ -20,8 +20,9 @@ CONTROL = Path("/dev/nvidiactl")
 DRIVER = Path("/proc/driver/nvidia")
 _MEND = "needs an NVIDIA GPU, its driver, and a PyTorch that was built for CUDA"
 READ = (
-    "/proc/driver/nvidia", "/proc/devices", "/proc/modules", "/proc/version", "/proc/sys/vm",
-    "/proc/filesystems", "/sys/bus/pci", "/sys/class/drm", "/sys/devices", "/sys/module",
+    "/proc/driver/nvidia", "/proc/driver/nvidia-uvm", "/proc/devices", "/proc/modules",
+    "/proc/version", "/proc/sys/vm", "/proc/filesystems",
+    "/sys/bus/pci", "/sys/class/drm", "/sys/devices", "/sys/module",
     "/etc/ld.so.conf", "/usr/local/cuda", "/run/nvidia",
 )  # fmt: skip
 """What libcuda looks at when it starts: who is there, and how the machine is wired."""

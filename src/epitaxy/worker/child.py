@@ -300,8 +300,9 @@ def main(descriptors: Sequence[int], spec: Spec) -> None:
     if spec.threads:
         torch.set_num_threads(spec.threads)
     torch.set_grad_enabled(False)
+    loop = Loop(link, memory, spec)  # a device that does not start is not the callable's fault
     link.send(pack(Op.HELLO, 0, " ".join(layers).encode()))
-    Loop(link, memory, spec).serve()
+    loop.serve()
 
 
 def _alone(*keep: int) -> None:
