@@ -14,9 +14,13 @@ def gpu():
 
     if not torch.cuda.is_available():
         pytest.skip("no GPU here: nothing of tests/chip was run, and nothing is measured")
+    from epitaxy.machine import accelerator
+    from epitaxy.machines import _gpu
+
+    if accelerator() is None and not _gpu.here():
+        pytest.skip("this GPU is not NVIDIA's: nothing of tests/chip was run")
     name = torch.cuda.get_device_name()
-    words = set(name.replace("-", " ").split())
-    found = [c for c in load_all() if c.kind == "gpu" and words & {a.upper() for a in c.aliases}]
-    if not found:
+    found = _gpu.named(name, load_all())
+    if found is None:
         pytest.skip(f"{name} is none of the chips that `epitaxy chips` lists")
-    return torch.device("cuda"), found[0]
+    return torch.device("cuda"), found

@@ -90,6 +90,35 @@ def test_a_candidate_that_replaces_the_events_changes_nothing(device):
     assert script.said[-1] == "synchronize"
 
 
+def test_what_waits_for_the_device_is_taken_from_the_compiled_module(monkeypatch):
+    """PyTorch's functions in Python would find what a candidate puts there."""
+    said = []
+
+    class Base:
+        pass
+
+    class Where:
+        stream_id, device_index, device_type = 3, 0, 1
+
+    def put(name, found):
+        monkeypatch.setattr(torch._C, name, found, raising=False)
+
+    monkeypatch.setattr(torch.cuda, "default_stream", Where)
+    put("_CudaEventBase", Base)
+    put("_cuda_synchronize", lambda: said.append("waits"))
+    put("_cuda_sleep", lambda cycles: said.append(cycles))
+    put("_cuda_setStream", lambda **there: said.append(there))
+    api = cuda.driver()
+    for name in ("_CudaEventBase", "_cuda_synchronize", "_cuda_sleep", "_cuda_setStream"):
+        put(name, None)
+    monkeypatch.setattr(torch.cuda, "synchronize", None)
+    api.synchronize()
+    api._sleep(5)
+    api.set_stream(api.default_stream())
+    assert said == ["waits", 5, {"stream_id": 3, "device_index": 0, "device_type": 1}]
+    assert api.Event is Base
+
+
 def test_every_call_has_inputs_of_its_own_with_the_slots_contents(device):
     it, _ = device
     contents = [torch.arange(4.0), "text"]
@@ -440,7 +469,29 @@ def test_the_driver_names_the_chip():
     chips = load_all()
     assert _gpu.named("NVIDIA H100 80GB HBM3", chips).id == "h100_sxm"
     assert _gpu.named("NVIDIA H200", chips).id == "h200_sxm"
-    assert _gpu.named("NVIDIA GeForce GTX 280", chips) is None
+    assert _gpu.named("NVIDIA A100-SXM4-80GB", chips).id == "a100_sxm80"
+    others = (
+        "NVIDIA GeForce GTX 280", "NVIDIA H100 PCIe", "NVIDIA H100 NVL", "NVIDIA H200 NVL",
+        "NVIDIA A100-SXM4-40GB", "NVIDIA A100 80GB PCIe", "NVIDIA H100 80GB HBM3 MIG 1g.10gb",
+    )  # fmt: skip
+    assert [name for name in others if _gpu.named(name, chips)] == []
+
+
+def test_a_slice_of_a_gpu_is_not_the_chip(tmp_path, monkeypatch):
+    monkeypatch.setattr(_gpu, "here", lambda: True)
+    monkeypatch.setattr(_gpu, "cuda_build", lambda: "12.8")
+    monkeypatch.setattr(_gpu, "chip_name", lambda: "NVIDIA H200")
+    monkeypatch.setattr(_gpu, "DRIVER", tmp_path)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    from epitaxy.chip_facts import load_all
+
+    chips = load_all()
+    assert _gpu.present(chips).ok
+    (tmp_path / "capabilities" / "gpu0" / "mig" / "gi1").mkdir(parents=True)
+    assert "MIG" in _gpu.present(chips).detail
+    monkeypatch.setattr(_gpu, "DRIVER", tmp_path / "none")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1")
+    assert not _gpu.present(chips).ok
 
 
 def test_without_a_gpu_local_means_the_processors():

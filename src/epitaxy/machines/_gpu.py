@@ -28,6 +28,10 @@ READ = (
 """What libcuda looks at when it starts: who is there, and how the machine is wired."""
 
 
+BOARDS = frozenset(("nvidia", "sxm4", "sxm5", "sxm6", "hbm3", "hbm3e"))
+"""What the driver's names of the boards say besides that the shipped chips are on."""
+
+
 def here() -> bool:
     """Whether an NVIDIA GPU is in this machine."""
     return CONTROL.exists()
@@ -78,10 +82,19 @@ def _asked(field: str) -> str:
 
 def named(model: str, chips: Sequence[Chip]) -> Chip | None:
     """The chip that the driver calls so ("NVIDIA H100 80GB HBM3"); None when its words are nobody's
-    alias."""
+    alias, or say more: another board (PCIe, NVL), another size of memory, a slice (MIG)."""
     words = set(re.split(r"[\s_-]+", model.lower()))
     known = [c for c in chips if c.kind == "gpu" and words & {a.lower() for a in c.aliases}]
-    return known[0] if len(known) == 1 else None
+    if len(known) != 1:
+        return None
+    said = {*known[0].aliases, *re.split(r"[\s_-]+", known[0].name.lower())}
+    return None if words - said - BOARDS else known[0]
+
+
+def sliced() -> bool:
+    """Whether the GPU is cut into instances (MIG), each a part of the chip."""
+    cut = (DRIVER / "capabilities").glob("gpu*/mig/gi*")
+    return visible().startswith("MIG-") or any(cut)
 
 
 def present(chips: Sequence[Chip]) -> Availability:
@@ -94,6 +107,12 @@ def present(chips: Sequence[Chip]) -> Availability:
     if not build:
         torch = version_of("torch")
         return Availability(ok=False, detail=f"PyTorch {torch} is for the CPU alone", mend=_MEND)
+    if sliced():
+        return Availability(
+            ok=False,
+            detail="the GPU is cut into instances (MIG), which are not the chip",
+            mend="ask for a whole GPU",
+        )
     if named(chip_name(), chips) is None:
         return Availability(
             ok=False,

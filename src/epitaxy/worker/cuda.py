@@ -8,7 +8,8 @@ witnessed bursts the inputs hold a pattern until the device itself, after a paus
 the order of the default stream: whoever runs ahead of that stream, or replays what was captured
 over other memory, computes with the pattern. Outputs are then read in the order of that stream.
 
-Functions of PyTorch are taken before a candidate is loaded, so that replacing them changes nothing.
+What waits, records and copies is taken from PyTorch's compiled module before a candidate is loaded:
+its functions in Python look that up at every call, so that a candidate could replace it for them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from epitaxy.worker.frames import Layout
@@ -31,10 +33,20 @@ PAUSE_CYCLES = 200_000
 
 
 def driver() -> Any:
-    """PyTorch's interface to the device; tests put another in its place."""
+    """The compiled part of PyTorch's interface to the device; tests put another in its place.
+
+    Starts CUDA. Names and arguments: torch/cuda/__init__.py, streams.py.
+    """
     import torch
 
-    return torch.cuda
+    stream, own = torch.cuda.default_stream(), torch._C
+    names = ("stream_id", "device_index", "device_type")
+    there = {name: getattr(stream, name) for name in names}
+    switch = own._cuda_setStream
+    return SimpleNamespace(
+        Event=own._CudaEventBase, synchronize=own._cuda_synchronize, _sleep=own._cuda_sleep,
+        default_stream=lambda: stream, set_stream=lambda _: switch(**there),
+    )  # fmt: skip
 
 
 class Cuda(Host):
