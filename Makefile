@@ -55,9 +55,11 @@ attacks: $(STAMP)
 	$(BIN)/python -m epitaxy.attacks
 
 gpu-check: $(STAMP)
-	$(BIN)/python -m pytest tests/chip -rs -s
-	$(BIN)/python -m epitaxy.attacks --on cuda
-	$(BIN)/python benchmarks/gpu.py
+	@failed=0; \
+	$(BIN)/python -m pytest tests/chip -rs -s || failed=1; \
+	$(BIN)/python -m epitaxy.attacks --on cuda || failed=1; \
+	$(BIN)/python benchmarks/gpu.py || failed=1; \
+	exit $$failed
 
 calibrate: $(STAMP)
 	$(BIN)/python benchmarks/calibrate.py --minutes $(MINUTES) --out docs/results/calibration

@@ -162,7 +162,9 @@ def _folder(place: Place, candidate: Candidate, cache: Path) -> tuple[str, list[
     nothing about the candidate.
     """
     toolchain = plugins("toolchains").get(candidate.toolchain)
-    if isinstance(toolchain, Harsh):
+    if getattr(place.machine, "device", "cpu") != "cpu":
+        why = f"{candidate.toolchain} runs on the device itself, where nothing checks them"
+    elif isinstance(toolchain, Harsh):
         build = toolchain.build_harsh(candidate, place.cases.problem, cache)
         if build.ok:
             return build.folder, []

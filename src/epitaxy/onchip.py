@@ -12,6 +12,7 @@ from epitaxy.measure import AGAIN, OURS, Measurement
 from epitaxy.plugin import plugins
 from epitaxy.predict import predicted_cost
 from epitaxy.problem import Problem
+from epitaxy.record import printable
 from epitaxy.toolchain import Availability, Crossing
 from epitaxy.verdict import Finding, Floor
 
@@ -35,24 +36,33 @@ def energy(
 ) -> None:
     """Joules of a call of the candidate, and of the fastest baseline as a metric, into `facts`.
 
-    A machine without a method `energy_j` has nothing to say; one whose meter is absent says so in a
-    note.
+    A machine without a method `energy_j` has nothing to say; a meter that is absent, or anything
+    that fails while it is read, is a note: it says nothing about the candidate.
     """
     ask = getattr(machine, "energy_j", None)
     if ask is None:
         return
     times = {n: timing.median(measured.times(n)) for n in workers if n != AGAIN}
-    found = ask(workers[OURS], times[OURS])
-    if isinstance(found, Availability):
-        message = f"energy was not measured: {found.detail} ({found.mend})"
-        facts["findings"].append(Finding(check="energy", severity="note", message=message))
-        return
-    facts["energy_j"] = float(found)
-    others = {n: t for n, t in times.items() if n != OURS}
-    if others:
-        name = min(others, key=others.__getitem__)
-        own = float(ask(workers[name], others[name]))
-        facts["metrics"] = {**facts.get("metrics", {}), f"energy_j {name}": own}
+    try:
+        found = ask(workers[OURS], times[OURS])
+        if isinstance(found, Availability):
+            _unmetered(facts, f"{found.detail} ({found.mend})")
+            return
+        facts["energy_j"] = float(found)
+        others = {n: t for n, t in times.items() if n != OURS}
+        if others:
+            name = min(others, key=others.__getitem__)
+            own = float(ask(workers[name], others[name]))
+            facts["metrics"] = {**facts.get("metrics", {}), f"energy_j {name}": own}
+    except (
+        Exception
+    ) as error:  # of the worker, the machine, or NVML, whose errors have no name here
+        _unmetered(facts, f"{type(error).__name__}: {error}")
+
+
+def _unmetered(facts: dict[str, Any], why: str) -> None:
+    message = f"energy was not measured: {printable(why)[:200]}"
+    facts["findings"].append(Finding(check="energy", severity="note", message=message))
 
 
 def predicted(

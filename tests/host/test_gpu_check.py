@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -43,6 +45,20 @@ def test_without_a_gpu_it_says_that_nothing_was_measured(tmp_path, capsys):
     text = (tmp_path / "gpu.md").read_text()
     assert "make gpu-check" in text
     assert text == (ROOT / "docs" / "results" / "gpu.md").read_text()
+
+
+def test_one_failure_does_not_keep_the_rest_from_running(tmp_path):
+    if shutil.which("make") is None:
+        pytest.skip("no make here")
+    log, stub = tmp_path / "log", tmp_path / "python"
+    stub.write_text(f'#!/bin/sh\necho "$@" >> {log}\ncase "$*" in *attacks*) exit 1;; esac\n')
+    stub.chmod(0o755)
+    (tmp_path / "made").touch()
+    own = [f"STAMP={tmp_path / 'made'}", f"BIN={tmp_path}"]
+    done = subprocess.run(["make", "-C", str(ROOT), "gpu-check", *own], capture_output=True)
+    assert done.returncode != 0
+    said = log.read_text().splitlines()
+    assert [line.split()[-1] for line in said] == ["-s", "cuda", "benchmarks/gpu.py"]
 
 
 def test_an_unknown_problem_is_said(tmp_path, capsys):

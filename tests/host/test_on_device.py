@@ -19,6 +19,7 @@ from epitaxy.judge import Judge
 from epitaxy.machine import WorkerFailure
 from epitaxy.machines import _gpu
 from epitaxy.machines.nvidia import NvidiaMachine
+from epitaxy.measure import OURS
 from epitaxy.problem import load
 from epitaxy.toolchain import Availability
 from epitaxy.worker import cuda
@@ -212,6 +213,55 @@ def test_energy_is_read_around_bursts_alone():
     found = _energy.per_call_j(Worker(), (0, 1), 0.25, lambda: 0.0)
     assert found == 1.0
     assert asked == [[0, 1, 0, 1]] * _energy.BURSTS
+
+
+def test_short_calls_are_metered_until_the_counter_has_moved():
+    from epitaxy.machines import _energy
+
+    asked = []
+
+    class Worker:
+        def metered(self, slots, counter):
+            asked.append(len(slots))
+            return 1.0
+
+    _energy.per_call_j(Worker(), (0, 1), 5e-6, lambda: 0.0)
+    assert sum(asked) * 5e-6 == pytest.approx(_energy.LEAST_S)
+
+
+@pytest.mark.parametrize("fault", [WorkerFailure("timeout", "no answer"), RuntimeError("NVML")])
+def test_a_meter_that_fails_is_a_note_and_no_verdict(fault):
+    from epitaxy.onchip import energy
+
+    class Broken:
+        def energy_j(self, worker, call_s):
+            raise fault
+
+    class Taken:
+        def times(self, name):
+            return [1e-3]
+
+    facts = {"findings": []}
+    energy(Broken(), {OURS: None}, Taken(), facts)
+    (found,) = facts["findings"]
+    assert found.severity == "note"
+    assert str(fault) in found.message
+    assert "energy_j" not in facts
+
+
+def test_bounds_that_nothing_checks_on_a_gpu_are_a_note():
+    from epitaxy.correct import _folder
+
+    class Place:
+        machine = FakeGpu.__new__(FakeGpu)
+
+    class Written:
+        toolchain = "cuda"
+
+    folder, (said,) = _folder(Place(), Written(), Path())
+    assert folder == ""
+    assert said.severity == "note"
+    assert "on the device itself" in said.message
 
 
 def test_without_a_meter_the_mend_is_said():

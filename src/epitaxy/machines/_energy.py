@@ -8,11 +8,11 @@ from typing import Any
 
 from epitaxy.toolchain import Availability
 
-MEND = "pip install nvidia-ml-py, on a GPU whose driver counts energy (Volta or later)"
+MEND = "pip install 'epitaxy[nvidia]' (NVML), on a GPU that counts energy (Volta or later)"
 LEAST_S = 1.0
 """A burst is so long: the counter moves every few hundredths of a second."""
 MOST_CALLS = 20_000
-BURSTS = 3
+BURSTS, MOST_BURSTS = 3, 100
 
 
 class Meter:
@@ -49,10 +49,12 @@ def per_call_j(
     worker: Any, slots: Sequence[int], call_s: float, joules: Callable[[], float]
 ) -> float:
     """Joules of one call of `worker`, which takes `call_s` seconds: the whole GPU's, idle power
-    included, during bursts of LEAST_S seconds. What prepares them is not counted."""
+    included, during bursts of LEAST_S seconds, or as many shorter ones as that takes. What prepares
+    them is not counted."""
     calls = max(1, min(MOST_CALLS, math.ceil(LEAST_S / max(call_s, 1e-9))))
     picked = [slots[i % len(slots)] for i in range(calls)]
+    bursts = max(BURSTS, min(MOST_BURSTS, math.ceil(LEAST_S / max(calls * call_s, 1e-9))))
     spent = 0.0
-    for _ in range(BURSTS):
+    for _ in range(bursts):
         spent += worker.metered(picked, joules)
-    return spent / (BURSTS * calls)
+    return spent / (bursts * calls)
