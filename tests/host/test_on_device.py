@@ -268,7 +268,7 @@ def test_without_a_meter_the_mend_is_said():
     from epitaxy.machines._energy import Meter
 
     state = Meter().state
-    assert state.ok or (state.detail and "nvidia-ml-py" in state.mend)
+    assert state.ok or (state.detail and "epitaxy[nvidia]" in state.mend)
 
 
 class Elsewhere:
