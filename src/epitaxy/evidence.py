@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from epitaxy.candidate import Candidate
 from epitaxy.errors import BadInput, EpitaxyError
 from epitaxy.metric import Profiled
 from epitaxy.problem import Problem
-from epitaxy.record import Record, record
 from epitaxy.verdict import Verdict
 
 PARTS = ("problem", "candidate", "verdict")
 
 
-@record
-class Evidence(Record):
+@dataclass(frozen=True)
+class Evidence:
     """What belongs together: the verdict is on the candidate, which is for the problem, and the
     profile was taken of it on the verdict's machine."""
 

@@ -375,16 +375,6 @@ def test_a_candidate_has_its_entry():
         Candidate(problem="p", toolchain="null", files={"a": "x"}, entry="gone.py", proposer="t")
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [{}, {"tokens": 5}, {"seconds": 1.0, "candidates": 0}, {"seconds": 0.0}, {"seconds": -1.0},
-     {"seconds": math.nan}, {"candidates": 1, "usd": 0.0}, {"candidates": 1, "tokens": 0}],
-)  # fmt: skip
-def test_a_contradictory_budget_cannot_be_built(fields):
-    with pytest.raises(BadInput):
-        Budget(**fields)
-
-
 def test_what_a_verdict_says():
     assert FULL.speedup == min(c.speedup for c in FULL.comparisons)
     assert FULL.of_limit == pytest.approx(1.6)

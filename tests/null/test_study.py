@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import fake_records
 import pytest
 
@@ -227,3 +229,13 @@ def test_create_study_takes_objects_and_names(tmp_path):
 def test_create_study_names_what_is_wrong(tmp_path, option):
     with pytest.raises(BadInput):
         create_study(PROBLEM, ledger=tmp_path / "l.sqlite", **option)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"tokens": 5}, {"seconds": 1.0, "candidates": 0}, {"seconds": 0.0}, {"seconds": -1.0},
+     {"seconds": math.nan}, {"candidates": 1, "usd": 0.0}, {"candidates": 1, "tokens": 0}],
+)  # fmt: skip
+def test_a_contradictory_budget_cannot_be_built(fields):
+    with pytest.raises(BadInput):
+        Budget(**fields)
