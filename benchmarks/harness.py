@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from harness_arms import ByCommand, ByStudy, OpenJudge, Runner, Task
-from harness_page import GROWER, WITH, WITHOUT, Limits, Row, Series, page
+from harness_page import ARMS, Limits, Row, Series, page
 
 from epitaxy.errors import BadInput, EpitaxyError
 from epitaxy.plugin import plugins
@@ -53,6 +53,7 @@ class Plan:
     runs: int = 1
     stand_in: bool = False
     open_judge: OpenJudge | None = None
+    baselines: tuple[str, ...] = ()
 
     @property
     def kept(self) -> Path:
@@ -109,18 +110,19 @@ def begun(plan: Plan, digests: dict[str, str]) -> Series:
 
 
 def order(files: Sequence[Path], runs: int) -> Iterator[tuple[Path, str, int]]:
-    """Every (problem, way, run); which way is first alternates."""
+    """Every (problem, way, run); the three ways take turns in being first."""
     for run in range(runs):
         for number, file in enumerate(files):
-            pair = (WITH, WITHOUT) if (number + run) % 2 == 0 else (WITHOUT, WITH)
-            for arm in (*pair, GROWER):
+            first = (number + run) % len(ARMS)
+            for arm in (*ARMS[first:], *ARMS[:first]):
                 yield file, arm, run
 
 
 def one(plan: Plan, file: Path, arm: str, run: int) -> Row:
     """One run in a folder of its own, which then moves to the others: they are not next door."""
     kept = plan.work / f"{file.stem}-{arm}-{run + 1}"
-    more = {"open_judge": plan.open_judge} if plan.open_judge else {}
+    more: dict[str, Any] = {"open_judge": plan.open_judge} if plan.open_judge else {}
+    more["baselines"] = plan.baselines
     with tempfile.TemporaryDirectory(prefix="run-") as place:
         folder = Path(place).resolve() / "run"
         folder.mkdir()

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from harness_command import clean, secrets, work
 from harness_page import GROWER, TEXTS, WITH, WITHOUT, Limits, Row
+from harness_warm import judging
 
 from epitaxy.budget import Budget
 from epitaxy.candidate import Candidate
@@ -39,6 +40,7 @@ LINES = 1000
 """Last lines in which the count of tokens is looked for."""
 MOST = 1e15
 CACHES = ("read", "creation")
+SOCKET = "judge.sock"
 OpenJudge = Callable[[Problem, Any], Any]
 
 
@@ -54,6 +56,8 @@ class Task:
     limits: Limits
     machine: Any
     open_judge: OpenJudge = lambda problem, machine: judge_for(machine)(problem, machine)
+    baselines: tuple[str, ...] = ()
+    """Of a command's own judge; () are all."""
 
     @property
     def ledger(self) -> Path:
@@ -153,9 +157,10 @@ class ByCommand:
         place = task.folder / "work"
         place.mkdir()
         text = prepare(task, place)
-        start_s = now_s()
-        ended, said = self._work(task, place, text)
-        wall_s = now_s() - start_s
+        with judging(judge_words(task, place), task.folder / "home", task.arm == WITHOUT):
+            start_s = now_s()
+            ended, said = self._work(task, place, text)
+            wall_s = now_s() - start_s
         judged, remarks = used(task)
         answer, why = self._judged(task, place / "answer")
         told = tokens_told(said)
@@ -220,6 +225,7 @@ def prepare(task: Task, place: Path) -> str:
     file = Path(shutil.copy(task.file, place))
     home = task.folder / "home"
     measured = Ledger.default_path().parent / "chips"
+    home.mkdir(exist_ok=True)
     if measured.is_dir():  # this machine as it was measured before; nothing else is known
         shutil.copytree(measured, home / "chips")
     limits = task.limits
@@ -230,9 +236,7 @@ def prepare(task: Task, place: Path) -> str:
             install_client(client, server)
     else:
         script = place / "judge"
-        words = [sys.executable, str(Path(__file__).with_name("harness_judge.py"))]
-        words += ["--problem", str(file), "--ledger", str(task.ledger)]
-        words += ["--digest", task.problem.digest, "--most", str(limits.candidates)]
+        words = [sys.executable, "-I", str(TEXTS / "ask.py"), str(task.folder / SOCKET)]
         script.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n', encoding="utf-8")
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
     text = (TEXTS / f"{'with' if task.arm == WITH else 'bare'}.md").read_text(encoding="utf-8")
@@ -241,6 +245,13 @@ def prepare(task: Task, place: Path) -> str:
         text = text.replace(f"{{{name}}}", f"{value:g}" if isinstance(value, float) else str(value))
     (place / "TASK.md").write_text(text, encoding="utf-8")
     return text
+
+
+def judge_words(task: Task, place: Path) -> list[str]:
+    """How the judge of a run is started."""
+    words = ["--problem", str(place / task.file.name), "--ledger", str(task.ledger)]
+    words += ["--most", str(task.limits.candidates), "--socket", str(task.folder / SOCKET)]
+    return words + [word for name in task.baselines for word in ("--baseline", name)]
 
 
 def used(task: Task) -> tuple[int, list[str]]:

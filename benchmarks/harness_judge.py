@@ -1,9 +1,10 @@
 """The judge of an agent without the harness: is it correct, how long does it take beside PyTorch?
 
-    python benchmarks/harness_judge.py FOLDER --problem FILE --digest D --ledger FILE --most N
+    python benchmarks/harness_judge.py --problem FILE --ledger FILE --most N --socket PATH
 
-Prints one JSON document. What is begun counts in the ledger, whatever becomes of it, and beyond N
-nothing is judged. D is the problem's digest: an edited file is another problem, and refused.
+Prepares every baseline, says "ready", and answers one line of JSON, {"folder": PATH}, with another
+until it is ended. What is begun counts in the ledger, whatever becomes of it, and beyond N nothing
+is judged; nor while FILE is not as it was.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,30 +29,38 @@ from epitaxy.plugin import plugins
 from epitaxy.problem import load
 from epitaxy.serve.allowance import Allowance
 
-BASELINE = "eager"
+REQUEST_BYTES = 1 << 16
 
 
-def answer(folder: Path, file: Path, digest: str, allowance: Allowance) -> dict[str, Any]:
-    """What the agent hears. Raises EpitaxyError."""
-    with contextlib.redirect_stdout(sys.stderr):  # what the problem prints
-        problem = load(str(file))
-    if problem.digest != digest:
-        raise BadInput(f"{file.name} was edited", "put it back: it says what is correct")
-    machine = plugins("machines").get("local")
-    with Ledger(allowance.ledger) as ledger:
-        it = read_folder(folder, problem).replace(proposer="command")
-        judge = Judge(problem, machine, baselines=[BASELINE])
+class Answers:
+    """What an agent hears of its folders. `text` is the problem's file as it was."""
+
+    def __init__(self, desk: Desk, file: Path, text: bytes, most: int) -> None:
+        self.desk, self.file, self.text, self.most = desk, file, text, most
+
+    def of(self, folder: Path) -> dict[str, Any]:
+        """Judge what lies in `folder`. Raises EpitaxyError."""
+        if not self.file.is_file() or self.file.read_bytes() != self.text:
+            raise BadInput(f"{self.file.name} was edited", "put it back: it says what is correct")
+        allowance = Allowance(Budget(candidates=self.most), self.desk.ledger.path, lasting=True)
+        self.desk.charge = allowance.charge
+        it = read_folder(folder, self.desk.problem).replace(proposer="command")
+        card = self.desk.judge(it)
+        times = dict(self.desk.open_judge().baselines())
+        return heard(card, times) | {"may_still_be_judged": allowance.left}
+
+    def line(self, request: bytes) -> str:
+        """The answer to a line of JSON, whatever it holds."""
         try:
-            desk = Desk(problem, machine, ledger, judge=judge)
-            desk.charge = allowance.charge
-            card = desk.judge(it)
-        finally:
-            judge.close()
-            machine.close()
-    return heard(card) | {"may_still_be_judged": allowance.left}
+            folder = json.loads(request)["folder"]
+            return json.dumps(self.of(Path(folder)))
+        except EpitaxyError as error:
+            return json.dumps({"error": error.message, "mend": error.mend})
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return json.dumps({"error": "that is no request", "mend": "call ./judge FOLDER"})
 
 
-def heard(card: VerdictCard) -> dict[str, Any]:
+def heard(card: VerdictCard, times: dict[str, float]) -> dict[str, Any]:
     """A verdict as anybody would know it who can build, compare and time."""
     told = {
         "correct": card.accepted,
@@ -57,26 +68,49 @@ def heard(card: VerdictCard) -> dict[str, Any]:
         "reason": card.reason,
         "compiler": card.compiler,
         "time_s": card.time_s,
-        "pytorch_time_s": next((b.time_s for b in card.baselines), None),
+        "baselines_time_s": times,
     }
     return {name: value for name, value in told.items() if value not in ("", None)}
 
 
+def serve(answers: Answers, path: Path) -> None:
+    """One request after the other, without end."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        print("ready", flush=True)
+        while True:
+            with contextlib.suppress(OSError), server.accept()[0] as asked:
+                request = asked.makefile("rb").readline(REQUEST_BYTES)
+                with contextlib.redirect_stdout(sys.stderr):
+                    told = answers.line(request)
+                asked.sendall(told.encode() + b"\n")
+
+
 def main() -> int:
-    """Judge one folder; exit code 1 where it is not correct, 2 where it cannot be judged."""
-    parser = argparse.ArgumentParser(description="Judge the candidate in a folder.")
-    parser.add_argument("folder", type=Path)
-    for name, kind in (("problem", Path), ("digest", str), ("ledger", Path), ("most", int)):
+    """Serve until SIGTERM; exit code 2 with one line where that cannot be."""
+    parser = argparse.ArgumentParser(description="Judge candidates in folders.")
+    for name, kind in (("problem", Path), ("ledger", Path), ("most", int), ("socket", Path)):
         parser.add_argument(f"--{name}", type=kind, required=True)
+    parser.add_argument("--baseline", action="append", help="only these, by name")
     chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    machine = plugins("machines").get("local")
     try:
-        allowance = Allowance(Budget(candidates=chosen.most), chosen.ledger, lasting=True)
-        found = answer(chosen.folder, chosen.problem, chosen.digest, allowance)
+        text = chosen.problem.read_bytes()
+        with contextlib.redirect_stdout(sys.stderr):  # what the problem prints
+            problem = load(str(chosen.problem))
+            judge = Judge(problem, machine, baselines=chosen.baseline)
+        with contextlib.closing(judge), Ledger(chosen.ledger) as ledger:
+            judge.baselines()
+            desk = Desk(problem, machine, ledger, judge=judge)
+            serve(Answers(desk, chosen.problem, text, chosen.most), chosen.socket)
     except EpitaxyError as error:
-        print(json.dumps({"error": error.message, "mend": error.mend}))
+        print(f"{error.message} ({error.mend})", file=sys.stderr)
         return 2
-    print(json.dumps(found))
-    return 0 if found["correct"] else 1
+    finally:
+        machine.close()
+    return 0
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -13,12 +14,12 @@ import relu_case
 from agent_case import DONE, MODELS, Server, sends, sends_all
 from test_docs import CHIP
 
-from epitaxy.budget import Budget
+from epitaxy.desk import Desk
 from epitaxy.errors import BadInput
 from epitaxy.ledger import Ledger
 from epitaxy.machines.replay import ReplayMachine
 from epitaxy.probe.store import save
-from epitaxy.serve.allowance import Allowance
+from epitaxy.problem import load
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -88,7 +89,7 @@ def test_a_model_of_the_own_loop_with_and_without_tools(plan, monkeypatch):
 def test_a_command_with_the_server_and_with_a_judge_alone(plan, monkeypatch, tmp_path):
     monkeypatch.setenv("EPITAXY_HOME", str(tmp_path / "home"))
     save(CHIP)
-    made = plan(ByCommand(f"{sys.executable} {SCRIPT}", "script"), BIAS)
+    made = plan(ByCommand(f"{sys.executable} {SCRIPT}", "script"), BIAS, baselines=("eager",))
     rows = {}
     for arm in ("with", "without"):
         rows[arm] = harness.one(made, made.files[0], arm, 0)
@@ -102,7 +103,8 @@ def test_a_command_with_the_server_and_with_a_judge_alone(plan, monkeypatch, tmp
     heard = json.loads(said.splitlines()[0])
     assert heard["correct"], "the example of the task is a candidate"
     assert heard["may_still_be_judged"] == 3
-    assert set(heard) == {"correct", "status", "time_s", "pytorch_time_s", "may_still_be_judged"}
+    assert set(heard) == {"correct", "status", "time_s", "baselines_time_s", "may_still_be_judged"}
+    assert set(heard["baselines_time_s"]) == {"eager"}
     words = json.loads((made.work / "small-with-1" / "said.txt").read_text().splitlines()[0])
     assert words[words.index("--budget") + 1] == "4 in all"
     ledger = Path(words[words.index("--ledger") + 1])
@@ -115,7 +117,29 @@ def test_a_command_with_the_server_and_with_a_judge_alone(plan, monkeypatch, tmp
             assert ledger.candidate(row.candidate).proposer == row.by
 
 
-def test_a_command_that_does_not_end_is_ended(plan):
+def test_both_ways_are_prepared_before_their_clock(plan, monkeypatch):
+    """Alike, in the home that the command is given; only without the server, the judge stays."""
+    prepared = []
+
+    @contextlib.contextmanager
+    def judging(words, home, stays):
+        (home / "ready").write_text("")
+        prepared.append((words[words.index("--most") :][:2], stays, "--baseline" in words))
+        yield
+        prepared.append("over")
+
+    monkeypatch.setattr("harness_arms.judging", judging)
+    made = plan(ByCommand('cat "$EPITAXY_HOME/ready"', "reader"), BIAS)
+    for arm in ("with", "without"):
+        row = harness.one(made, made.files[0], arm, 0)
+        assert row.ended == "exit code 0; nothing in answer"
+    assert prepared == [
+        (["--most", "4"], False, False), "over", (["--most", "4"], True, False), "over",
+    ]  # fmt: skip
+
+
+def test_a_command_that_does_not_end_is_ended(plan, monkeypatch):
+    monkeypatch.setattr("harness_arms.judging", lambda *_: contextlib.nullcontext())
     made = plan(ByCommand("sleep 60", "sleeper"), BIAS, limits=Limits(5, 0.02, 100))
     row = harness.one(made, made.files[0], "without", 0)
     assert (row.status, row.speedup) == ("no answer", None)
@@ -158,9 +182,9 @@ class TestPage:
             harness.compare(made)
 
     def test_which_way_is_first_alternates(self):
-        files = [Path("a.py"), Path("b.py")]
+        files = [Path("a.py"), Path("b.py"), Path("c.py")]
         first = [arm for _, arm, _ in list(harness.order(files, 1))[::3]]
-        assert first == ["with", "without"]
+        assert first == ["with", "without", "grower"]
         assert all((harness.ROOT / name).is_file() for name in harness.PROBLEMS)
 
     def test_what_broke_the_protocol_is_in_no_mean(self):
@@ -195,10 +219,16 @@ class TestPage:
 def test_an_edited_problem_is_not_judged(tmp_path):
     file = tmp_path / "small.py"
     file.write_text(BIAS)
-    allowance = Allowance(Budget(candidates=2), tmp_path / "ledger.sqlite", lasting=True)
-    with pytest.raises(BadInput, match=r"small\.py was edited"):
-        harness_judge.answer(tmp_path, file, "f" * 64, allowance)
-    assert allowance.left == 2
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        desk = Desk(load(str(file)), ReplayMachine(), ledger, judge=agent_case.QuickJudge("it"))
+        answers = harness_judge.Answers(desk, file, BIAS.encode(), 2)
+        (tmp_path / "model_new.py").write_text("class ModelNew: ...")
+        request = json.dumps({"folder": str(tmp_path)}).encode()
+        file.write_text(BIAS + "# another")
+        assert json.loads(answers.line(request))["error"] == "small.py was edited"
+        assert ledger.events("") == []
+        for broken in (b"", b"[1]", b'{"folder": 3}', b"[" * 60_000):
+            assert json.loads(answers.line(broken))["error"] == "that is no request"
 
 
 def test_the_page_that_has_no_figures_tells_this_protocol():

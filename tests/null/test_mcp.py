@@ -10,35 +10,18 @@ import fake_records
 import pytest
 from anyio.from_thread import start_blocking_portal
 from mcp import Client
+from mcp_place import PROBLEM, Place
 from test_study import FakeJudge
 
 from epitaxy.desk import Desk
 from epitaxy.errors import BadInput, UnknownName
 from epitaxy.ledger import Ledger
-from epitaxy.machines.replay import ReplayMachine
 from epitaxy.problem import Policy
 from epitaxy.serve.server import make
 from epitaxy.serve.tools import Tools
 
-PROBLEM = fake_records.problem(name="softmax", source="y = torch.softmax(x, 1)")
 FIRST, SECOND = (fake_records.candidate(PROBLEM, step) for step in (1, 2))
 FILES = {"kernel.cpp": "int f() { return 1; }\n", "forward.py": "def forward(self, x): ...\n"}
-
-
-class Place:
-    """A working folder, a ledger that holds a problem, and the tools over both."""
-
-    def __init__(self, folder):
-        self.root = folder / "work"
-        self.root.mkdir()
-        self.outside = folder / "outside"
-        self.outside.mkdir()
-        (self.outside / "secret.py").write_text("KEY = 'hidden'\n")
-        self.path = folder / "ledger.sqlite"
-        with Ledger(self.path) as ledger:
-            ledger.add_problem(PROBLEM)
-        machine = ReplayMachine(fake_records.CHIP, {"cpu": "EPYC", "cores": "4"})
-        self.tools = Tools([], self.root, machine, self.path)
 
 
 @pytest.fixture(scope="module")
