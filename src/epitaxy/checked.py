@@ -19,11 +19,10 @@ from epitaxy.cases import Repeats
 from epitaxy.errors import BadCandidate
 from epitaxy.guards import Refused
 from epitaxy.judge import Judge
-from epitaxy.plugin import plugins
 from epitaxy.predict import predicted_cost
 from epitaxy.problem import Problem, smaller
 from epitaxy.timing import Plan
-from epitaxy.toolchain import Build
+from epitaxy.toolchain import Build, aimed
 from epitaxy.verdict import Finding, Verdict
 
 
@@ -85,7 +84,7 @@ class CheckingJudge(Judge):
 
     def _reduced(self, candidate: Candidate) -> Build:
         """The candidate's smaller form. Raises Refused where there is none."""
-        toolchain = plugins("toolchains").get(candidate.toolchain)
+        toolchain = aimed(candidate.toolchain, self.chip)
         try:
             found = toolchain.reduced(candidate, self._small, self._cache)
         except BadCandidate as error:

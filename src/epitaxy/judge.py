@@ -31,7 +31,7 @@ from epitaxy.reload import Reload
 from epitaxy.roofline import algebra, below_physics, floor
 from epitaxy.sequential import HOPELESS
 from epitaxy.timing import Plan
-from epitaxy.toolchain import Build
+from epitaxy.toolchain import Build, aimed
 from epitaxy.trim import telling
 from epitaxy.verdict import Finding, Floor, Verdict
 
@@ -173,7 +173,7 @@ class Judge:
         """Build ahead of judging: the toolchain keeps the result by digest."""
         if self.on("sandbox") and hasattr(self.machine, "require"):
             self.machine.require()
-        toolchain = plugins("toolchains").get(candidate.toolchain)
+        toolchain = aimed(candidate.toolchain, self.chip)
         return toolchain.build(candidate, self.problem, self._cache)  # type: ignore[no-any-return]
 
     def judge(self, candidate: Candidate, plan: str = "screen", best: float = 0.0) -> Verdict:

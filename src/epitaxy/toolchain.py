@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from epitaxy.candidate import Candidate
 from epitaxy.chip import Chip
@@ -145,3 +145,17 @@ class Crossing(Protocol):
         """The same kernels for `problem`, a smaller one, made ready for the stand-in alone; None
         when the candidate has none. Raises BadCandidate where they differ in more than numbers.
         """
+
+
+def aimed(name: str, chip: Chip) -> Any:
+    """The toolchain of that name, which builds for `chip` from now on where it does so at all.
+
+    Whoever builds asks for it each time: another machine of this process may have aimed it at
+    another chip. Raises UnknownName, and BadInput as `aim` does.
+    """
+    from epitaxy.plugin import plugins
+
+    found = plugins("toolchains").get(name)
+    if isinstance(found, Crossing) and found.targets(chip):
+        found.aim(chip)
+    return found

@@ -612,6 +612,32 @@ def test_only_kernels_for_processors_are_profiled_here(monkeypatch):
         _at_home(it.replace(toolchain="triton_nvidia"), cpu)
 
 
+def test_every_build_is_for_the_chip_of_its_judge(tmp_path, monkeypatch):
+    """A toolchain is one object for all machines of the process."""
+    from epitaxy.chip import find_chip
+    from epitaxy.plugin import plugins
+
+    shared = plugins("toolchains").get("triton_nvidia")
+    monkeypatch.setattr(shared, "_chip", None)
+    monkeypatch.setattr(type(shared), "build", lambda self, *_: self._chip.id)
+
+    def judge(chip):
+        it = Judge.__new__(Judge)
+        it._off, it.machine, it.problem, it._cache = frozenset(["sandbox"]), None, None, tmp_path
+        it.chip = find_chip(chip)
+        return it
+
+    class Written:
+        toolchain = "triton_nvidia"
+
+    one, other = judge("h100_sxm"), judge("h200_sxm")
+    assert [it.build(Written()) for it in (one, other, one)] == [
+        "h100_sxm",
+        "h200_sxm",
+        "h100_sxm",
+    ]
+
+
 # -- Triton in a jail -----------------------------------------------------------------------------
 
 RELU = """import torch
