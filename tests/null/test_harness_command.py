@@ -63,7 +63,8 @@ def test_what_leaves_its_group_and_its_parents_is_ended(tmp_path):
     beat = f"while true; do echo x >> {file}; sleep 0.05; done"
     start_s = time.monotonic()
     ended, text = said(f"setsid nohup sh -c '{beat}' & sleep 0.3; echo done", tmp_path)
-    assert (ended, text) == ("exit code 0", "done\n")
+    assert ended == "exit code 0"
+    assert text.startswith("done\n")  # a shell may still say what became of its child
     assert time.monotonic() - start_s < 10
     size = file.stat().st_size
     assert size
