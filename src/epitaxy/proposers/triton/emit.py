@@ -15,6 +15,8 @@ from epitaxy.proposers.triton.attend import AttentionWriter
 from epitaxy.proposers.triton.choices import Choices, Genome, of, text
 from epitaxy.proposers.triton.expressions import Written, needed_helpers
 from epitaxy.proposers.triton.products import ProductWriter
+from epitaxy.proposers.triton.routed import StageWriter, experts_of, stages_of
+from epitaxy.proposers.triton.routing import kernels_of
 from epitaxy.proposers.triton.rows import RowWriter
 
 LEAST_SPLIT = 16
@@ -43,7 +45,7 @@ Writer = RowWriter | ProductWriter | AttentionWriter
 
 
 def writer_of(
-    kernel: Kernel, choices: Choices, buffers: Buffers, like: Writer | None = None
+    kernel: Kernel, choices: Choices, buffers: Buffers, like: Writer | StageWriter | None = None
 ) -> Writer:
     """The writer of one kernel, by what it is; `like` is that of the same kernel at larger sizes.
 
@@ -81,7 +83,7 @@ class Text:
 
     text: str
     helpers: frozenset[str]
-    writers: tuple[Writer, ...]
+    writers: tuple[Writer | StageWriter, ...]
 
 
 def write_region(region: Region, choices: Choices, like: Text | None = None) -> Text:
@@ -89,6 +91,8 @@ def write_region(region: Region, choices: Choices, like: Text | None = None) -> 
 
     `like` is the same region at larger sizes, whose structure is kept.
     """
+    if region.routed is not None:
+        return _experts(region, choices, like)
     region, kernels, temporaries = scheduled(region, choices)
     buffers: Buffers = {i: (f"x{i}", s.dtype, s.numel) for i, s in enumerate(region.inputs)}
     for i, (name, (dtype, numel)) in enumerate(temporaries.items()):
@@ -98,6 +102,23 @@ def write_region(region: Region, choices: Choices, like: Text | None = None) -> 
     larger = like.writers if like is not None else [None] * len(kernels)
     writers = [writer_of(k, choices, buffers, big) for k, big in zip(kernels, larger, strict=True)]
     written = [w.write(f"_{region.name}_kernel{n}") for n, w in enumerate(writers)]
+    return _joined(region, written, temporaries, writers)
+
+
+def _experts(region: Region, choices: Choices, like: Text | None) -> Text:
+    experts = experts_of(region)
+    larger = None
+    if like is not None:
+        larger = [w for w in like.writers if isinstance(w, StageWriter)]
+    stages = stages_of(experts, choices, larger)
+    written = list(kernels_of(experts, stages, f"_{region.name}_kernel"))
+    return _joined(region, written, experts.temporaries, stages)
+
+
+def _joined(
+    region: Region, written: Sequence[Written], temporaries: dict[str, tuple[str, int]],
+    writers: Sequence[Writer | StageWriter],
+) -> Text:  # fmt: skip
     helpers = frozenset().union(*(w.helpers for w in written))
     parts = [w.text for w in written] + [_launcher(region, written, temporaries)]
     return Text("\n\n".join(parts), helpers, tuple(writers))
@@ -145,6 +166,8 @@ def write_source(
 def _split(region: Region, big: Region, choices: Choices) -> int:
     """Pieces of the reductions of `region`, which is `big` at smaller sizes; 0 where none of
     `big` is cut."""
+    if big.routed is not None:
+        return 0
     whole = scheduled(big, replace(choices, split=0))
     if not choices.split or scheduled(big, choices)[1] == whole[1]:
         return 0

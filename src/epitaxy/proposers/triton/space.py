@@ -16,7 +16,8 @@ from epitaxy.proposers.triton.attend import AttentionWriter
 from epitaxy.proposers.triton.choices import Choices, Genome, of
 from epitaxy.proposers.triton.emit import Writer, largest, scheduled, write_region
 from epitaxy.proposers.triton.expressions import power
-from epitaxy.proposers.triton.products import PRECISION, ProductWriter
+from epitaxy.proposers.triton.products import LEAST_BLOCK, PRECISION, ProductWriter
+from epitaxy.proposers.triton.routed import StageWriter
 from epitaxy.proposers.triton.rows import RowWriter
 
 Space = dict[str, tuple[int, ...]]
@@ -65,6 +66,8 @@ def _fitted(region: Region, start: Choices, chip: Chip) -> Choices:
         return _product(main, start, chip)
     if isinstance(main, AttentionWriter):
         return _attention(main, start, chip)
+    if isinstance(main, StageWriter):
+        return _experts(main, start, chip)
     guess = _rows(main, start, chip)
     try:
         write_region(region, guess)
@@ -102,7 +105,18 @@ def _attention(writer: AttentionWriter, start: Choices, chip: Chip) -> Choices:
     return replace(chosen, operands=exactness(chip)[0])
 
 
-def _work(writer: Writer) -> int:
+def _experts(writer: StageWriter, start: Choices, chip: Chip) -> Choices:
+    """As high as an expert's share of the rows, where each goes to one; products side by side
+    share the registers, and the blocks in flight the local memory."""
+    share = power(max(LEAST_BLOCK, writer.m // writer.what.expert.size))
+    wide = 64 if len(writer.products) > 1 else 128
+    chosen = replace(start, block_m=min(128, share), block_n=wide, block_k=32, warps=4, stages=2)
+    return replace(chosen, operands=exactness(chip)[0])
+
+
+def _work(writer: Writer | StageWriter) -> int:
+    if isinstance(writer, StageWriter):
+        return writer.m * writer.n * writer.k * len(writer.products)
     if isinstance(writer, ProductWriter):
         return 2 * writer.m * writer.n * writer.k * size_of(writer.what.batch)
     if isinstance(writer, AttentionWriter):
@@ -138,6 +152,8 @@ def space(region: Region, guess: Choices, chip: Chip) -> Space:
         found |= {"operands": exactness(chip)} if len(exactness(chip)) > 1 else {}
         if any(isinstance(w, ProductWriter) for w in write_region(region, guess).writers):
             found |= {"block_k": powers(16, 128), "group": (1, 4, 8, 16)}
+        if region.routed is not None:
+            found |= {"block_k": powers(16, 128)}
         return found
     if any(w.flat for w in writers):
         found["block_m"] = powers(128, 8192)
@@ -165,7 +181,8 @@ def excess(region: Region, choices: Choices, chip: Chip) -> str:
                 f"{writer.local_bytes} bytes of operands in local memory, a block of {chip.name} "
                 f"has {local} (block_local_bytes)"
             )
-        if writer.bm * writer.bn > lanes * most // 2:
+        together = len(writer.products) if isinstance(writer, StageWriter) else 1
+        if writer.bm * writer.bn * together > lanes * most // 2:
             return (
                 f"{writer.bm} x {writer.bn} sums for {lanes} lanes, a lane of {chip.name} has "
                 f"{most} registers (lane_registers)"
