@@ -20,9 +20,11 @@ def _warm(backend: str, arch: str, lanes: str) -> None:
     for place in ("triton.runtime.cache", "triton.compiler.compiler"):
         with contextlib.suppress(ImportError, AttributeError):
             importlib.import_module(place).triton_key()
-    # Without a driver there is no GPU either, and the worker says so in its own words.
+    # Without a driver there is no GPU either, and the worker says so in its own words. It is made
+    # active here: a worker that made one of its own would build the glue again.
     with contextlib.suppress(Exception):
-        importlib.import_module("triton.backends.nvidia.driver").CudaUtils()
+        driver = importlib.import_module("triton.backends.nvidia.driver").CudaDriver()
+        importlib.import_module("triton.runtime.driver").driver.set_active(driver)
 
 
 if "EPITAXY_TRITON_TARGET" in os.environ:
