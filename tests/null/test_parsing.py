@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 import threading
 from pathlib import Path
 
 import epitaxy
+from epitaxy import parsing
 from epitaxy.parsing import parsed
 from epitaxy.serve.place import leave_path
 
@@ -67,3 +69,17 @@ def test_an_environment_in_the_folder_of_the_agent_stays_and_is_told(monkeypatch
     monkeypatch.setattr(sys, "prefix", str(tmp_path.parent))
     assert leave_path(tmp_path) == [], "a folder within the environment is the agent's alone"
     assert sys.path == [paths[2]]
+
+
+def test_a_depth_that_another_thread_spoilt_is_tried_again(monkeypatch):
+    answers = [SystemError("AST constructor recursion depth mismatch")] * 2
+    real = ast.parse
+
+    def parse(text, **options):
+        if answers:
+            raise answers.pop()
+        return real(text, **options)
+
+    monkeypatch.setattr(parsing.ast, "parse", parse)
+    assert ast.unparse(parsing.parsed("x = 1")) == "x = 1"
+    assert ast.unparse(parsing.parsed_expression("a + b")) == "a + b"
