@@ -62,6 +62,8 @@ COLD_BYTES_PER_S = 4e9
 """How slowly contents that another core has just written may come: a cold call is no cheat."""
 FRESH_BYTES = 32 << 20
 """Inputs rewritten for one look at repetitions."""
+LOOK_S = 0.5
+"""What the calls of one burst of a look take together at most, where that leaves one call."""
 EARLY_S = 120e-6
 """What preparing a burst may take beyond what it takes an honest worker and half as much again."""
 CLOCKS_S, CLOCKS_SHARE = 50e-6, 0.05
@@ -152,13 +154,19 @@ class Manners:
 class Watch:
     """Looks at one worker between its timed calls, at rounds that it cannot foresee.
 
-    `on(guard)` says whether a guard is in force.
+    `on(guard)` says whether a guard is in force; `call_s` is about what an honest call takes.
     """
 
     def __init__(
-        self, cases: Cases, worker: Any, slots: Sequence[int], on: Callable[[str], bool]
+        self,
+        cases: Cases,
+        worker: Any,
+        slots: Sequence[int],
+        on: Callable[[str], bool],
+        call_s: float,
     ) -> None:
         self.cases, self.worker, self.slots, self.on = cases, worker, slots, on
+        self._most = max(1, int(LOOK_S / max(call_s, 1e-6)))
         self.holds = {slot: slot for slot in slots}
         self.manners = Manners()
         self._rng = random.Random(random.SystemRandom().getrandbits(64))
@@ -321,7 +329,7 @@ class Watch:
     def _unseen(self) -> dict[int, Sequence[Any]]:
         """Contents for some slots that no call has seen."""
         each = max(1, sum(s.bytes for s in self.cases.problem.inputs if s))
-        count = max(1, min(self.worker.slots, FRESH_BYTES // each))
+        count = max(1, min(self.worker.slots, FRESH_BYTES // each, self._most))
         return {slot: self.cases.unseen(self._rng.getrandbits(40)) for slot in range(count)}
 
     def _idle(self) -> None:

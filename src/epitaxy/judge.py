@@ -109,11 +109,13 @@ class Judge:
         rng = random.Random(secrets.randbits(64))
         sample = timing.interleave(self._workers, SLOTS, timing.plan("screen", self.condition), rng)
         self._times = {name: timing.median(s) for name, s in sample.times.items()}
+        first = min(self._times, key=self._times.__getitem__)
         model = Watch(
             self.cases,
-            self._workers[min(self._times, key=self._times.__getitem__)],
+            self._workers[first],
             SLOTS,
             lambda name: name in ("repeats", "witness", "early") and self.on(name),
+            self._times[first],
         )
         for _ in range(LOOKS):
             model.look()
@@ -336,7 +338,7 @@ class Judge:
         chosen, rng = measured.plan, random.Random(secrets.randbits(64))
         closely = {rng.randrange(3), *rng.sample(range(chosen.rounds), chosen.rechecks)}
         watches = {
-            name: Watch(cases, worker, SLOTS, self.on)
+            name: Watch(cases, worker, SLOTS, self.on, self._times[self.strongest])
             for name, worker in workers.items()
             if name.startswith(OURS)
         }
