@@ -122,12 +122,19 @@ class Measurement:
 
     def contenders(self, names: Iterable[str]) -> list[str]:
         """The baselines among `names` that may be the strongest: the others take BEHIND times as
-        long as one of them, with the confidence of all intervals."""
+        long as one of them, with the confidence of all intervals. Of slow ones only as many, the
+        strongest first, as fit into the plan's time with the least rounds."""
         found = {n: timing.median(self.times(n)) for n in names if self.times(n)}
         if not found:
             return list(names)
-        first = min(found, key=found.__getitem__)
-        return [n for n in found if n == first or self._against(n, first).low <= BEHIND]
+        first, *others = sorted(found, key=found.__getitem__)
+        room_s = timing.LONGER * self.plan.limit_s / timing.LEAST_ROUNDS - found[first]
+        kept = [first]
+        for name in others:
+            room_s -= found[name]
+            if room_s >= 0 and self._against(name, first).low <= BEHIND:
+                kept.append(name)
+        return kept
 
     def _against(self, name: str, first: str) -> Comparison:
         """How many times as long as `first` a party takes, in the processes that timed both."""
@@ -198,7 +205,7 @@ class Measurement:
             )
             found.append(Finding(check="timing", severity="note", message=text))
         if self.behind:
-            text = f"clearly slower, so timed in fewer processes: {', '.join(self.behind)}"
+            text = f"clearly slower, or slow, so timed in fewer processes: {', '.join(self.behind)}"
             found.append(Finding(check="timing", severity="note", message=text))
         return found
 

@@ -131,6 +131,13 @@ def test_who_is_clearly_behind_is_timed_no_more():
     assert "fewer processes: slow" in it.findings()[-1].message
 
 
+def test_slow_baselines_are_timed_again_only_where_there_is_time():
+    it = Measurement(FULL, object())
+    theirs = {"first": Worker(10.0), "like it": Worker(10.0)}
+    it.process({OURS: Worker(1e-3), **theirs}, [0, 1], random.Random(1))
+    assert len(it.contenders(theirs)) == 1
+
+
 def test_who_waits_for_a_processor_is_not_hopeless_nor_slower():
     ours = Worker(3e-3, waited_s=4.5e-3)  # a burst is one call here
     it = measured(SCREEN, ours, Worker(1e-3))
