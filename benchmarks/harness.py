@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from harness_arms import ByCommand, ByStudy, OpenJudge, Runner, Task
+from harness_main import on_machine
 from harness_page import ARMS, Limits, Row, Series, page
 
-from epitaxy.errors import BadInput, EpitaxyError
-from epitaxy.plugin import plugins
+from epitaxy.errors import BadInput
 from epitaxy.probe import measured_chip
 from epitaxy.problem import Problem, load
 
@@ -157,29 +157,25 @@ def chosen(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare; exit code 2 with one line where that cannot be."""
     given = chosen(argv)
+    return on_machine(lambda machine: print(page(compare(planned(given, machine)))))
+
+
+def planned(given: argparse.Namespace, machine: Any) -> Plan:
+    """What the command line asks for. Raises BadInput."""
     name = re.sub(r"[^\w.-]+", "-", given.name or given.model or "").strip("-.")[:60]
-    machine = plugins("machines").get("local")
-    work = given.work or ROOT / "epitaxy-out" / f"harness-{name}"
-    try:
-        if not name:
-            raise BadInput("a command has no name to publish", "give one: --name my-agent")
-        runner = ByStudy(given.model) if given.model else ByCommand(given.agent, name)
-        if min(given.runs, given.candidates, given.minutes, given.tokens) <= 0:
-            raise BadInput("a limit of nothing", "give numbers above 0")
-        measured_chip()  # floors rest on it, and no run is to pay for it
-        plan = Plan(
-            runner, machine, name, given.out, work,
-            Limits(given.candidates, given.minutes, given.tokens),
-            [p.resolve() for p in given.problems] or [ROOT / p for p in PROBLEMS],
-            given.runs, given.stand_in,
-        )  # fmt: skip
-        print(page(compare(plan)))
-    except EpitaxyError as error:
-        print(f"error: {error.message} — {error.mend}", file=sys.stderr)
-        return 2
-    finally:
-        machine.close()
-    return 0
+    if not name:
+        raise BadInput("a command has no name to publish", "give one: --name my-agent")
+    runner = ByStudy(given.model) if given.model else ByCommand(given.agent, name)
+    if min(given.runs, given.candidates, given.minutes, given.tokens) <= 0:
+        raise BadInput("a limit of nothing", "give numbers above 0")
+    measured_chip()  # floors rest on it, and no run is to pay for it
+    return Plan(
+        runner, machine, name, given.out,
+        given.work or ROOT / "epitaxy-out" / f"harness-{name}",
+        Limits(given.candidates, given.minutes, given.tokens),
+        [p.resolve() for p in given.problems] or [ROOT / p for p in PROBLEMS],
+        given.runs, given.stand_in,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from harness_main import on_machine
+
 from epitaxy.budget import Budget
 from epitaxy.cards import VerdictCard
 from epitaxy.desk import Desk
@@ -25,7 +27,6 @@ from epitaxy.errors import BadInput, EpitaxyError
 from epitaxy.handmade import read_folder
 from epitaxy.judge import Judge
 from epitaxy.ledger import Ledger
-from epitaxy.plugin import plugins
 from epitaxy.problem import load
 from epitaxy.serve.allowance import Allowance
 
@@ -95,22 +96,19 @@ def main() -> int:
     parser.add_argument("--baseline", action="append", help="only these, by name")
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    machine = plugins("machines").get("local")
-    try:
+    return on_machine(lambda machine: opened(chosen, machine))
+
+
+def opened(chosen: argparse.Namespace, machine: Any) -> None:
+    """Prepare the judge that the command line asks for, and let it serve."""
+    with contextlib.redirect_stdout(sys.stderr):  # what the problem prints
+        problem = load(str(chosen.problem))
         text = chosen.problem.read_bytes()
-        with contextlib.redirect_stdout(sys.stderr):  # what the problem prints
-            problem = load(str(chosen.problem))
-            judge = Judge(problem, machine, baselines=chosen.baseline)
-        with contextlib.closing(judge), Ledger(chosen.ledger) as ledger:
-            judge.baselines()
-            desk = Desk(problem, machine, ledger, judge=judge)
-            serve(Answers(desk, chosen.problem, text, chosen.most), chosen.socket)
-    except EpitaxyError as error:
-        print(f"{error.message} ({error.mend})", file=sys.stderr)
-        return 2
-    finally:
-        machine.close()
-    return 0
+        judge = Judge(problem, machine, baselines=chosen.baseline)
+    with contextlib.closing(judge), Ledger(chosen.ledger) as ledger:
+        judge.baselines()
+        desk = Desk(problem, machine, ledger, judge=judge)
+        serve(Answers(desk, chosen.problem, text, chosen.most), chosen.socket)
 
 
 if __name__ == "__main__":

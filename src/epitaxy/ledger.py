@@ -291,21 +291,24 @@ class Ledger:
 
     def verdicts(self, problem: str, machine: str | None = None) -> list[Verdict]:
         """Every verdict for the problem of that digest, oldest first, machine faults included."""
-        rows = self._rows(
-            "select digest, body from verdicts where problem = ? and machine = coalesce(?, machine)"
-            " order by number",
-            (problem, machine),
-        )
-        return [_checked(Verdict, d, json.loads(b)) for d, b in rows]
+        return self._made_on(machine, Verdict, ("verdicts", "problem"), problem)
 
     def profiles(self, candidate: str, machine: str | None = None) -> list[Profiled]:
         """Every profile of the candidate of that digest, the latest first."""
+        return self._made_on(machine, Profiled, ("profiles", "candidate"), candidate)[::-1]
+
+    def _made_on(
+        self, machine: str | None, kind: type[R], where: tuple[str, str], digest: str
+    ) -> list[R]:
+        """Records made on a machine (None: on any) whose column is `digest`, oldest first; `where`:
+        the names of table and column."""
+        table, column = where
         rows = self._rows(
-            "select digest, body from profiles where candidate = ?"
-            " and machine = coalesce(?, machine) order by number desc",
-            (candidate, machine),
+            f"select digest, body from {table}"
+            f" where {column} = ? and machine = coalesce(?, machine) order by number",
+            (digest, machine),
         )
-        return [_checked(Profiled, d, json.loads(b)) for d, b in rows]
+        return [_checked(kind, d, json.loads(b)) for d, b in rows]
 
     def best(
         self, problem: str, count: int = 1, machine: str | None = None, plan: str | None = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ def optimize(
 
     if not isinstance(model, torch.nn.Module):
         raise BadInput(f"a {type(model).__name__} is no module", "give a torch.nn.Module")
+    if "forward" in vars(model):  # PyTorch would call it in place of any class's
+        raise BadInput("the module has a forward of its own", "define it in the module's class")
     given = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else example_inputs
     if not all(isinstance(x, torch.Tensor) and x.device.type == "cpu" for x in given):
         raise BadInput("the example inputs are not tensors on the CPU", "give a list of tensors")
@@ -48,12 +51,14 @@ def optimize(
     plain = known.unbind(model)
     with _evaluating(plain):
         graph_module, arguments = captured(plain, inputs)
-        _plain_results(plain, inputs, graph_module, arguments)
+        structure = _plain_results(plain, inputs, graph_module)
         found = _searched(graph_module, arguments, budget, out, ledger, seed)
         if found is None:
             return model
-        new = known.with_kernel(_Kernel(plain, inputs, found, arguments)).bind(model)
-        with torch.no_grad():
+        sources = tuple(_source(x, plain, inputs) for x in arguments)
+        fits = tuple((x.shape, x.dtype) for x in inputs)
+        new = known.with_kernel(fits, _Kernel(found, sources, structure)).bind(model)
+        with _evaluating(new), torch.no_grad():
             worst = _error(new(*inputs), plain(*inputs))
     if not worst <= TOLERANCE:
         _say(f"the whole module's outputs are off by {worst:.1e}: the original is returned")
@@ -93,22 +98,25 @@ def captured(model: Any, inputs: tuple[Any, ...]) -> tuple[Any, list[Any]]:
     return graphs[0]
 
 
-def _plain_results(
-    model: Any, inputs: tuple[Any, ...], graph_module: Any, arguments: list[Any]
-) -> None:
-    """Raises BadProblem where the module returns something else than the graph's tensors, one by
-    one: an input, a number, the same tensor twice."""
+def _plain_results(model: Any, inputs: tuple[Any, ...], graph_module: Any) -> Any:
+    """The structure (PyTorch's tree) of what the module returns.
+
+    Raises BadProblem where that is something else than the graph's tensors, one by one: an input,
+    a number, the same tensor twice.
+    """
     import torch
     from torch.utils import _pytree
 
     with torch.no_grad():
-        made = list(graph_module(*arguments))
-        leaves = _pytree.tree_leaves(model(*inputs))
-    if len(made) != len(leaves) or not all(isinstance(x, torch.Tensor) for x in leaves):
+        leaves, structure = _pytree.tree_flatten(model(*inputs))
+    (output,) = graph_module.graph.find_nodes(op="output")
+    made = len(output.args[0])
+    if made != len(leaves) or not all(isinstance(x, torch.Tensor) for x in leaves):
         raise BadProblem(
-            f"the module returns {len(leaves)} values, of which {len(made)} are computed tensors",
+            f"the module returns {len(leaves)} values, of which {made} are computed tensors",
             "return each tensor once, no inputs and no plain values",
         )
+    return structure
 
 
 def _searched(
@@ -142,35 +150,40 @@ def _searched(
     return Bound(product(Winner(problem, *run.best)), graph)
 
 
+CALLER = 6
+"""Frames from a warning to who called the module: PyTorch's own two are among them."""
 _SHARED = "_epitaxy_products"
 """Where an optimized class keeps its kernels."""
 
 
+Fits = tuple[tuple[Any, Any], ...]
+"""Shape and dtype of each input."""
+
+
+@dataclass(frozen=True)
 class _Kernel:
-    """The kernel for inputs of some shapes and dtypes, and where its arguments come from."""
+    """A kernel, where its arguments come from (`_source`), and the tree of its results."""
 
-    def __init__(
-        self, model: Any, inputs: tuple[Any, ...], kernel: Any, arguments: Sequence[Any]
-    ) -> None:
-        from torch.utils import _pytree
+    call: Callable[..., tuple[Any, ...]]
+    sources: tuple[int | str, ...]
+    structure: Any
 
-        self.call = kernel
-        self.fits = tuple((x.shape, x.dtype) for x in inputs)
-        self.sources = [_source(x, model, inputs) for x in arguments]
-        self.structure = _pytree.tree_structure(model(*inputs))
+    def arguments(self, module: Any, args: tuple[Any, ...]) -> list[Any]:
+        """What the kernel is called with: some of `args`, parameters and buffers of `module`."""
+        return [_at(module, s) if isinstance(s, str) else args[s] for s in self.sources]
 
 
 class _Products:
     """What the instances of an optimized class share: the class it was, and kernels by what they
     fit."""
 
-    def __init__(self, base: type, kernels: Mapping[Any, _Kernel]) -> None:
+    def __init__(self, base: type, kernels: Mapping[Fits, _Kernel]) -> None:
         self.base, self.kernels = base, kernels
         self.warned: set[str] = set()
 
-    def with_kernel(self, kernel: _Kernel) -> _Products:
+    def with_kernel(self, fits: Fits, kernel: _Kernel) -> _Products:
         """These and one more."""
-        return _Products(self.base, {**self.kernels, kernel.fits: kernel})
+        return _Products(self.base, {**self.kernels, fits: kernel})
 
     def unbind(self, model: Any) -> Any:
         """A shallow copy of `model` of the class that it was."""
@@ -196,49 +209,50 @@ class _Products:
 
     def call(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The kernel's result, or the original's where the call is outside all guards."""
+        import torch
         from torch.utils import _pytree
 
-        fits = tuple((getattr(x, "shape", None), getattr(x, "dtype", None)) for x in args)
-        kernel = self.kernels.get(fits)
-        sources = kernel.sources if kernel else []
-        state = {s: _at(module, s) for s in sources if isinstance(s, str)}
-        reason = self._why(module, args, kwargs, state.values())
+        fits = tuple(
+            (x.shape, x.dtype) if isinstance(x, torch.Tensor) else (None, None) for x in args
+        )
+        kernel = None if kwargs else self.kernels.get(fits)
+        values = kernel.arguments(module, args) if kernel else []
+        reason = ""
+        if module.training:
+            reason = "it is in training mode (call .eval())"
+        elif kernel is None:
+            reason = self._no_kernel(args, kwargs)
+        elif torch.is_grad_enabled() and any(
+            isinstance(x, torch.Tensor) and x.requires_grad for x in (*args, *values)
+        ):
+            reason = "a gradient is asked for (use torch.no_grad())"
         if kernel is None or reason:
-            if reason not in self.warned:
-                self.warned.add(reason)
-                warnings.warn(
-                    f"{type(module).__name__}: the original runs instead of the kernel: {reason}",
-                    RuntimeWarning,
-                    stacklevel=4,
-                )
+            self._say_once(module, reason)
             return self.base.forward(module, *args, **kwargs)  # type: ignore[attr-defined]
-        values = [state[s] if isinstance(s, str) else args[s] for s in sources]
         return _pytree.tree_unflatten(list(kernel.call(*values)), kernel.structure)
 
-    def _why(
-        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], state: Iterable[Any]
-    ) -> str:
-        """Why this call is no kernel's; "" when it is."""
-        import torch
+    def _no_kernel(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """Why no kernel fits these inputs."""
+        reasons = [_misfit(args, fits) for fits in self.kernels if len(fits) == len(args)]
+        if kwargs or not reasons:
+            counts = " or ".join(map(str, sorted({len(fits) for fits in self.kernels})))
+            return f"it was optimized for {counts} positional arguments"
+        others = len(reasons) - 1
+        return reasons[-1] + (f" (and {others} more)" if others else "")
 
-        if module.training:
-            return "it is in training mode (call .eval())"
-        count = len(next(iter(self.kernels)))
-        if kwargs or len(args) != count:
-            return f"it was optimized for {count} positional arguments"
-        reasons = [_misfit(args, fits) for fits in self.kernels]
-        if all(reasons):
-            others = len(reasons) - 1
-            return reasons[-1] + (f" (and {others} more)" if others else "")
-        if torch.is_grad_enabled() and any(
-            isinstance(x, torch.Tensor) and x.requires_grad for x in (*args, *state)
-        ):
-            return "a gradient is asked for (use torch.no_grad())"
-        return ""
+    def _say_once(self, module: Any, reason: str) -> None:
+        if reason in self.warned:
+            return
+        self.warned.add(reason)
+        warnings.warn(
+            f"{type(module).__name__}: the original runs instead of the kernel: {reason}",
+            RuntimeWarning,
+            stacklevel=CALLER,
+        )
 
 
-def _misfit(args: Sequence[Any], fits: Sequence[tuple[Any, Any]]) -> str:
-    """Which input is not what a kernel fits; "" when all are."""
+def _misfit(args: Sequence[Any], fits: Fits) -> str:
+    """The first input that is not what a kernel fits; "" where there is none."""
     import torch
 
     for number, (x, (shape, dtype)) in enumerate(zip(args, fits, strict=True)):

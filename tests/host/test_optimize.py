@@ -83,6 +83,10 @@ def test_what_cannot_be_captured_says_why():
         captured(Branch(), (torch.ones(4),))
     with pytest.raises(BadInput, match="no module"):
         optimize(lambda x: x, [torch.ones(4)])
+    patched = net()
+    patched.forward = lambda x, index: x
+    with pytest.raises(BadInput, match="a forward of its own"):
+        optimize(patched, given())
 
 
 def test_torch_finds_the_backend_by_its_name():
@@ -242,3 +246,41 @@ def test_a_kernel_put_together_wrongly_is_not_returned(home, monkeypatch, capsys
     model = net()
     assert optimize(model, given(), budget="1") is model
     assert "the original is returned" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_module_in_training_mode_is_proven_too(training, monkeypatch, capsys):
+    class Two(torch.nn.Module):
+        def forward(self, x):
+            return {"y": torch.tanh(x), "z": x * 2}
+
+    wrong = []
+    monkeypatch.setattr(
+        "epitaxy.optimized._searched",
+        lambda *_: lambda x: (torch.tanh(x), x * (3 if wrong else 2)),
+    )
+    model, x = Two().train(training), torch.randn(8)
+    new = optimize(model, x)
+    assert (new is not model, new.training, model.training) == (True, training, training)
+    assert new.eval()(x).keys() == {"y", "z"}
+    wrong.append(True)
+    assert optimize(model, x) is model
+    assert "the whole module's outputs are off" in capsys.readouterr().err
+
+
+def test_kernels_for_other_numbers_of_inputs_stand_side_by_side(monkeypatch):
+    class Either(torch.nn.Module):
+        def forward(self, x, y=None):
+            return torch.tanh(x) if y is None else x * y
+
+    kernels = [lambda x: (torch.tanh(x),), lambda x, y: (x * y,)]
+    monkeypatch.setattr("epitaxy.optimized._searched", lambda *_: kernels.pop(0))
+    model, x = Either().eval(), torch.randn(8)
+    new = optimize(optimize(model, [x]), [x, x])
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        assert torch.equal(new(x), model(x))
+        assert torch.equal(new(x, x), model(x, x))
+    with pytest.warns(RuntimeWarning, match="for 1 or 2 positional") as caught:
+        new(x=x)
+    assert caught[0].filename == __file__, "it points to who called"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from epitaxy.compiler import find_compiler
@@ -12,29 +13,33 @@ PRELOAD = ("torch._dynamo", "torch._inductor.compile_fx")
 """What takes seconds to import: the process that forks these baselines has it already."""
 
 
-def available() -> Availability:
-    """Inductor writes C++ and needs a compiler for it."""
-    try:
-        return Availability(ok=True, detail=f"Inductor with {find_compiler()}")
-    except NoCompiler as error:
-        return Availability(ok=False, detail=error.message, mend=error.mend)
+class Inductor:
+    """torch.compile in its default mode. A baseline that only Inductor's settings tell from this
+    one names its `mode`, which is tuned for what it runs on, with the weights folded in."""
 
+    name: str
+    torch = True
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    preload = PRELOAD
+    alone = False
+    mode = ""
 
-def settle(threads: int) -> None:
-    """Compile in this process alone, for this many threads."""
-    from torch._inductor import config
+    def available(self) -> Availability:
+        """Inductor writes C++ and needs a compiler for it."""
+        try:
+            return Availability(ok=True, detail=f"Inductor with {find_compiler()}")
+        except NoCompiler as error:
+            return Availability(ok=False, detail=error.message, mend=error.mend)
 
-    config.compile_threads = 1  # a pool of compiler processes would outlive the compilation
-    config.cpp_wrapper = False
-    config.cpp.threads = threads or -1
+    def prepare(self, model: Any, example_inputs: Sequence[Any], threads: int) -> Any:
+        """The compiled model; it tunes and compiles at its first call."""
+        import torch
+        from torch._inductor import config
 
-
-def tuned(model: Any, threads: int, mode: str) -> Any:
-    """The model compiled under one of the modes that try hardest, the weights folded in; it tunes
-    and compiles at its first call."""
-    import torch
-    from torch._inductor import config
-
-    settle(threads)
-    config.freezing = True
-    return torch.compile(model, mode=mode)
+        config.compile_threads = 1  # a pool of compiler processes would outlive the compilation
+        config.cpp_wrapper = False
+        config.cpp.threads = threads or -1
+        if not self.mode:
+            return torch.compile(model)
+        config.freezing = True
+        return torch.compile(model, mode=self.mode)

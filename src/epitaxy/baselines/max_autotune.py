@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from epitaxy.baselines import _inductor
-from epitaxy.toolchain import Availability
+from epitaxy.baselines._inductor import Inductor
 
 
-class MaxAutotune:
-    """torch.compile(mode="max-autotune") with Inductor's freezing."""
+class MaxAutotune(Inductor):
+    """torch.compile(mode="max-autotune") with Inductor's freezing; it runs alone while it tunes."""
 
     name = "max_autotune"
-    torch = True
-    devices = ("cpu", "cuda")
-    preload = _inductor.PRELOAD
     alone = True
-
-    def available(self) -> Availability:
-        """Whether Inductor has a C++ compiler."""
-        return _inductor.available()
-
-    def prepare(self, model: Any, example_inputs: Sequence[Any], threads: int) -> Any:
-        """The compiled model, at its first call; let it run alone."""
-        return _inductor.tuned(model, threads, "max-autotune")
+    mode = "max-autotune"
 
 
 def plugin() -> MaxAutotune:

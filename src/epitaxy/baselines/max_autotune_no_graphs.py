@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from epitaxy.baselines import _inductor
-from epitaxy.toolchain import Availability
+from epitaxy.baselines._inductor import Inductor
 
 
-class MaxAutotuneNoGraphs:
-    """torch.compile(mode="max-autotune-no-cudagraphs") with Inductor's freezing."""
+class MaxAutotuneNoGraphs(Inductor):
+    """torch.compile(mode="max-autotune-no-cudagraphs") with Inductor's freezing; it tunes alone."""
 
     name = "max_autotune_no_graphs"
-    torch = True
     devices = ("cuda",)
-    preload = _inductor.PRELOAD
     alone = True
-
-    def available(self) -> Availability:
-        """Whether Inductor has a C++ compiler."""
-        return _inductor.available()
-
-    def prepare(self, model: Any, example_inputs: Sequence[Any], threads: int) -> Any:
-        """The compiled model, at its first call; let it run alone."""
-        return _inductor.tuned(model, threads, "max-autotune-no-cudagraphs")
+    mode = "max-autotune-no-cudagraphs"
 
 
 def plugin() -> MaxAutotuneNoGraphs:

@@ -69,7 +69,7 @@ def grow_program(
 
 def multiplied_inputs(region: Region) -> frozenset[int]:
     """Inputs that contractions of the region read as they stand: copies of these may be kept."""
-    if region.recurrence or region.loop or region.routed or region.picks or region.sums:
+    if region.whole:
         return frozenset()
     products = [k.contraction for k in plan(coalesce(region), Choices()).kernels if k.contraction]
     loads = [memory(operand) for p in products for operand in (p.left, p.right)]
