@@ -249,7 +249,7 @@ class TestWaiting:
 
 
 @example([(1.0, 0.0078125), (1e-07, 3.0)], 0.0, 0.0)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(*[st.floats(1e-7, 10.0)] * 2), min_size=1, max_size=25),
     st.floats(0, 2),
