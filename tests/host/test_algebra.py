@@ -24,7 +24,7 @@ from epitaxy.proposers.grower.algebra import (
 from epitaxy.proposers.grower.algebra_cost import forms_of
 from epitaxy.proposers.grower.algebra_terms import Terms
 from epitaxy.proposers.grower.capture import capture
-from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.genome import Choices, Genome
 from epitaxy.proposers.grower.growth import own_work
 from epitaxy.proposers.grower.interpret import evaluate
 from epitaxy.proposers.grower.program import RegionCall
@@ -241,6 +241,25 @@ def test_kernels_of_cheaper_forms_compute_what_pytorch_computes(tmp_path):
     assert "// rewritten: a sum of sums is one sum" in (tmp_path / "k.cpp").read_text()
 
 
+def as_it_is(region, **decisions):
+    return Genome(((region.name, Choices(**decisions)),))
+
+
+@pytest.mark.parametrize(("side", "share"), [(0, 1), (2, 4 / 9), (4, 1 / 4)])
+def test_products_that_a_transform_saves_are_counted_as_algebra(side, share):
+    x, w = torch.randn(2, 4, 16, 16), torch.randn(8, 4, 3, 3)
+    region, _ = captured(lambda x, w: F.conv2d(x, w, padding=1), x, w)
+    whole = 2.0 * 2 * 8 * 16 * 16 * 4 * 9
+    work, rules = own_work(Work(flops=whole), [region], [region], as_it_is(region, winograd=side))
+    assert (work.flops if work else whole) == pytest.approx(whole * share)
+    assert bool(rules) == bool(side)
+    strided, _ = captured(lambda x, w: F.conv2d(x, w, stride=2, padding=1), x, w)
+    assert own_work(Work(flops=whole), [strided], [strided], as_it_is(strided, winograd=side)) == (
+        None,
+        (),
+    )
+
+
 @pytest.mark.parametrize(
     ("function", "share"),
     [(lambda a, b: torch.tril(a @ b), 0.5), (lambda a, b: torch.triu(a @ b, 1), 0.5),
@@ -251,7 +270,7 @@ def test_work_that_a_triangle_leaves_out_is_counted_as_algebra(function, share):
     whole = 2 * 100 * 100 * 8
     assert algebra_masks.products(region) == whole
     assert algebra_masks.products(region, used=True) == pytest.approx(whole * share, rel=0.03)
-    work, rules = own_work(Work(flops=float(whole)), [region], [region])
+    work, rules = own_work(Work(flops=float(whole)), [region], [region], as_it_is(region))
     assert rules == ((algebra_masks.TRIANGLE,) if share < 1 else ())
     assert (work.flops < whole) if share < 1 else (work is None)
 
@@ -267,7 +286,7 @@ def test_causal_attention_that_says_so_is_no_algebra(keys, groups):
 
     region, _ = captured(attend, q, k, k.clone())
     flops = 2 * 6 * (16 + 16) * sum(min(i + 1, keys) for i in range(rows))
-    assert own_work(Work(flops=float(flops)), [region], [region]) == (None, ())
+    assert own_work(Work(flops=float(flops)), [region], [region], as_it_is(region)) == (None, ())
 
 
 UNCHANGED = {

@@ -188,12 +188,14 @@ def test_nan_and_infinities_reach_every_expert(grown):
 def test_rows_that_are_left_out_count_as_algebra(grown):
     _, step, _ = grown[0]["masked"]
     dense = 2.0 * 15 * EXPERTS * 2 * WIDTH * HIDDEN
-    work, rules = own_work(Work(flops=dense), [step.region], [step.region])
+    genome = Genome(((step.region.name, Choices()),))
+    work, rules = own_work(Work(flops=dense), [step.region], [step.region], genome)
     assert work is not None
     assert work.flops == pytest.approx(dense * 2 / EXPERTS)
     assert any("gate" in rule for rule in rules)
     _, step, _ = grown[0]["gathered"]
-    assert own_work(Work(flops=dense), [step.region], [step.region])[0] is None
+    genome = Genome(((step.region.name, Choices()),))
+    assert own_work(Work(flops=dense), [step.region], [step.region], genome)[0] is None
 
 
 def test_other_targets_leave_experts_alone(grown):

@@ -208,7 +208,7 @@ class _Captured:
             source = emit_source(written, genome, chains)
         except Unsupported:
             return None
-        work, rules = own_work(self.problem.work, grown, written)
+        work, rules = own_work(self.problem.work, grown, written, genome)
         if used:
             intent = f"{intent}; rewritten: {'; '.join(str(f) for f in used)}"
         return Candidate(

@@ -11,6 +11,7 @@ from epitaxy.proposers.grower.emit_expr import indent
 from epitaxy.proposers.grower.emit_gemm import function
 
 WINDOW = 3
+WINOGRAD = "3 x 3 windows by Winograd's transform: fewer products"
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.chains import Chain, chained
 from epitaxy.proposers.grower.contract import memory
 from epitaxy.proposers.grower.emit import Unsupported, emit_region
+from epitaxy.proposers.grower.emit_winograd import WINDOW, WINOGRAD, windows_of
 from epitaxy.proposers.grower.forward import write_forward
-from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.genome import Choices, Genome
 from epitaxy.proposers.grower.program import Program, RegionCall, with_weights, without
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import plan
@@ -104,13 +105,16 @@ def cheaper(regions: Sequence[Region], finite: bool) -> dict[str, Rewriting]:
 
 
 def own_work(
-    reference: Work, captured: Sequence[Region], written: Sequence[Region]
+    reference: Work, captured: Sequence[Region], written: Sequence[Region], genome: Genome
 ) -> tuple[Work | None, tuple[str, ...]]:
     """The work of a candidate whose regions are `written`, None where it is the reference's, and
     the rules by which it does less than the regions as `captured` say."""
     saved = 0.0
     rules: list[str] = []
     for before, after in zip(captured, written, strict=True):
+        transformed = by_transform(after, genome.of(after.name))
+        saved += transformed
+        rules += [WINOGRAD] if transformed else []
         if after.routed is not None:
             saved += flops(after.routed) - flops(after.routed, used=True)
             rules += after.algebra
@@ -121,3 +125,16 @@ def own_work(
     less = saved > ROUNDED * reference.flops
     work = reference.replace(flops=max(0.0, reference.flops - saved)) if less else None
     return work, tuple(dict.fromkeys(rules))
+
+
+def by_transform(region: Region, choices: Choices) -> float:
+    """Flops of sums of products that Winograd's transform of 3 x 3 windows saves: (m + 2)^2
+    products give m^2 results in place of 9 m^2 (Lavin, Gray, "Fast Algorithms for Convolutional
+    Neural Networks", 2016). What the transform itself adds is not counted, as no sum is that is
+    not one of products."""
+    if not choices.winograd or region.whole:
+        return 0.0
+    made = [k.contraction for k in plan(coalesce(region), choices).kernels if k.contraction]
+    taken = sum(c.work for c in made if c.fetched and windows_of(c))
+    side = choices.winograd + WINDOW - 1
+    return taken * (1 - (side / (WINDOW * choices.winograd)) ** 2)
