@@ -57,7 +57,8 @@ DOUBTS = 12
 """How often a suspicion is looked into before it counts."""
 SLACK_S = 1e-6
 COPY_BYTES_PER_S = 4e9
-"""What is copied at least, also from streamed stores, or where outputs lie in another order."""
+"""What is copied at least, also from streamed stores, or where outputs lie in another order. Copies
+of a device with a clock of its own are not in the time."""
 COLD_BYTES_PER_S = 4e9
 """How slowly contents that another core has just written may come: a cold call is no cheat."""
 FRESH_BYTES = 32 << 20
@@ -295,7 +296,7 @@ class Watch:
         if not self.on("witness") or not mine.witnessed:
             return None
         size = sum(s.bytes for s in self.cases.problem.outputs)
-        copy_s = 2 * model.copy_s + size / COPY_BYTES_PER_S
+        copy_s = 2 * model.copy_s + (0.0 if mine.clocks else size / COPY_BYTES_PER_S)
         if min(mine.witnessed) <= 1.5 * time_s + copy_s + SLACK_S:
             return None
         return refusal(
@@ -306,11 +307,9 @@ class Watch:
         )
 
     def _burst(self, slots: Sequence[int]) -> float:
-        seconds: float = self.worker.burst(slots)
-        armed = self.worker.armed
-        seconds -= self.worker.overhead_s
-        self.manners.armed.append(armed)
-        return max(seconds, 1e-9) / len(slots)
+        seconds = self.worker.burst(slots)
+        self.manners.armed.append(self.worker.armed)  # now: what is empty is armed too
+        return float(max(seconds - self.worker.overhead_s, 1e-9) / len(slots))
 
     def _as_timed(self) -> None:
         """A burst like the timed ones, for how long preparing it takes."""

@@ -305,8 +305,8 @@ class Judge:
                     self._prepare(twin)
                 self._timed(workers, measured, cases)
                 self._steady(cases)
-                if first and chosen.processes > 1:
-                    onchip.energy(self.machine, workers, measured, facts)
+                if first:
+                    onchip.read(self.machine, job, workers, measured, facts)
             parties = {name: parties[name] for name in measured.contenders(parties)}
         self._conclude(candidate, measured, facts)
 

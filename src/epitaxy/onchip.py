@@ -8,6 +8,7 @@ from typing import Any
 
 from epitaxy import timing
 from epitaxy.guards import refusal
+from epitaxy.machine import Job
 from epitaxy.measure import AGAIN, OURS, Measurement
 from epitaxy.plugin import plugins
 from epitaxy.predict import predicted_cost
@@ -29,6 +30,43 @@ def at_home(toolchain: str, machine: Any) -> None:
     if getattr(machine, "device", "cpu") != "cpu" and toolchain not in (own or ()):
         mend = "judge it with --chip cpu"
         raise refusal("toolchain", f"{toolchain} builds for the CPU, not for the GPU here", mend)
+
+
+def read(
+    machine: Any, job: Job, workers: Mapping[str, Any], measured: Measurement, facts: dict[str, Any]
+) -> None:
+    """What the device tells of a candidate that was timed: its memory, and where the plan has
+    several processes its energy. Raises Refused."""
+    memory(machine, job, workers[OURS], facts)
+    if measured.plan.processes > 1:
+        energy(machine, workers, measured, facts)
+
+
+def memory(machine: Any, job: Job, worker: Any, facts: dict[str, Any]) -> None:
+    """Refuse a worker that holds more of the device's memory than its share.
+
+    A machine without a method `held` has no such memory; what it cannot tell is a note. Raises
+    Refused.
+    """
+    ask = getattr(machine, "held", None)
+    if ask is None:
+        return
+    try:
+        found = ask(worker, job)
+    except Exception as error:  # NVML's, whose errors have no name here
+        found = Availability(ok=False, detail=f"{type(error).__name__}: {error}")
+    if isinstance(found, Availability):
+        why = printable(f"{found.detail} ({found.mend})" if found.mend else found.detail)[:200]
+        message = f"the device's memory is bounded by PyTorch's allocator alone: {why}"
+        facts["findings"].append(Finding(check="memory", severity="note", message=message))
+        return
+    held, share = found
+    if held > share:
+        raise refusal(
+            "memory",
+            f"it holds {held >> 20} MiB of the device's memory; its share is {share >> 20} MiB",
+            "take less, and give back what you take",
+        )
 
 
 def energy(
@@ -54,9 +92,7 @@ def energy(
             name = min(others, key=others.__getitem__)
             own = float(ask(workers[name], others[name]))
             facts["metrics"] = {**facts.get("metrics", {}), f"energy_j {name}": own}
-    except (
-        Exception
-    ) as error:  # of the worker, the machine, or NVML, whose errors have no name here
+    except Exception as error:  # also NVML's, whose errors have no name here
         _unmetered(facts, f"{type(error).__name__}: {error}")
 
 

@@ -32,3 +32,11 @@ def machine_of(tmp_path_factory):
         machine.close()
 
     return made
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """(a worker's device that does what a script says, the script)"""
+    from device_case import scripted
+
+    return scripted(monkeypatch)

@@ -50,6 +50,14 @@ class Api:
         return STREAM
 
     @staticmethod
+    def memory():
+        return 8 << 30, 16 << 30
+
+    @staticmethod
+    def bound(share):
+        assert 0 < share <= 1
+
+    @staticmethod
     def _sleep(cycles):
         time.sleep(1e-5)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
-import random
 import struct
 import time
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from device_case import EXAMPLE, FakeGpu
 from generous import GENEROUS
 
 from epitaxy.candidate import Candidate
@@ -23,53 +22,8 @@ from epitaxy.measure import OURS
 from epitaxy.problem import load
 from epitaxy.toolchain import Availability
 from epitaxy.worker import cuda
-from epitaxy.worker.frames import Layout, Op, Place
+from epitaxy.worker.frames import Op
 from epitaxy.worker.host import POISON
-
-PLACE = Place(0, "float32", (4,))
-LAYOUT = Layout(((PLACE, None),), (PLACE,), 4096, 8192)
-
-
-class Script:
-    """`torch.cuda` that writes down what is asked of it; events show the times of `times`."""
-
-    def __init__(self, times):
-        self.said, times = [], iter(times)
-        script = self
-
-        class Event:
-            def __init__(self, enable_timing):
-                self.at = 0.0
-
-            def record(self, stream):
-                script.said.append("record")
-                self.at = next(times)
-
-            def elapsed_time(self, other):
-                return other.at - self.at
-
-        self.Event = Event
-
-    def synchronize(self):
-        self.said.append("synchronize")
-
-    def set_stream(self, stream):
-        self.said.append(f"to {stream}")
-
-    def default_stream(self):
-        return "default"
-
-    def _sleep(self, cycles):
-        self.said.append("pause")
-
-
-@pytest.fixture
-def device(monkeypatch):
-    script = Script([1.0, 3.5])
-    monkeypatch.setattr(cuda, "driver", lambda: script)
-    monkeypatch.setattr(cuda, "FLUSHED_BYTES", 64)
-    monkeypatch.setattr(cuda.Cuda, "kind", "cpu")
-    return cuda.Cuda(mmap.mmap(-1, LAYOUT.bytes), LAYOUT), script
 
 
 def test_the_clock_goes_around_the_calls_and_waits_for_every_stream(device):
@@ -77,9 +31,10 @@ def test_the_clock_goes_around_the_calls_and_waits_for_every_stream(device):
     it.ready()
     assert script.said == ["synchronize"]
     it.begin()
-    seconds = struct.unpack("<d", it.end())[0]
+    seconds, aside = struct.unpack("<2d", it.end())
     assert script.said[1:] == ["record", "record", "synchronize"]
     assert seconds == pytest.approx(2.5e-3)
+    assert aside == 0
 
 
 def test_a_candidate_that_replaces_the_events_changes_nothing(device):
@@ -87,7 +42,7 @@ def test_a_candidate_that_replaces_the_events_changes_nothing(device):
     it.begin()
     script.Event.elapsed_time = lambda *_: 0.0
     script.synchronize = lambda: None
-    assert struct.unpack("<d", it.end())[0] == pytest.approx(2.5e-3)
+    assert struct.unpack("<2d", it.end())[0] == pytest.approx(2.5e-3)
     assert script.said[-1] == "synchronize"
 
 
@@ -137,7 +92,7 @@ def test_every_call_has_inputs_of_its_own_with_the_slots_contents(device):
 
 def test_copies_are_shared_where_they_would_take_too_much(device, monkeypatch):
     it, _ = device
-    monkeypatch.setattr(cuda, "COPIES_BYTES", 40)
+    monkeypatch.setattr(it, "_most", 40)
     it.arming(False)
     taken = [it.taken(0, [torch.arange(4.0), 1])[0].data_ptr() for _ in range(5)]
     assert len(set(taken)) == 2
@@ -161,8 +116,46 @@ def test_witnessed_inputs_come_only_in_the_order_of_the_default_stream(device):
     assert (early.view(torch.uint8) == POISON).all()
     del script.said[:]
     it.before(0)
-    assert script.said == ["to default", "pause"]
+    assert script.said == ["to default", "record", "pause", "record"]
     assert torch.equal(early, torch.arange(4.0))
+
+
+def test_witnessed_outputs_stay_on_the_device_until_the_clock_has_stopped(device):
+    it, script = device
+    script.clock = iter([0.0, 1.0, 101.0, 108.0, 110.0, 120.0])  # ms
+    it.arming(True)
+    it.taken(0, [torch.arange(4.0), 1])
+    it.begin()
+    it.before(0)
+    made, target = torch.full((4,), 7.0), torch.zeros(4)
+    it.keep(made, target)
+    made.zero_()
+    assert torch.equal(target, torch.zeros(4))
+    whole, aside = struct.unpack("<2d", it.end())
+    assert (whole, aside) == (pytest.approx(0.12), pytest.approx(0.102)), "pause and copies"
+    it.bring()
+    assert torch.equal(target, torch.full((4,), 7.0))
+
+
+def test_what_the_pauses_and_copies_took_is_no_time_of_a_witnessed_call(judged):
+    from epitaxy.machine import Job
+
+    it = judged.judge_of
+    folder = it.machine.home / "plain"
+    folder.mkdir(parents=True)
+    text = it.problem.source.replace("class Model", "class ModelNew")
+    (folder / "model_new.py").write_text(text)
+    it.machine.share = "1"
+    with it.machine.start(Job(problem=it.problem, folder=str(folder))) as worker:
+        it._prepare(worker)
+        worker.burst([0])
+        seconds = worker.witness([0, 1, 0])
+        wall_s, device_s = worker.clocks_s
+        assert seconds == wall_s - worker._aside_s
+        assert 0 < worker._aside_s < device_s
+        for number, slot in enumerate([0, 1, 0]):
+            case = it.cases.get(slot)
+            assert it.cases.error(worker.seen(number), case) <= it.cases.limit(case)
 
 
 def test_outputs_must_be_memory_of_their_own(device):
@@ -265,9 +258,9 @@ def test_bounds_that_nothing_checks_on_a_gpu_are_a_note():
 
 
 def test_without_a_meter_the_mend_is_said():
-    from epitaxy.machines._energy import Meter
+    from epitaxy.machines._nvml import Nvml
 
-    state = Meter().state
+    state = Nvml().counting
     assert state.ok or (state.detail and "epitaxy[nvidia]" in state.mend)
 
 
@@ -375,26 +368,25 @@ def test_short_looks_say_nothing_about_two_clocks():
         def unseen(self, number):
             return ()
 
-    it = _watch([])
-    it.cases, it.worker, it.slots, it.holds = Contents(), Worker(), (0, 1), {0: 0, 1: 1}
-    it.cases.problem = it.cases
-    it._rng = random.Random(1)
-    it.on = lambda name: name == "repeats"
+    cases = Contents()
+    cases.problem = cases
+    it = Watch(cases, Worker(), (0, 1), lambda name: name == "repeats", 1e-4)
     it.manners.timed = [(7, 1e-4)]
     it.look()
     assert Worker.said == [2, 2, 7]
     assert len(it.manners.clocks) == 1, "only of the burst that is as long as the timed ones"
 
 
-@pytest.mark.parametrize("answer", [b"", b"1234", struct.pack("<d", float("nan"))])
+NONSENSE = [(float("nan"), 0.0), (-1.0, 0.0), (1.0, 2.0), (1.0, -1.0), (1.0, float("nan"))]
+
+
+@pytest.mark.parametrize("answer", [b"", b"1234", *(struct.pack("<2d", *x) for x in NONSENSE)])
 def test_a_worker_that_tells_no_time_of_its_device_fails(answer):
     from epitaxy.machines._worker import _clock
 
     with pytest.raises(WorkerFailure, match="device's own clock"):
         _clock(answer)
-    with pytest.raises(WorkerFailure):
-        _clock(struct.pack("<d", -1.0))
-    assert _clock(struct.pack("<d", 0.25)) == 0.25
+    assert _clock(struct.pack("<2d", 0.25, 0.125)) == (0.25, 0.125)
 
 
 def test_a_device_clock_that_shows_more_than_the_wall_is_refused_too():
@@ -402,39 +394,6 @@ def test_a_device_clock_that_shows_more_than_the_wall_is_refused_too():
 
 
 # -- the whole path -------------------------------------------------------------------------------
-
-
-class FakeGpu(NvidiaMachine):
-    """Everything of the GPU's machine but the GPU."""
-
-    toolchains = ("torch",)
-    preload = ("fake_gpu",)
-    share = "1"
-
-    @property
-    def environment(self):
-        import os
-
-        return {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *_path()])}
-
-    def chip(self):
-        return GENEROUS
-
-    def _preload(self, baseline):
-        return self.preload
-
-    def open(self, job):
-        own = {"FAKE_CLOCK": self.share} if job.folder else {}
-        return super().open(job.replace(environment=own))
-
-    def energy_j(self, worker, call_s):
-        return Availability(ok=False, detail="no meter", mend="get one")
-
-
-def _path():
-    from epitaxy.machines._zygote import _import_path
-
-    return _import_path()
 
 
 @pytest.fixture(scope="module")
@@ -460,6 +419,7 @@ def judged(tmp_path_factory):
             ), plan,
         )  # fmt: skip
 
+    judge.judge_of = it
     yield judge
     it.close()
     machine.close()
@@ -484,7 +444,7 @@ def test_a_device_that_does_not_start_is_the_machines_fault(tmp_path, monkeypatc
     machine = FakeGpu(home=tmp_path / "home")
     broken = {**machine.environment, "FAKE_BROKEN": "1"}
     monkeypatch.setattr(FakeGpu, "environment", broken)
-    problem = load(Path(__file__).parents[2] / "examples" / "gelu_chain.py")
+    problem = load(EXAMPLE)
     (tmp_path / "model_new.py").write_text("class ModelNew: pass\n")
     try:
         with (
@@ -572,7 +532,7 @@ def test_the_jail_of_a_gpus_worker_lets_it_control_the_gpu_only(tmp_path, monkey
     monkeypatch.setattr(_gpu, "nodes", lambda: ("/dev/nvidia0",))
     monkeypatch.setattr(FakeGpu, "_packages", lambda self: [])
     it = FakeGpu(home=tmp_path)
-    problem = load(Path(__file__).parents[2] / "examples" / "gelu_chain.py")
+    problem = load(EXAMPLE)
     made = it._jail_of(str(tmp_path), problem)
     assert made["devices"] == ["/dev/nvidia0"]
     assert made["writable"] == []

@@ -37,8 +37,10 @@ LATE_S, LATE_TURNS = 5e-3, 12
 there outside its own time."""
 ARM_S = 5.0
 """How long tensors may take to make at real-time priority, which starves everyone else."""
-_CLOCK_BYTES = 8
-_KINDS = ("crashed", "timeout", "incorrect")
+_CLOCK = struct.Struct("<2d")
+CLOCK_TICK_S = 1e-4
+"""What rounding many short times may add to them."""
+_KINDS = ("crashed", "timeout", "incorrect", "full")
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class LocalWorker:
         self.clocks_s: tuple[float, float] | None = None
         """Seconds of the last burst by the broker's clock and by the device's own; None where the
         device has none, and for a burst of no calls."""
+        self._aside_s = 0.0
         self.armed = (0, 0.0)
         """Calls of the last burst, and seconds it took to prepare them, before the clock."""
         self._machine, self._zygote, self._job = machine, zygote, job
@@ -99,6 +102,11 @@ class LocalWorker:
         return self._arena.slots
 
     @property
+    def _has_device(self) -> bool:
+        """Whether its calls are made elsewhere than on the host."""
+        return self._machine.device != "cpu"
+
+    @property
     def overhead_s(self) -> float:
         """Seconds that a burst of no calls takes: part of every burst's time."""
         if self._overhead_s is None:
@@ -118,7 +126,7 @@ class LocalWorker:
         rest = self._arena.write(slot, inputs)
         if rest:
             self._ask(Op.EXTRAS, pickle.dumps((slot, rest)), self._limits.load_s)
-        if self._machine.device != "cpu":
+        if self._has_device:
             self._ask(Op.STORED, struct.pack("<H", slot), self._limits.load_s)
 
     def burst(self, slots: Sequence[int]) -> float:
@@ -133,12 +141,18 @@ class LocalWorker:
         return seconds
 
     def witness(self, slots: Sequence[int]) -> float:
-        """As `burst`, with every call's outputs in the broker's memory when the clock stops.
+        """As `burst`, with every call's outputs out of its hands when the clock stops: in the
+        broker's memory, or copied within its device, whose clock tells what this took; that is left
+        out.
 
         At most `witnessed` calls; then `seen(number)` gives their outputs.
         """
         self._arena.poison(self.witnessed)
-        return self._burst(slots, Op.WITNESS)
+        seconds = self._burst(slots, Op.WITNESS)
+        if not self._has_device:
+            return seconds
+        self._ask(Op.BRING, b"", self._limits.load_s)
+        return seconds - self._aside_s
 
     def metered(self, slots: Sequence[int], counter: Callable[[], float]) -> float:
         """By how much `counter` rises from just before a burst to just after it."""
@@ -172,7 +186,7 @@ class LocalWorker:
 
     def inputs(self, slot: int) -> list[Any]:
         """What the slot's tensors hold now; None for an input that is no tensor."""
-        if self._machine.device != "cpu":
+        if self._has_device:
             self._ask(Op.USED, struct.pack("<H", slot), self._limits.load_s)
         return self._arena.read(slot)
 
@@ -185,7 +199,7 @@ class LocalWorker:
         if _realtime.wait_at_rest(self.pid, REST_LIMIT_S) is None:
             self._condemned = "it keeps running between its calls"
             self._zygote.reap(self.pid)
-        elif self._machine.device != "cpu" and not (self._condemned or self._closed):
+        elif self._has_device and not (self._condemned or self._closed):
             self._wait_for_device()
 
     def _wait_for_device(self) -> None:
@@ -269,9 +283,9 @@ class LocalWorker:
             raise self._lost(error, limit_s) from None
         self.waited_s = max(0.0, _activity.waits_s(self.pid) - waited_s)
         own = self._check(answer, Op.DONE)
-        self.clocks_s = (seconds, _clock(own)) if self._machine.device != "cpu" else None
-        if not self.armed[0]:
-            self.clocks_s = None
+        if self._has_device:
+            device_s, self._aside_s = _clock(own)
+            self.clocks_s = (seconds, device_s) if self.armed[0] else None
         return seconds
 
     def _ask(self, op: Op, payload: bytes, limit_s: float, passed: Sequence[int] = ()) -> bytes:
@@ -309,10 +323,21 @@ class LocalWorker:
         except ValueError:
             op, sequence, payload = -1, -1, b""
         if sequence == self._sequence and op == Op.FAIL:
-            raise _failure(payload)
+            raise self._failed(payload)
         if sequence != self._sequence or op != expected:
             raise WorkerFailure("crashed", "it spoke out of turn on the broker's channel")
         return payload
+
+    def _failed(self, payload: bytes) -> WorkerFailure | MachineFault:
+        """What to raise when it says that it failed. That its device was full before the calls says
+        nothing about a candidate; a baseline may have filled it by compiling."""
+        failure = _failure(payload)
+        if failure.kind == "full" and not self._job.baseline:
+            return MachineFault(
+                f"the device's memory is full: {failure.message}",
+                "free it of other work, or use smaller shapes",
+            )
+        return WorkerFailure("crashed", failure.message) if failure.kind == "full" else failure
 
     def _lost(self, error: OSError | None, limit_s: float) -> WorkerFailure | MachineFault:
         """What to raise when a worker is silent or gone; it is dead afterwards."""
@@ -332,12 +357,13 @@ class LocalWorker:
         return f"; it wrote: {text}" if text else ""
 
 
-def _clock(own: bytes) -> float:
-    """Seconds by the device's own clock. Raises WorkerFailure for what is no time."""
-    time_s: float = struct.unpack("<d", own)[0] if len(own) == _CLOCK_BYTES else math.nan
-    if not (math.isfinite(time_s) and time_s >= 0):
+def _clock(own: bytes) -> tuple[float, float]:
+    """Seconds by the device's own clock, of a burst and of what in it was none of its calls. Raises
+    WorkerFailure for what is no time, or more than the whole."""
+    found = _CLOCK.unpack(own) if len(own) == _CLOCK.size else (math.nan, math.nan)
+    if not (math.isfinite(found[0]) and 0 <= found[1] <= found[0] + CLOCK_TICK_S):
         raise WorkerFailure("incorrect", "it meddles with the device's own clock")
-    return time_s
+    return found[0], found[1]
 
 
 def _failure(payload: bytes) -> WorkerFailure:

@@ -189,6 +189,7 @@ class LocalMachine:
             "fenced": job.fenced,
             "traced": job.traced,
             "device": self.device,
+            "room_bytes": self.room_bytes(job),
             "rounded": precision(job.problem.policy.precision).narrow,
         }
         worker = LocalWorker(self, zygote, job, spec)
@@ -217,6 +218,10 @@ class LocalMachine:
         """Raises NoSandbox when candidates cannot be confined here and are not trusted."""
         if not self.trust:
             sandbox.require()
+
+    def room_bytes(self, job: Job) -> int:
+        """How much of a device's own memory is for `job`; 0 for no bound."""
+        return 0
 
     def _open(self, job: Job) -> bool:
         return bool(job.baseline) or self.trust or "sandbox" in job.without

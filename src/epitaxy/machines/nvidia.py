@@ -17,19 +17,24 @@ from epitaxy.chip_facts import load_all
 from epitaxy.errors import BadEnvironment
 from epitaxy.machine import Job
 from epitaxy.machines import _gpu
-from epitaxy.machines._energy import Meter, per_call_j
+from epitaxy.machines._energy import per_call_j
 from epitaxy.machines._fingerprint import version_of
+from epitaxy.machines._nvml import Nvml
 from epitaxy.machines._worker import Limits, LocalWorker
 from epitaxy.machines.local import LocalMachine
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem
 from epitaxy.record import FrozenDict
 from epitaxy.toolchain import Availability, Crossing, Resident, StandIn
+from epitaxy.worker.cuda import SHARE
 
 LIMITS = Limits(load_s=120.0, burst_s=60.0)
 """Starting CUDA takes seconds."""
 LAUNCHING = 4
 """Cores that are left to workers and broker."""
+LEAST_BYTES, CONTEXT_BYTES = 8 << 30, 2 << 30
+"""Of the GPU's memory: what a candidate may take at least, with the copies of its inputs, and what
+CUDA and its libraries take for themselves."""
 FOLDER = "{folder}"
 """In a toolchain's variable: where the build lies."""
 
@@ -49,7 +54,7 @@ class NvidiaMachine(LocalMachine):
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"limits": LIMITS, **options})
         self._residents: dict[str, StandIn] = {}
-        self._meter: Meter | None = None
+        self._nvml: Nvml | None = None
 
     @property
     def spare_cores(self) -> int:
@@ -111,10 +116,33 @@ class NvidiaMachine(LocalMachine):
     def energy_j(self, worker: Any, call_s: float) -> float | Availability:
         """Joules of one call of `worker`, which takes `call_s`; why not, where there is no
         meter."""
-        self._meter = self._meter or Meter(_gpu.visible())
-        if not self._meter.state.ok:
-            return self._meter.state
-        return per_call_j(worker, (0, 1), call_s, self._meter.joules)
+        if not self._watched.counting.ok:
+            return self._watched.counting
+        return per_call_j(worker, (0, 1), call_s, self._watched.joules)
+
+    @property
+    def _watched(self) -> Nvml:
+        self._nvml = self._nvml or Nvml(_gpu.visible())
+        return self._nvml
+
+    def room_bytes(self, job: Job) -> int:
+        """Of the GPU's memory, what PyTorch may take for a candidate (`worker.cuda` makes it
+        SHARE of the whole where that is more); baselines take what they need."""
+        return LEAST_BYTES + 8 * job.problem.working_set_bytes if job.folder else 0
+
+    def held(self, worker: Any, job: Job) -> tuple[int, int] | Availability:
+        """Bytes of the GPU's memory that a candidate's worker holds, and those that it may; why
+        not, where that cannot be read."""
+        if not self._watched.state.ok:
+            return self._watched.state
+        found = self._watched.held_bytes(worker.pid)
+        if found is None:
+            return Availability(
+                ok=False, detail="NVML does not tell what each process holds",
+                mend="in a container, share the host's process numbers with it",
+            )  # fmt: skip
+        share = max(self.room_bytes(job), int(SHARE * self._watched.total_bytes))
+        return found, share + CONTEXT_BYTES
 
     def open(self, job: Job) -> LocalWorker:
         """A worker for `job`; a candidate's has the variables that its toolchain wants."""

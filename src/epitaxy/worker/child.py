@@ -53,6 +53,7 @@ class Spec:
     fenced: bool = False
     traced: bool = False
     device: str = "cpu"
+    room_bytes: int = 0
     rounded: bool = False
 
     @staticmethod
@@ -69,7 +70,7 @@ class Loop:
         self.memory = memory
         self.spec = spec
         self.layout = Layout.from_json(spec.layout)
-        self.device = open_device(spec.device, memory, self.layout)
+        self.device = open_device(spec.device, memory, self.layout, spec.room_bytes)
         self.device.products(spec.rounded)
         self.extras: dict[int, list[Any]] = {}
         self.model: Any = None
@@ -104,6 +105,8 @@ class Loop:
                 self.device.stored(slot, self.contents(slot))
             elif op == Op.IDLE:
                 self.device.idle()
+            elif op == Op.BRING:
+                self.device.bring()
             elif op == Op.USED:
                 self.give_back(*struct.unpack("<H", payload))
             elif op in (Op.ARM, Op.WITNESS):
@@ -112,13 +115,14 @@ class Loop:
                 self.run(witnessed=op == Op.WITNESS)
                 return
             elif op == Op.OUTPUTS:
-                problem = self.deliver(self.last, 0)
+                problem = self.deliver(self.last, 0, self.device.fetch)
                 if problem:
                     self.fail(sequence, "incorrect", problem)
                     return
             self.channel.send(pack(Op.DONE, sequence))
         except Exception as error:
-            self.fail(sequence, "crashed", describe(error))
+            ours = op in (Op.STORED, Op.ARM, Op.WITNESS) and self.device.full(error)
+            self.fail(sequence, "full" if ours else "crashed", describe(error))
 
     def prepare(self, descriptor: int) -> None:
         """Construct the callable from init arguments and parameters in a sealed file.
@@ -222,9 +226,9 @@ class Loop:
     def run(self, witnessed: bool = False) -> None:
         """Wait for GO, make the calls, answer. The broker times from GO to the answer.
 
-        In a witnessed burst every call's outputs lie in the shared memory before the answer. What
-        the calls left to the collector goes before it too, and their arguments only when the next
-        burst is armed: between bursts nothing of the callable's own runs.
+        In a witnessed burst every call's outputs are taken before the answer. What the calls left
+        to the collector goes before it too, and their arguments only when the next burst is armed:
+        between bursts nothing of the callable's own runs.
         """
         op, sequence, _ = unpack(_await(self.channel))
         if op != Op.GO:
@@ -238,7 +242,7 @@ class Loop:
                 if witnessed:
                     device.before(number)
                 result = call(*arguments)
-                if witnessed and (problem := self.deliver(result, number, before)):
+                if witnessed and (problem := self.deliver(result, number, device.keep, before)):
                     self.fail(sequence, "incorrect", problem)
                     return
             before = None
@@ -248,8 +252,10 @@ class Loop:
             self.fail(sequence, "crashed", describe(error))
         self.last = result
 
-    def deliver(self, last: Any, number: int, before: Any = None) -> str:
-        """Copy a call's outputs into a shared area; "" or why they cannot be outputs.
+    def deliver(
+        self, last: Any, number: int, take: Callable[[Any, Any], None], before: Any = None
+    ) -> str:
+        """Have a call's outputs taken for a shared area; "" or why they cannot be outputs.
 
         `before` are the outputs of the call before it, which are still in somebody's hands.
         """
@@ -271,7 +277,7 @@ class Loop:
         if not problem:
             for result, place in zip(results, self.layout.outputs_of(number), strict=True):
                 found = leniently(result, place) if lax else result
-                self.device.fetch(found, tensor_at(self.memory, place))
+                take(found, tensor_at(self.memory, place))
         return problem
 
     def fail(self, sequence: int, kind: str, message: str) -> None:

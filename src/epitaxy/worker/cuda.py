@@ -6,7 +6,9 @@ events on the default stream, the device's own clock, go around the burst: work 
 to that stream lies outside them but inside the broker's wall clock, so that the two disagree. In
 witnessed bursts the inputs hold a pattern until the device itself, after a pause, fills them in
 the order of the default stream: whoever runs ahead of that stream, or replays what was captured
-over other memory, computes with the pattern. Outputs are then read in the order of that stream.
+over other memory, computes with the pattern. Outputs are then copied in the order of that stream,
+within the device, and brought to the host when the clock has stopped; the device's clock tells how
+long the pauses and copies took, which are no part of the calls.
 
 What waits, records and copies is taken from PyTorch's compiled module before a candidate is loaded:
 its functions in Python look that up at every call, so that a candidate could replace it for them.
@@ -17,6 +19,7 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,6 +29,12 @@ from epitaxy.worker.views import overlapping
 
 COPIES_BYTES = 2 << 30
 """Copies of inputs for one burst; where they are more, calls take turns with those."""
+WORKERS = 8
+"""So many share the device: copies take no more than this part of what is free."""
+SHARE = 0.25
+"""Of the device's memory, what anybody may take."""
+FULL_BYTES = 1 << 30
+"""With less left, memory is lacking because the device is full."""
 FLUSHED_BYTES = 256 << 20
 """More than the second-level cache of any GPU (50 MB on H100, 126 MB on B200)."""
 PAUSE_CYCLES = 200_000
@@ -46,6 +55,7 @@ def driver() -> Any:
     return SimpleNamespace(
         Event=own._CudaEventBase, synchronize=own._cuda_synchronize, _sleep=own._cuda_sleep,
         default_stream=lambda: stream, set_stream=lambda _: switch(**there),
+        memory=torch.cuda.mem_get_info, bound=torch.cuda.set_per_process_memory_fraction,
     )  # fmt: skip
 
 
@@ -55,22 +65,32 @@ class Cuda(Host):
     kind = "cuda"
     warm_ups = 4  # CUDA graphs are recorded in the second and third
 
-    def __init__(self, memory: mmap.mmap, layout: Layout) -> None:
+    def __init__(self, memory: mmap.mmap, layout: Layout, room_bytes: int = 0) -> None:
         super().__init__(memory, layout)
         import torch
 
         api = driver()
+        self._left = api.memory
+        free, total = api.memory()
+        self._most = min(COPIES_BYTES, free // WORKERS)
+        if room_bytes:
+            api.bound(min(1.0, max(SHARE, room_bytes / total)))
         self._synchronize, self._set_stream = api.synchronize, api.set_stream
         self._pause = api._sleep
         self._record, self._elapsed = api.Event.record, api.Event.elapsed_time
         self._equal, self._empty, self._copy = torch.equal, torch.empty_like, torch.Tensor.copy_
         self._stream = api.default_stream()
-        self._first, self._last = (api.Event(enable_timing=True) for _ in range(2))
+        self._event = partial(api.Event, enable_timing=True)
+        self._first, self._last = self._event(), self._event()
         self._cache = torch.empty(FLUSHED_BYTES, dtype=torch.uint8, device=self.kind)
         self._fill = torch.Tensor.fill_
         self._masters: dict[int, list[Any]] = {}
         self._sets: dict[int, list[list[Any]]] = {}
         self._order: list[tuple[int, list[Any]]] = []
+        self._areas: list[Any] = []
+        self._kept: list[tuple[Any, Any]] = []
+        self._events: list[Any] = []
+        self._aside: list[tuple[Any, Any]] = []
         self._bytes = self._turn = 0
         self._witnessed = False
 
@@ -96,6 +116,7 @@ class Cuda(Host):
         """Let the last burst's copies go."""
         self._set_stream(self._stream)
         self._sets, self._order, self._bytes, self._turn = {}, [], 0, 0
+        self._areas, self._kept, self._events, self._aside = [], [], [], []
         self._witnessed = witnessed
 
     def taken(self, slot: int, contents: list[Any]) -> list[Any]:
@@ -104,10 +125,12 @@ class Cuda(Host):
             self.stored(slot, contents)
         master, sets = self._masters[slot], self._sets.setdefault(slot, [])
         each = sum(x.numel() * x.element_size() for x in master if _tensor(x))
-        if self._witnessed or not sets or self._bytes + each <= COPIES_BYTES:
+        if self._witnessed or not sets or self._bytes + each <= self._most:
             made = [self._empty(x) if _tensor(x) else x for x in master]
             for new, old in _pairs(made, master):
                 self._spoiled(new) if self._witnessed else self._copy(new, old)
+            if self._witnessed:
+                self._prepare_witness()
             sets.append(made)
             self._bytes += each
             self._order.append((slot, made))
@@ -146,17 +169,40 @@ class Cuda(Host):
 
     def before(self, number: int) -> None:
         """Only now, after a pause on the default stream, its inputs are there."""
+        if not self._witnessed:
+            return
         slot, made = self._order[number]
         self._set_stream(self._stream)
+        first = self._marked()
         self._pause(PAUSE_CYCLES)
         for new, old in _pairs(made, self._masters[slot]):
             self._copy(new, old)
+        self._aside.append((first, self._marked()))
+
+    def keep(self, result: Any, target: Any) -> None:
+        """A copy within the device."""
+        if not self._witnessed:
+            self.fetch(result, target)
+            return
+        area = self._areas[len(self._kept)]
+        self._set_stream(self._stream)
+        first = self._marked()
+        self._copy(area, result)
+        self._aside.append((first, self._marked()))
+        self._kept.append((area, target))
+
+    def bring(self) -> None:
+        """Now that no clock runs."""
+        for area, target in self._kept:
+            self.fetch(area, target)
+        self._kept = []
 
     def end(self) -> bytes:
         """The device's clock stops, and everything on every stream is done."""
         self._record(self._last, self._stream)
         self._synchronize()
-        return struct.pack("<d", self._elapsed(self._first, self._last) / 1e3)
+        aside_ms = sum(self._elapsed(*pair) for pair in self._aside)
+        return struct.pack("<2d", self._elapsed(self._first, self._last) / 1e3, aside_ms / 1e3)
 
     def idle(self) -> None:
         """Wait for every stream."""
@@ -167,10 +213,31 @@ class Cuda(Host):
         self._set_stream(self._stream)
         self._copy(target, result)
 
+    def full(self, error: Exception) -> bool:
+        """Else this process has had all that it may take."""
+        import torch
+
+        return isinstance(error, torch.OutOfMemoryError) and self._left()[0] < FULL_BYTES
+
     def borrowed(self, results: Sequence[Any], before: Sequence[Any]) -> str:
         """As on the host; the inputs are the device's copies."""
         inputs = [x for sets in self._sets.values() for made in sets for x in made if _tensor(x)]
         return overlapping(results, inputs, before)
+
+    def _prepare_witness(self) -> None:
+        """Areas for the outputs of one more call, and events around what is not its own."""
+        import torch
+
+        for place in self.layout.outputs:
+            kind = getattr(torch, place.dtype)
+            self._areas.append(torch.empty(place.shape, dtype=kind, device=self.kind))
+        self._events += [self._event() for _ in range(2 + 2 * len(self.layout.outputs))]
+
+    def _marked(self) -> Any:
+        """An event on the default stream, after all that was asked of it so far."""
+        event = self._events.pop()
+        self._record(event, self._stream)
+        return event
 
     def _spoiled(self, tensor: Any) -> None:
         if tensor.numel():

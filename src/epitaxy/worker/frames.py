@@ -31,6 +31,7 @@ class Op(enum.IntEnum):
     STORED = 7
     USED = 8
     IDLE = 9
+    BRING = 10
     HELLO = 16
     DONE = 17
     FAIL = 18

@@ -93,10 +93,19 @@ class Host:
     def before(self, number: int) -> None:
         """Just before a call of a witnessed burst."""
 
+    def keep(self, result: Any, target: Any) -> None:
+        """Take an output of a witnessed call, in the order of the calls, for `target` in the shared
+        memory."""
+        copied(result, target)
+
     def end(self) -> bytes:
-        """Every call is made: wait until all of it is done. The seconds by the device's own clock
-        (a little-endian double); nothing where it has none."""
+        """Every call is made: wait until all of it is done. Seconds by the device's own clock, of
+        the burst and of what `before` and `keep` took of it (two little-endian doubles); nothing
+        where it has none."""
         return b""
+
+    def bring(self) -> None:
+        """Have all that `keep` took in the shared memory."""
 
     def idle(self) -> None:
         """Wait until nothing is left of the last burst."""
@@ -105,18 +114,22 @@ class Host:
         """Copy an output into the shared memory."""
         copied(result, target)
 
+    def full(self, error: Exception) -> bool:
+        """Whether it says that the device's memory is full, through whomever."""
+        return False
+
     def borrowed(self, results: Sequence[Any], before: Sequence[Any]) -> str:
         """Why `results` are not memory of their own; "" when they are."""
         return borrowed(results, self.memory, before)
 
 
-def open_device(kind: str, memory: mmap.mmap, layout: Layout) -> Host:
-    """The device of that kind: "cpu" or "cuda"."""
+def open_device(kind: str, memory: mmap.mmap, layout: Layout, room_bytes: int = 0) -> Host:
+    """The device of that kind: "cpu" or "cuda"; of its own memory, what may be taken (0: all)."""
     if kind == "cpu":
         return Host(memory, layout)
     from epitaxy.worker.cuda import Cuda
 
-    return Cuda(memory, layout)
+    return Cuda(memory, layout, room_bytes)
 
 
 @cache
