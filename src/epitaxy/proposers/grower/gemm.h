@@ -47,6 +47,10 @@ template <class S> struct Gemm {
   static constexpr int64_t block_floats = depths > 1 ? (S::MC / MR) * (S::JC / NR) * MR * NR : 0;
   static constexpr int64_t blocks = S::BATCH * rows * columns;
   static constexpr int64_t part_floats = S::PARTS > 1 ? S::PARTS * blocks * block_floats : 0;
+  // Panels of B come from the last cache, one after the other. While the tiles of one are worked on
+  // they ask for all of the next, each for so many lines at a time.
+  static constexpr int64_t soon = S::PACK_B && !own_b && !S::ACROSS && !S::NEXT
+                                      ? ceil_div(S::STEPS * NR, 16 * (S::MC / MR)) : 0;
 };
 // A copy is of words; what is not copied is read as floats where it lies.
 template <class T> EPX const float* floats_at(const T* p) {
@@ -191,8 +195,10 @@ template <class V> EPX_BODY inline void keep_here([[maybe_unused]] V& v) {
 }
 
 // The register tile: R rows by NV vectors, `depth` steps of k. MASKED: the last vector has n lanes.
-template <class S, int R, int W, bool MASKED>
-EPX_BODY inline void multiply(typename Gemm<S>::V (&c)[R][W], const float* a, const float* b, int64_t depth, int n) {
+// SOON lines from `soon` are asked for every few steps.
+template <class S, int R, int W, bool MASKED, int64_t SOON = 0>
+EPX_BODY inline void multiply(typename Gemm<S>::V (&c)[R][W], const float* a, const float* b, int64_t depth, int n,
+                              [[maybe_unused]] const float* soon = nullptr) {
   using G = Gemm<S>;
   using P = typename G::D::P;
   auto step = [&](const float* ap, const float* bp) EPX_BODY {
@@ -212,6 +218,10 @@ EPX_BODY inline void multiply(typename Gemm<S>::V (&c)[R][W], const float* a, co
   };
   int64_t p = 0;
   for (; p + S::STEPS <= depth; p += S::STEPS, a += S::STEPS * G::ak, b += S::STEPS * G::bk) {
+    if constexpr (SOON > 0) {
+      EPX_UNROLL for (int64_t l = 0; l < SOON; ++l) __builtin_prefetch(soon + l * 16, 0, 2);
+      soon += SOON * 16;
+    }
     EPX_UNROLL for (int u = 0; u < S::STEPS; ++u) step(a + u * G::ak, b + u * G::bk);
   }
   for (; p < depth; ++p, a += G::ak, b += G::bk) step(a, b);
@@ -259,14 +269,14 @@ EPX_BODY inline void hand_over(const V (&c)[R][W], int64_t t, int64_t i, int64_t
 // One tile of C over one depth of k: add it to the sums in `hold`, or finish them. A function of its
 // own: compilers keep the sums in registers only when the loop is all that they see. What was held is
 // added after the loop, so that all ways to it agree on the registers.
-template <class S, int R, int W, bool MASKED, class F>
+template <class S, int R, int W, bool MASKED, int64_t SOON = 0, class F>
 __attribute__((noinline)) void tile(const float* a, const float* b, int64_t depth, float* hold, bool first, bool last,
-                          int64_t t, int64_t i, int64_t j, int n, const F& finish) {
+                          int64_t t, int64_t i, int64_t j, int n, const F& finish, const float* soon = nullptr) {
   using G = Gemm<S>;
   using V = typename G::V;
   const F done = finish;  // its pointers in registers: stores of floats might change them
   V c[R][W] = {};
-  multiply<S, R, W, MASKED && !S::PACK_B>(c, a, b, depth, n);
+  multiply<S, R, W, MASKED && !S::PACK_B, SOON>(c, a, b, depth, n, soon);
   if (G::depths > 1 && !first) {
 #pragma GCC unroll 32
     for (int r = 0; r < R; ++r)
@@ -414,8 +424,10 @@ void contract(const A& a, const B& b, float* pa, float* pb, float* parts, const 
         const bool used = live(i, least(i + G::MR, G::M), j, least(j + G::NR, G::J));
         if constexpr (next)
           if (u + 1 < G::blocks) fetch_block<S>(a, b, u + 1, (x - c * wide) * high + (y - r * high));
+        const float* const soon = bp + b_step + (y - r * high) * (G::KC / S::STEPS) * G::soon * 16;
         sized<S>(i, j, [&](auto rows, auto vectors, auto masked, int n) EPX_BODY {
-          tile<S, rows, vectors, masked>(ap, bp, used ? depth : 0, held, d == d0, !split && d + 1 == d1, t, i, j, n, finish);
+          tile<S, rows, vectors, masked, G::soon>(ap, bp, used ? depth : 0, held, d == d0, !split && d + 1 == d1, t, i, j,
+                                                  n, finish, soon);
         });
       });
     }

@@ -53,7 +53,7 @@ OPTIONS: dict[str, tuple[int, ...]] = {
     "form": (0, 1, 2),
     "tile_m": (2, 3, 4, 5, 6),
     "tile_n": (1, 2, 3, 4),
-    "kc": (64, 128, 192, 256, 384, 768, 1536),
+    "kc": (64, 128, 256, 512, 768, 1024, 1536),
     "mc": (24, 48, 72, 96, 144, 192, 384, 1536),
     "nc": (64, 128, 256, 512, 1024, 2048),
     "across": (0, 1),
@@ -86,17 +86,20 @@ def guess(what: Contraction, base: Choices, chip: Chip) -> Choices:
     lanes = base.width
     tile_m, tile_n = min(tiles(chip), key=lambda t: _cycles(m, n, lanes, *t))
     first, second = _cache(chip, 0, 32 << 10), _cache(chip, 1, 512 << 10)
-    kc = max(64, min(1024, first // 2 // (tile_n * lanes * FLOAT_BYTES)))
+    a, b = load_of(what.left).index, load_of(what.right).index
+    pack_b = m > _reads(b, what, first) * tile_m or step(b, what.columns) != 1
+    long = k >= 4 * max(m, n) and m * n < LONG_RESULT  # the threads share k, not the result
+    # Copied panels stream from the second cache; where they lie apart they had better stay.
+    near = second // 8 if pack_b and not long else first // 2
+    kc = max(64, min(1024, near // (tile_n * lanes * FLOAT_BYTES)))
     kc = k if k <= kc * 3 // 2 else kc
     cores = chip.cores if what.work > WORTH_THREADS else 1
-    long = k >= 4 * max(m, n) and m * n < LONG_RESULT  # the threads share k, not the result
     room = second * 3 // (4 * FLOAT_BYTES)
     mc, nc = _blocks(what, (tile_m, tile_n * lanes), min(kc, k), room, 1 if long else cores)
     blocks = size_of(what.batch) * pieces(m, mc, tile_m) * pieces(n, nc, tile_n * lanes)
     split = min(-(-2 * cores // blocks), k // 128) if blocks < cores else 1
     if split > 1:
         kc = min(kc, -(-k // split))
-    a, b = load_of(what.left).index, load_of(what.right).index
     form = _form(what, m, second)
     if form == ROWS and cores > 1 and n < 64 * cores:
         form = TILES  # too narrow to share: the threads share k
@@ -118,7 +121,7 @@ def guess(what: Contraction, base: Choices, chip: Chip) -> Choices:
         form=form, tile_m=tile_m, tile_n=tile_n, kc=kc, mc=mc, nc=nc,
         split_k=max(1, split),
         pack_a=int(n > 2 * tile_n * lanes and _scattered(a, what, n, tile_m)),
-        pack_b=int(m > _reads(b, what, first) * tile_m or step(b, what.columns) != 1),
+        pack_b=int(pack_b),
     )  # fmt: skip
 
 
@@ -146,7 +149,7 @@ def _scattered(index: Affine, what: Contraction, columns: int, tile_m: int) -> b
     along, down = step(index, what.inner), step(index, what.rows) or 0
     if along != 1 or tile_m > WAYS:
         return along != 1 or (down * FLOAT_BYTES) % 4096 == 0
-    return columns >= FEW_COLUMNS and (down * FLOAT_BYTES) % 8192 == 0
+    return columns >= FEW_COLUMNS and (down * FLOAT_BYTES) % 4096 == 0
 
 
 def keeping(what: Contraction, base: Choices, weights: Collection[int]) -> Choices:
