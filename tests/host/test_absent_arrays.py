@@ -153,6 +153,7 @@ keys and values that lie side by side in memory."""
         (SOFTMAX, "nki", "nki_trainium", "trainium2"),
         (LINEAR, "nki", "nki_trainium", "trainium2"),
         (LONG, "nki", "nki_trainium", "trainium2"),
+        (LONG, "pallas", "pallas_tpu", "tpu_v6e"),
     ],
 )
 def test_it_is_written_and_judged(tmp_path, source, language, toolchain, chip):

@@ -80,9 +80,9 @@ def test_a_chip_whose_file_does_not_know_a_limit_is_refused():
     ("wanted", "size", "block"), [(512, 768, 384), (512, 100, 100), (128, 256, 128)]
 )
 def test_steps_along_a_contracted_axis_divide_it(wanted, size, block):
-    from epitaxy.proposers.pallas.products import _divisor
+    from epitaxy.proposers.pallas.products import divisor
 
-    assert _divisor(wanted, size, 128) == block
+    assert divisor(wanted, size, 128) == block
 
 
 def test_slots_are_read_from_libtpus_table():

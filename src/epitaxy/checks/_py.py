@@ -63,7 +63,8 @@ def languages(tree: ast.AST) -> frozenset[str]:
 
 
 def pallas_kernels(tree: ast.AST) -> frozenset[ast.AST]:
-    """All nodes of the functions that are given to `pallas_call`, and of those that they call."""
+    """All nodes of the functions that are given to `pallas_call`, of those that they call, and of
+    what says which block is next, which runs with them."""
     functions = {n.name: n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)}
     waiting = [
         node.args[0].id
@@ -71,7 +72,14 @@ def pallas_kernels(tree: ast.AST) -> frozenset[ast.AST]:
         if isinstance(node, ast.Call) and path_of(node.func)[-1:] == ["pallas_call"]
         if node.args and isinstance(node.args[0], ast.Name)
     ]
-    found: set[ast.AST] = set()
+    found = {
+        inside
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and path_of(node.func)[-1:] == ["BlockSpec"]
+        for argument in node.args
+        if isinstance(argument, ast.Lambda)
+        for inside in ast.walk(argument)
+    }
     while waiting:
         kernel = functions.pop(waiting.pop(), None)
         for node in ast.walk(kernel) if kernel is not None else ():

@@ -63,6 +63,34 @@ def ordered(index: Affine) -> tuple[Axis, ...]:
     return tuple(a for _, a in sorted(used, key=lambda p: -p[0]))
 
 
+def spans(index: Affine, numel: int) -> list[tuple[int, Axis | int]]:
+    """The dimensions of a tensor of `numel` elements of which `index` reads a part, outermost
+    first: of each its size and the axis along it, or the one place that is read. Raises
+    Unsupported."""
+    found: list[tuple[int, Axis | int]] = []
+    stride, left = 1, index.offset
+
+    def gap(until: int) -> None:
+        nonlocal stride, left
+        if until % stride:
+            raise Unsupported("a part of a tensor that is no block of it")
+        if until > stride:
+            size = until // stride
+            place = left // stride % size
+            found.insert(0, (size, place))
+            left -= place * stride
+        stride = until
+
+    for axis in reversed(ordered(index)):
+        gap(index.coefficient(axis))
+        found.insert(0, (axis.size, axis))
+        stride *= axis.size
+    gap(numel)
+    if left:
+        raise Unsupported("a part of a tensor that is no block of it")
+    return found
+
+
 def _dense(index: Affine, memory: tuple[Axis, ...]) -> bool:
     stride = 1
     for axis in reversed(memory):

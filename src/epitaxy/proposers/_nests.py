@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from epitaxy.proposers._frames import Array, Frame, loads, refined
-from epitaxy.proposers.grower.algebra import Axis, Load, Region
+from epitaxy.proposers.grower.algebra import Axis, Load, Region, walk
 from epitaxy.proposers.grower.emit_expr import Unsupported
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.schedule import Kernel, plan
@@ -27,8 +27,11 @@ class Nests:
     @classmethod
     def of(cls, region: Region, count: int = -1) -> Nests:
         """Those of a region; `count` kernels, unless it is negative. Raises Unsupported."""
-        if region.whole or region.refuses:
-            raise Unsupported("indices from data" if region.refuses else "a loop, experts or top-k")
+        if region.whole:
+            raise Unsupported("a loop, experts or top-k")
+        values = walk(tuple(s.value for s in region.stores))
+        if any(isinstance(v, Load) and v.indirect for v in values):
+            raise Unsupported("indices from data")
         made = plan(region, Choices(width=1, split=0, online=0, attend=1))
         known: Known = {i: (f"x{i}", s.dtype, s.numel) for i, s in enumerate(region.inputs)}
         for name, (dtype, numel) in made.temporaries.items():

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from epitaxy.proposers.grower.algebra import Const, Load, Value, operands, walk
+from epitaxy.proposers.grower.algebra import Affine, Axis, Const, Load, Value, operands, walk
 
 INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
@@ -91,6 +91,17 @@ def literal(value: Const, nan: str, infinity: str) -> str:
             return infinity if number > 0 else f"-{infinity}"
         return repr(number)
     return str(int(value.value))
+
+
+def placed(index: Affine, at: Mapping[Axis, str], bracketed: Callable[[str], str]) -> str:
+    """An affine index where `at` says where each axis is; `bracketed` makes a factor of a text."""
+    parts = []
+    for axis, c in index.terms:
+        if c:
+            parts.append(at[axis] if c == 1 else f"{bracketed(at[axis])} * {c}")
+    if index.offset or not parts:
+        parts.append(str(index.offset))
+    return " + ".join(parts).replace("+ -", "- ")
 
 
 def length(text: str) -> int:

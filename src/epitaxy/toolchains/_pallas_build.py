@@ -126,7 +126,9 @@ def _calls(jaxpr: Any) -> Iterator[Any]:
 
 
 def _block(mapping: Any) -> tuple[int, ...]:
-    return tuple(int(getattr(b, "block_size", b) or 1) for b in mapping.block_shape)
+    """The block's shape; a dimension that is one place at a time is a word, not a number."""
+    sizes = [getattr(b, "block_size", b) for b in mapping.block_shape]
+    return tuple(int(n) if isinstance(n, int) else 1 for n in sizes)
 
 
 def _tiled(shape: tuple[int, ...], item: int) -> int:

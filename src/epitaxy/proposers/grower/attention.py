@@ -193,13 +193,40 @@ class Condition:
     bound: int
 
 
-def conditions(what: Attention) -> list[Condition]:
+def conditions(what: Attention, certain: bool = False) -> list[Condition]:
     """What must be true of row and key for a score not to be minus infinity, as far as it can be
-    told from their positions."""
+    told from their positions; with `certain`, whatever is added to it (NaN may be)."""
     known = set(what.rows) | set(what.weighted.keys)
     if len(what.rows) > 1 or len(what.weighted.keys) > 1:
         return []
-    return [c for c in _needs(what.weighted.scores) if {a for a, _ in c.index.terms} <= known]
+    found = _needs(what.weighted.scores, certain)
+    return [c for c in found if {a for a, _ in c.index.terms} <= known]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Keys below offset + rise * row (`upper`), or from there on."""
+
+    offset: int
+    rise: int
+    upper: bool
+
+
+def limits(what: Attention, certain: bool = False) -> list[Limit]:
+    """Those of `conditions` that bound the keys that a row looks at."""
+    found = []
+    for c in conditions(what, certain):
+        across = c.index.coefficient(what.weighted.keys[0])
+        if abs(across) != 1:
+            continue
+        slope = c.index.coefficient(what.rows[0]) if what.rows else 0
+        at = c.bound - c.index.offset
+        upper = c.least == (across > 0)
+        # Upper: key < limit or key < 1 - limit; lower: key >= 1 - limit or key >= limit,
+        # where limit = at - slope * row.
+        plain = c.least if upper else not c.least
+        found.append(Limit(at, -slope, upper) if plain else Limit(1 - at, slope, upper))
+    return found
 
 
 def looked_at(what: Weighted) -> float:
@@ -224,18 +251,19 @@ def looked_at(what: Weighted) -> float:
     return kept / (first.size * second.size)
 
 
-def _needs(value: Value) -> list[Condition]:
+def _needs(value: Value, certain: bool = False) -> list[Condition]:
     if not isinstance(value, Map):
         return []
     if value.fn == "where":
         condition, yes, no = value.args
         if _is(no, -math.inf):
-            return _true(condition) + _needs(yes)
+            return _true(condition) + _needs(yes, certain)
         if _is(yes, -math.inf):
-            return _false(condition) + _needs(no)
-    if value.fn == "add":
+            return _false(condition) + _needs(no, certain)
+    if value.fn == "add" and not certain:
         return [c for a in value.args for c in _needs(a)]
-    if value.fn == "mul" and any(isinstance(a, Const) and a.value > 0 for a in value.args):
+    scaled = value.fn == "mul" and any(isinstance(a, Const) and a.value > 0 for a in value.args)
+    if scaled and not certain:
         return [c for a in value.args for c in _needs(a)]
     return []
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from epitaxy.proposers._frames import Array, ordered
+from epitaxy.proposers._frames import Array, ordered, spans
 from epitaxy.proposers._nests import Known
 from epitaxy.proposers.grower.algebra import Axis, Load, Value, operands
 from epitaxy.proposers.grower.contract import Contraction, size_of
@@ -139,7 +139,10 @@ def side(
         raise Unsupported("a product of a tensor with other axes")
     if dtype not in STORED:
         raise Unsupported(f"a product of {dtype}")
-    sizes, index = _view(value, memory, numel, {a: a.name for a in batch} | at)
+    named = {a: a.name for a in batch} | at
+    parts = spans(value.index, numel)
+    sizes = [size for size, _ in parts]
+    index = [named[a] if isinstance(a, Axis) else str(a) for _, a in parts]
     inner = [a for a in memory if a in (axis, depth)]
     for one in (a for a in (depth, axis) if a not in inner):
         inner.append(one)
@@ -147,34 +150,6 @@ def side(
         index.append("0:1")
     text = f"{name}.reshape({tuple(sizes)})[{', '.join(index)}]"
     return (f"{text}.permute((1, 0))" if inner[0] == axis else text), dtype
-
-
-def _view(
-    load: Load, memory: tuple[Axis, ...], numel: int, at: dict[Axis, str]
-) -> tuple[list[int], list[str]]:
-    """A tensor's shape and the part of it that is read: one dimension for each axis in memory, and
-    one for each gap between them, of which one place is read. Raises Unsupported."""
-    sizes: list[int] = []
-    index: list[str] = []
-    stride = 1
-
-    def gap(until: int) -> int:
-        if until % stride:
-            raise Unsupported("a product of a tensor with gaps")
-        if until > stride:
-            sizes.insert(0, until // stride)
-            index.insert(0, str(load.index.offset // stride % sizes[0]))
-        return until
-
-    for axis in reversed(memory):
-        stride = gap(load.index.coefficient(axis))
-        sizes.insert(0, axis.size)
-        index.insert(0, at[axis])
-        stride *= axis.size
-    gap(numel)
-    if load.index.offset and len(sizes) == len(memory):
-        raise Unsupported("a product of a part of a tensor")
-    return sizes, index
 
 
 def fused(

@@ -21,8 +21,11 @@ from epitaxy.proposers.grower.algebra import (
 from epitaxy.proposers.grower.emit_expr import Unsupported
 
 FLOATS = ("float32", "bfloat16")
-STORED = {"float32": 4, "bfloat16": 2, "int32": 4, "int16": 2, "int8": 1, "uint8": 1}
-"""What blocks may hold, and its bytes: the vector unit has no 64-bit numbers and no float16."""
+STORED = {
+    "float32": 4, "bfloat16": 2, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 4,
+}  # fmt: skip
+"""What blocks may hold, and its bytes: the vector unit has no 64-bit numbers and no float16, and
+truths are words."""
 PLAIN = {
     "exp": "jnp.exp", "exp2": "jnp.exp2", "log": "jnp.log", "sin": "jnp.sin", "cos": "jnp.cos",
     "sqrt": "jnp.sqrt", "rsqrt": "lax.rsqrt", "floor": "jnp.floor", "ceil": "jnp.ceil",

@@ -12,8 +12,10 @@ from epitaxy.proposers._nests import OTHER_KERNELS, Known, Memory, Nests, descri
 from epitaxy.proposers.grower.algebra import Region
 from epitaxy.proposers.grower.emit_expr import Unsupported
 from epitaxy.proposers.grower.schedule import Kernel
+from epitaxy.proposers.pallas.attend import Attend, write_attention
+from epitaxy.proposers.pallas.calls import BUFFERS, Call, Limits, Result, limits
 from epitaxy.proposers.pallas.expressions import STORED, Expressions, needed_helpers
-from epitaxy.proposers.pallas.products import Product, write_product
+from epitaxy.proposers.pallas.products import Product, whole, write_product
 
 HEADER = '''"""Pallas TPU kernels of {names}, grown by epitaxy: {genome}"""
 
@@ -24,30 +26,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 '''
 MEMORY = Memory(STORED, "TPU")
-BUFFERS = 2
-"""Pallas has each block twice: one is computed on while the other is copied."""
 LIVE = 2
 """Blocks of float32 that a kernel's intermediate values take beside."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a TPU's file says: bytes of VMEM, lanes and sublanes of a register."""
-
-    vmem_bytes: int
-    lanes: int
-    sublanes: int
-
-
-def limits(chip: Chip) -> Limits:
-    """The chip's limits. Raises Unsupported where its file does not know them."""
-    found = {}
-    for name in ("vmem_mib", "lanes", "sublanes"):
-        fact = chip.facts.get(name)
-        if fact is None:
-            raise Unsupported(f"a chip whose file does not know {name}")
-        found[name] = int(fact.value)
-    return Limits(found["vmem_mib"] << 20, found["lanes"], found["sublanes"])
 
 
 class Blocks:
@@ -75,9 +55,9 @@ class Blocks:
             if self.folded[d]:
                 block = size
             elif d == last:
-                block = _legal(choices["columns"], size, self.its.lanes)
+                block = whole(choices["columns"], size, self.its.lanes)
             elif d == last - 1:
-                block = _legal(choices["rows"], size, self.its.sublanes)
+                block = whole(choices["rows"], size, self.its.sublanes)
             elif d == lead:
                 block = min(size, choices["lead"])
             made.append(block)
@@ -110,14 +90,8 @@ class Blocks:
         )
 
     def bytes(self, array: Array) -> int:
-        """Bytes of the block in VMEM, whose registers are filled up."""
-        *outer, rows, columns = self.block(array)
-        item = STORED[array.dtype]
-        tall = self.its.sublanes * max(1, 4 // item)
-        total = -(-rows // tall) * tall * -(-columns // self.its.lanes) * self.its.lanes * item
-        for n in outer:
-            total *= n
-        return total
+        """Bytes of the block in VMEM."""
+        return self.its.bytes(self.block(array), array.dtype)
 
     def spec(self, array: Array) -> str:
         """The text of a BlockSpec."""
@@ -128,10 +102,8 @@ class Blocks:
         return f"pl.BlockSpec({self.block(array)}, lambda {', '.join(names)}: ({', '.join(index)}))"
 
 
-def _legal(wanted: int, size: int, unit: int) -> int:
-    """A block of whole units, or all of it."""
-    block = max(unit, wanted // unit * unit)
-    return size if block >= size else block
+Cut = Blocks | Product | Attend
+"""How a kernel of each kind is cut."""
 
 
 @dataclass(frozen=True)
@@ -142,19 +114,24 @@ class Written:
     call: tuple[str, ...]
     results: tuple[str, ...]
     helpers: frozenset[str]
-    blocks: Blocks | Product
+    blocks: Cut
+
+    @property
+    def attends(self) -> bool:
+        """Whether it is attention."""
+        return isinstance(self.blocks, Attend)
 
 
 def write_kernel(
     name: str, kernel: Kernel, known: Known, choices: Choices, its: Limits,
-    large: Blocks | Product | None,
+    large: Cut | None,
 ) -> Written:  # fmt: skip
     """A kernel of maps and reductions with the call that runs it. Raises Unsupported."""
     if kernel.attention is not None:
-        raise Unsupported("attention")
+        return _attention(name, kernel, known, choices, its, large)
     if kernel.contraction is not None:
         return _product(name, kernel, known, choices, its, large)
-    if isinstance(large, Product):
+    if large is not None and not isinstance(large, Blocks):
         raise Unsupported(OTHER_KERNELS)
     made = Blocks(kernel, choices, its, large)
     arrays = MEMORY.read(kernel, known, made.frame)
@@ -166,9 +143,9 @@ def write_kernel(
     writer.count_uses([t.value for t in kernel.targets])
     for target, array in zip(kernel.targets, outputs, strict=True):
         value = writer.use(target.value)
-        whole = made.block(array)
+        all_of_it = made.block(array)
         if target.value.axes != frozenset(target.axes):
-            value = f"jnp.broadcast_to({value}, {whole})"
+            value = f"jnp.broadcast_to({value}, {all_of_it})"
         if target.dtype != target.value.dtype:
             value = f"({value}).astype(jnp.{target.dtype})"
         writer.lines.append(f"{array.name}_ref[...] = {value}")
@@ -184,13 +161,24 @@ def write_kernel(
 
 def _product(
     name: str, kernel: Kernel, known: Known, choices: Choices, its: Limits,
-    large: Blocks | Product | None,
+    large: Cut | None,
 ) -> Written:  # fmt: skip
     assert kernel.contraction is not None
-    if isinstance(large, Blocks):
+    if large is not None and not isinstance(large, Product):
         raise Unsupported(OTHER_KERNELS)
     made = Product(kernel.contraction, choices, its.lanes, its.sublanes, large)
     source, call, helpers = write_product(name, kernel, known, made, its.vmem_bytes)
+    return Written(source, call, (kernel.targets[0].buffer,), helpers, made)
+
+
+def _attention(
+    name: str, kernel: Kernel, known: Known, choices: Choices, its: Limits, large: Cut | None
+) -> Written:
+    assert kernel.attention is not None
+    if large is not None and not isinstance(large, Attend):
+        raise Unsupported(OTHER_KERNELS)
+    made = Attend(kernel.attention, choices, its, large)
+    source, call, helpers = write_attention(name, kernel, known, made)
     return Written(source, call, (kernel.targets[0].buffer,), helpers, made)
 
 
@@ -211,41 +199,15 @@ def _distinct(arrays: list[Array]) -> dict[str, Array]:
 def _fits(made: Blocks, arrays: Sequence[Array]) -> None:
     held = sum(BUFFERS * made.bytes(a) for a in arrays)
     widest = max(made.bytes(replace(a, dtype="float32")) for a in arrays)
-    if held + LIVE * widest > made.its.vmem_bytes:
-        raise Unsupported(
-            f"{held + LIVE * widest} bytes of blocks, VMEM has {made.its.vmem_bytes} (vmem_mib)"
-        )
+    made.its.hold(held + LIVE * widest)
 
 
 def _call(
     name: str, made: Blocks, inputs: list[tuple[str, Array]], outputs: list[Array]
 ) -> tuple[str, ...]:
-    results = ", ".join(o.name for o in outputs)
-    semantics = ", ".join(['"parallel"'] * len(made.steps))
-    shapes = [f"jax.ShapeDtypeStruct({made.shape(o)}, jnp.{o.dtype})" for o in outputs]
-    lines = [
-        f"{results}{',' if len(outputs) == 1 else ''} = pl.pallas_call(",
-        f"    {name},",
-        f'    name="{name.lstrip("_")}",',
-        f"    grid={made.steps},",
-        "    in_specs=[",
-        *(f"        {made.spec(a)}," for _, a in inputs),
-        "    ],",
-        "    out_specs=[",
-        *(f"        {made.spec(o)}," for o in outputs),
-        "    ],",
-        "    out_shape=[",
-        *(f"        {s}," for s in shapes),
-        "    ],",
-        "    compiler_params=pltpu.CompilerParams(",
-        f"        dimension_semantics=({semantics},), vmem_limit_bytes={made.its.vmem_bytes}",
-        "    ),",
-        "    interpret=_epitaxy_interpret,",
-        ")(",
-        *(f"    {_given(made, a)}," for _, a in inputs),
-        ")",
-    ]
-    return tuple(lines)
+    given = tuple((_given(made, a), made.spec(a)) for _, a in inputs)
+    results = tuple(Result(o.name, made.spec(o), made.shape(o), o.dtype) for o in outputs)
+    return Call(name, made.steps, given, results, made.its.vmem_bytes).lines()
 
 
 def _given(made: Blocks, array: Array) -> str:

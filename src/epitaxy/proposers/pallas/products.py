@@ -16,6 +16,7 @@ from epitaxy.proposers.grower.algebra import Axis, Load, Map, Value, operands
 from epitaxy.proposers.grower.contract import Contraction, size_of
 from epitaxy.proposers.grower.emit_expr import Unsupported
 from epitaxy.proposers.grower.schedule import Kernel
+from epitaxy.proposers.pallas.calls import Call, Result
 from epitaxy.proposers.pallas.expressions import FLOATS, STORED, Expressions
 
 Group = tuple[Axis, ...]
@@ -34,14 +35,14 @@ class Product:
         m, n, k = self.sizes
         if large is None:
             self.tile = (
-                _whole(choices["rows"], m, sublanes),
-                _whole(choices["columns"], n, lanes),
-                _divisor(choices["depth"], k, lanes),
+                whole(choices["rows"], m, sublanes),
+                whole(choices["columns"], n, lanes),
+                divisor(choices["depth"], k, lanes),
             )
         else:
             pairs = zip(large.tile, large.sizes, self.sizes, strict=True)
             cut = [now if t == size else max(1, t * now // size) for t, size, now in pairs]
-            self.tile = (cut[0], cut[1], _divisor(cut[2], k, 1))
+            self.tile = (cut[0], cut[1], divisor(cut[2], k, 1))
 
     @property
     def blocks(self) -> list[int]:
@@ -61,12 +62,13 @@ class Product:
         return "[0]" if self.what.batch else "[...]"
 
 
-def _whole(wanted: int, size: int, unit: int) -> int:
+def whole(wanted: int, size: int, unit: int) -> int:
+    """A block of whole units, or all of it."""
     block = max(unit, wanted // unit * unit)
     return size if block >= size else block
 
 
-def _divisor(wanted: int, size: int, unit: int) -> int:
+def divisor(wanted: int, size: int, unit: int) -> int:
     """The largest whole number of units that divides `size`; all of it where there is none."""
     fitting = [b for b in range(unit, min(wanted, size) + 1, unit) if size % b == 0]
     return fitting[-1] if fitting else size
@@ -200,9 +202,9 @@ def _call(
     def spec(shape: tuple[int, ...], at: tuple[str, ...], many: bool) -> str:
         if made.what.batch:
             shape, at = (1, *shape), ("b" if many else "0", *at)
-        return f"        pl.BlockSpec({shape}, lambda {grid}: ({', '.join(at)})),"
+        return f"pl.BlockSpec({shape}, lambda {grid}: ({', '.join(at)}))"
 
-    def whole(shape: tuple[int, ...], many: bool = True) -> tuple[int, ...]:
+    def full(shape: tuple[int, ...], many: bool = True) -> tuple[int, ...]:
         return (b if many else 1, *shape) if made.what.batch else shape
 
     shapes = [((m, k), (bm, bk), ("i", "k")), ((k, n), (bk, bn), ("k", "j"))]
@@ -210,29 +212,12 @@ def _call(
     for (text, turned), (size, block, at) in zip(given, shapes, strict=True):
         step = -1 if turned else 1
         specs.append(spec(block[::step], at[::step], True))
-        arguments.append(f"    {text}.reshape({whole(size[::step])}),")
+        arguments.append(f"{text}.reshape({full(size[::step])})")
     for array in extra:
         many, high, wide = (n > 1 for n in array.shape)
         block = (bm if high else 1, bn if wide else 1)
         specs.append(spec(block, ("i" if high else "0", "j" if wide else "0"), many))
-        arguments.append(f"    {array.name}.reshape({whole(array.shape[1:], many)}),")
-    semantics = ", ".join(['"parallel"'] * (len(made.steps) - 1))
-    return (
-        f"{result[0]} = pl.pallas_call(",
-        f"    {name},",
-        f'    name="{name.lstrip("_")}",',
-        f"    grid={made.steps},",
-        "    in_specs=[",
-        *specs,
-        "    ],",
-        f"    out_specs={spec((bm, bn), ('i', 'j'), True).strip()}",
-        f"    out_shape=jax.ShapeDtypeStruct({whole((m, n))}, jnp.{result[1]}),",
-        f"    scratch_shapes=[pltpu.VMEM({(bm, bn)}, jnp.float32)],",
-        "    compiler_params=pltpu.CompilerParams(",
-        f'        dimension_semantics=({semantics}, "arbitrary"), vmem_limit_bytes={vmem}',
-        "    ),",
-        "    interpret=_epitaxy_interpret,",
-        ")(",
-        *arguments,
-        ")",
-    )
+        arguments.append(f"{array.name}.reshape({full(array.shape[1:], many)})")
+    results = (Result(result[0], spec((bm, bn), ("i", "j"), True), full((m, n)), result[1]),)
+    inputs = tuple(zip(arguments, specs, strict=True))
+    return Call(name, made.steps, inputs, results, vmem, ((bm, bn),)).lines()

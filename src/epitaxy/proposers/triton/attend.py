@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from epitaxy.proposers.grower.algebra import Axis, Load, Value
-from epitaxy.proposers.grower.attention import Attention, Condition, conditions
+from epitaxy.proposers.grower.attention import Attention, Limit, limits
 from epitaxy.proposers.grower.contract import load_of, size_of
 from epitaxy.proposers.grower.schedule import Kernel
 from epitaxy.proposers.triton.choices import Choices
@@ -171,36 +171,22 @@ class AttentionWriter(Expressions):
     def _range(self) -> tuple[str, str]:
         """The keys that no position masks away for every row of the block."""
         low, high = "0", str(self.n)
-        for found in conditions(self.what) if self.choices.skip else ():
-            bound = self._bound(found)
-            if bound is None:
-                continue
-            text, upper = bound
-            if upper:
+        for limit in limits(self.what) if self.choices.skip else ():
+            text = _at(limit)
+            if limit.upper:
                 high = f"min({high}, {text})"
             else:
                 low = f"max({low}, {text}) // BLOCK_N * BLOCK_N"
         return low, high
 
-    def _bound(self, found: Condition) -> tuple[str, bool] | None:
-        """(limit on keys over the block's rows, whether it is an upper one) of a condition."""
-        (key,), rows = self.what.weighted.keys, self.what.rows
-        across = found.index.coefficient(key)
-        if abs(across) != 1 or len(rows) > 1:
-            return None
-        slope = found.index.coefficient(rows[0]) if rows else 0
-        at = found.bound - found.index.offset
-        upper = found.least == (across > 0)
-        # Upper: key < limit or key < 1 - limit; lower: key >= 1 - limit or key >= limit,
-        # where limit = at - slope * row.
-        plain = found.least if upper else not found.least
-        offset, rise = (at, -slope) if plain else (1 - at, slope)
-        last = (rise > 0) == upper
-        position = "first + BLOCK_M - 1" if last else "first"
-        if not rise:
-            return str(offset), upper
-        term = f"({position})" if abs(rise) == 1 else f"({position}) * {abs(rise)}"
-        return f"{offset} {'+' if rise > 0 else '-'} {term}", upper
+
+def _at(limit: Limit) -> str:
+    """A limit on keys for all rows of a block: the loosest."""
+    if not limit.rise:
+        return str(limit.offset)
+    position = "first + BLOCK_M - 1" if (limit.rise > 0) == limit.upper else "first"
+    times = "" if abs(limit.rise) == 1 else f" * {abs(limit.rise)}"
+    return f"{limit.offset} {'+' if limit.rise > 0 else '-'} ({position}){times}"
 
 
 LOWEST = '-float("inf")'

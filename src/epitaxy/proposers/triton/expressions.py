@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from epitaxy.proposers._texts import COMPARE, INFIX, Statements, chosen, literal
+from epitaxy.proposers._texts import COMPARE, INFIX, Statements, chosen, literal, placed
 from epitaxy.proposers.grower.algebra import (
     Affine,
     Axis,
@@ -102,15 +102,7 @@ class Expressions(Statements):
 
     def address(self, index: Affine) -> str:
         """An affine index at the current positions."""
-        parts = []
-        for axis, c in index.terms:
-            at = self.positions[axis]
-            if not c:
-                continue
-            parts.append(at if c == 1 else f"{_bracketed(at)} * {c}")
-        if index.offset or not parts:
-            parts.append(str(index.offset))
-        return " + ".join(parts).replace("+ -", "- ")
+        return placed(index, self.positions, _bracketed)
 
     def decode(self, axes: list[Axis], flat: str, below: int, direction: str) -> None:
         """Positions along `axes`, which `flat` // `below` counts together."""

@@ -6,6 +6,7 @@ What is done to each result afterwards happens before it is stored.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from epitaxy.proposers.grower.algebra import Axis, Load, Value
 from epitaxy.proposers.grower.contract import Contraction, load_of, size_of, step
@@ -33,16 +34,7 @@ class ProductWriter(Expressions):
         self.kernel, self.choices, self.what = kernel, choices, what
         self.count_uses([t.value for t in kernel.targets])
         self.m, self.n, self.k = (size_of(g) for g in (what.rows, what.columns, what.inner))
-        self.bm, self.bn, self.bk = (
-            max(LEAST_BLOCK, min(block, power(size)))
-            for block, size in (
-                (choices.block_m, self.m), (choices.block_n, self.n), (choices.block_k, self.k),
-            )
-        )  # fmt: skip
-        if like is not None:
-            self.bm = scaled(like.bm, self.m, like.m)
-            self.bn = scaled(like.bn, self.n, like.n)
-            self.bk = scaled(like.bk, self.k, like.k)
+        self.bm, self.bn, self.bk = tile(choices, (self.m, self.n, self.k), like)
         self.left, self.right = load_of(what.left), load_of(what.right)
         self.item = max(_item(self.left), _item(self.right))
 
@@ -172,6 +164,30 @@ def precision(kinds: set[str], choices: Choices, whole: bool = False) -> str:
     if whole:
         return ", out_dtype=tl.int32"
     return f', input_precision="{PRECISION[choices.operands]}"' if kinds == {"float32"} else ""
+
+
+class Tiled(Protocol):
+    """A product's sizes, and those of its tile: rows, columns, steps along what is summed."""
+
+    m: int
+    n: int
+    k: int
+    bm: int
+    bn: int
+    bk: int
+
+
+def tile(choices: Choices, sizes: tuple[int, int, int], like: Tiled | None) -> tuple[int, int, int]:
+    """Rows, columns and steps of the tile of a product of `sizes`, as `choices` say, or as those of
+    the same product `like` it at larger sizes."""
+    if like is not None:
+        larger = ((like.bm, like.m), (like.bn, like.n), (like.bk, like.k))
+        m, n, k = (scaled(b, now, was) for (b, was), now in zip(larger, sizes, strict=True))
+    else:
+        wanted = (choices.block_m, choices.block_n, choices.block_k)
+        pairs = zip(wanted, sizes, strict=True)
+        m, n, k = (max(LEAST_BLOCK, min(block, power(size))) for block, size in pairs)
+    return m, n, k
 
 
 def scaled(block: int, size: int, larger: int) -> int:

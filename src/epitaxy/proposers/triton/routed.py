@@ -16,14 +16,8 @@ from epitaxy.proposers.grower.algebra_whole import Product, Routed
 from epitaxy.proposers.grower.contract import size_of
 from epitaxy.proposers.grower.emit_expr import Unsupported
 from epitaxy.proposers.triton.choices import Choices
-from epitaxy.proposers.triton.expressions import (
-    LIMIT,
-    Expressions,
-    Written,
-    indent,
-    power,
-)
-from epitaxy.proposers.triton.products import LEAST_BLOCK, loaded, precision, scaled
+from epitaxy.proposers.triton.expressions import LIMIT, Expressions, Written, indent
+from epitaxy.proposers.triton.products import loaded, precision, tile
 
 Buffers = dict[int, tuple[str, str, int]]
 Temporaries = dict[str, tuple[str, int]]
@@ -141,16 +135,7 @@ class StageWriter(ExpertWriter):
             raise Unsupported("a product that is read out of order")
         self.m, self.n = experts.rows, self.axis.size
         self.k = max(p.depth.size for p in self.products.values())
-        self.bm, self.bn, self.bk = (
-            max(LEAST_BLOCK, min(block, power(size)))
-            for block, size in (
-                (choices.block_m, self.m), (choices.block_n, self.n), (choices.block_k, self.k),
-            )
-        )  # fmt: skip
-        if like is not None:
-            self.bm = scaled(like.bm, self.m, like.m)
-            self.bn = scaled(like.bn, self.n, like.n)
-            self.bk = scaled(like.bk, self.k, like.k)
+        self.bm, self.bn, self.bk = tile(choices, (self.m, self.n, self.k), like)
         self.item = 4
 
     @property
