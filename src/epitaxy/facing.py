@@ -219,7 +219,7 @@ def _numbers(verdict: Verdict | None) -> dict[str, float]:
         "speedup": verdict.speedup,
         "of_limit": verdict.of_limit,
         "algebra": verdict.algebra,
-        "error_of_limit": worst.error / worst.limit if worst and worst.error else None,
+        "error_of_limit": worst.error / worst.limit if worst and worst.error is not None else None,
         **{name: value for name, value in verdict.metrics.items() if math.isfinite(value)},
     }
     return {name: float(value) for name, value in found.items() if value is not None}

@@ -3,14 +3,18 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from generous import GENEROUS
 from grown_case import Together
 
 from epitaxy.proposers.grower.capture import capture
+from epitaxy.proposers.grower.contract import size_of
 from epitaxy.proposers.grower.emit import emit_region
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.growth import writable
+from epitaxy.proposers.grower.image import floats, image_of
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import plan
+from epitaxy.proposers.grower.space import first_guess
 
 torch.manual_seed(3)  # rounding differs from run to run otherwise
 T = torch.randn
@@ -118,6 +122,32 @@ def test_an_image_of_odd_rows_is_read_from_a_copy(name):
     written = emit_region(step.region, Choices(pack_b=0)).split("extern", 1)[1]
     assert "convolve_direct" in written
     assert " image(" in written
+
+
+def test_many_groups_read_one_copy_of_the_image():
+    """The copy holds the image of all groups: for each, packing writes every window of its own."""
+
+    def function(x, w):
+        return F.conv2d(x, w, None, 1, 1, 1, 16)
+
+    (step,) = capture(function, [T(1, 64, 14, 14), T(64, 4, 3, 3)], accept=writable).steps
+    (kernel,) = plan(coalesce(step.region), Choices()).kernels
+    image = image_of(kernel.contraction, Choices().width)
+    assert floats(image) > size_of(kernel.contraction.inner) * size_of(kernel.contraction.columns)
+    assert " image(" in emit_region(step.region, Choices(pack_b=0)).split("extern", 1)[1]
+
+
+def test_the_result_of_a_convolution_is_not_streamed_by_itself():
+    """Its tiles end within lines."""
+    caches = (GENEROUS.levels[0].replace(name=f"L{n}", bytes=n << 16) for n in (1, 2))
+    chip = GENEROUS.replace(levels=(*caches, *GENEROUS.levels))
+
+    def streamed(function, *inputs):
+        (step,) = capture(function, inputs, accept=writable).steps
+        return first_guess(step.region, chip).stream
+
+    assert streamed(torch.relu, T(1, 64, 60, 62)) == 1
+    assert streamed(lambda x, w: F.conv2d(x, w, None, 1, 1), T(1, 16, 60, 62), T(64, 16, 3, 3)) == 0
 
 
 SQUARES = {

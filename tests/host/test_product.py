@@ -215,6 +215,25 @@ def test_a_bad_reference_is_named():
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "import epitaxy",
+        "from __future__ import annotations",
+        "from epitaxy import (\n    problem,\n)",
+    ],
+)
+def test_what_only_the_tuner_needs_is_taken_out_and_nothing_else(line):
+    alone = f"\n\x0c\n{line}  # of the tuner\n"
+    awkward = f'{line}; SHARED = 1\nOTHER = 2; {line}{alone}TEXT = "a\u2028b\x0c"\n'
+    text = bundle(candidate(), PROBLEM.replace(source=SOURCE + awkward))
+    assert not [x for x in text.splitlines() if x.startswith(("import epitaxy", "from epitaxy"))]
+    body = text[text.index("# --- reference") : text.index("# --- forward")]
+    space: dict[str, object] = {}
+    exec(body, space)
+    assert (space["SHARED"], space["OTHER"], space["TEXT"]) == (1, 2, "a\u2028b\x0c")
+
+
+@pytest.mark.parametrize(
     ("line", "matters"),
     [
         ("import math", False),
@@ -287,10 +306,12 @@ def test_export_writes_everything_and_the_evidence_reads_back(build, tmp_path):
 
 def test_exporting_again_replaces_and_keeps_what_is_the_users(build, exported):
     (exported / "notes.txt").write_text("mine")
+    (exported / "kernel_times.json").write_text("mine")
     (exported / "kernel-0123456789ab.so").write_text("old")
     export(candidate(), verdict(), PROBLEM, exported, build)
     assert "eager" in (exported / "README.md").read_text()
     assert (exported / "notes.txt").read_text() == "mine"
+    assert (exported / "kernel_times.json").read_text() == "mine"
     assert not (exported / "kernel-0123456789ab.so").exists()
 
 

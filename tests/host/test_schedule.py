@@ -112,6 +112,20 @@ def test_long_chains_of_instructions_run_side_by_side():
     assert width(torch.relu) == lanes
 
 
+def test_columns_are_reduced_in_tiles_as_wide_as_leaves_every_core_its_tasks():
+    region, _ = captured(lambda x: x.sum(0), [torch.randn(512, 4096)])
+
+    def tile(cores):
+        return space.first_guess(region, GENEROUS.replace(cores=cores)).tile
+
+    plain = 16 * max(4, GENEROUS.vector_bytes // 4)
+    assert tile(1) == 8 * plain
+    assert tile(64) == plain
+    for cores in (2, 4):
+        assert tile(cores) > plain
+        assert 4096 // tile(cores) >= 4 * cores
+
+
 def test_a_convolution_summed_over_all_its_pixels_has_a_first_guess():
     def pooled(x, w):
         return F.conv_transpose2d(x, w, stride=2, padding=1, output_padding=1).mean((2, 3))

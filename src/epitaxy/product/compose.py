@@ -36,6 +36,8 @@ _TRAINING = re.compile(
     r"|\b(rnn|lstm|gru)|lazy|syncbatch",
     re.IGNORECASE,
 )
+_LINE_END = re.compile(r"\r\n?|\n")
+"""What Python counts as the end of a line: a form feed, say, is none."""
 _KNOWN_IMPORTS = {"torch", "math", "typing", "numpy", "functools", "itertools", "collections"}
 
 
@@ -183,7 +185,7 @@ def literal(text: str) -> str:
 
 def _reference(problem: Problem) -> tuple[str, set[str]]:
     """The reference's source fit for the middle of a file, and the imports that must come first."""
-    lines = problem.source.splitlines()
+    lines = _LINE_END.split(problem.source)
     futures: set[str] = set()
     try:
         tree = parsed(problem.source)
@@ -192,9 +194,9 @@ def _reference(problem: Problem) -> tuple[str, set[str]]:
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and node.module == "__future__":
             futures |= {f"from __future__ import {a.name}" for a in node.names}
-            _comment(lines, node)
+            _pass(lines, node)
         elif _imports_epitaxy(node):
-            _comment(lines, node)
+            _pass(lines, node)
         elif isinstance(node, ast.FunctionDef | ast.ClassDef):
             for decorator in node.decorator_list:
                 if _root(decorator) in _epitaxy_names(tree):
@@ -205,6 +207,17 @@ def _reference(problem: Problem) -> tuple[str, set[str]]:
 def _comment(lines: list[str], node: ast.AST) -> None:
     for i in range(node.lineno - 1, (node.end_lineno or node.lineno)):  # type: ignore[attr-defined]
         lines[i] = "# " + lines[i]
+
+
+def _pass(lines: list[str], node: ast.stmt) -> None:
+    """Take a statement out: as a comment, where no other one shares its lines."""
+    last = node.end_lineno or node.lineno
+    before = lines[node.lineno - 1].encode()[: node.col_offset].decode()
+    after = lines[last - 1].encode()[node.end_col_offset :].decode()
+    if not before.strip() and (after.strip("; \t") + "#").startswith("#"):
+        _comment(lines, node)
+        return
+    lines[node.lineno - 1 : last] = [f"{before}pass{after}", *[""] * (last - node.lineno)]
 
 
 def _imports_epitaxy(node: ast.stmt) -> bool:

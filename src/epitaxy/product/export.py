@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -29,6 +30,8 @@ from epitaxy.verdict import BASES, Verdict
 
 TEMPLATE = Path(__file__).parent / "readme.md.j2"
 ORIGINAL = Path(__file__).parent / "original.md"
+_OWN = re.compile(r"kernel\.cpp|kernel-[0-9a-f]{12}\.(so|json)")
+"""Files of an earlier export that the next one may not have; others are the user's."""
 
 
 def export(
@@ -167,7 +170,7 @@ def _move_in(staged: Path, target: Path) -> None:
         pass  # fails here, before anything is touched, where the folder cannot be written
     fresh = [p.relative_to(staged) for p in sorted(staged.rglob("*")) if p.is_file()]
     for old in target.glob("kernel*"):
-        if old.suffix in (".so", ".json", ".cpp") and old.relative_to(target) not in fresh:
+        if _OWN.fullmatch(old.name) and old.relative_to(target) not in fresh:
             old.unlink()
     for name in fresh:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
