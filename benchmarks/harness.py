@@ -128,10 +128,19 @@ def one(plan: Plan, file: Path, arm: str, run: int) -> Row:
         folder.mkdir()
         task = Task(load(str(file)), file, arm, run, folder, plan.limits, plan.machine, **more)
         row = plan.runner.run(task)
-        shutil.rmtree(kept, ignore_errors=True)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(folder, kept)
+        move(folder, kept)
     return row
+
+
+def move(folder: Path, to: Path) -> None:
+    """Put a run's folder in the place of what was there, without sockets and pipes: no copy can be
+    made of those where it lies on another file system."""
+    for path in folder.rglob("*"):
+        if not (path.is_symlink() or path.is_file() or path.is_dir()):
+            path.unlink()
+    shutil.rmtree(to, ignore_errors=True)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(folder, to)
 
 
 def chosen(argv: Sequence[str] | None) -> argparse.Namespace:

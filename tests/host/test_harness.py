@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
+import os
+import socket
 import sys
 from pathlib import Path
 
@@ -235,3 +238,21 @@ def test_the_page_that_has_no_figures_tells_this_protocol():
     text = (harness.RESULTS / "harness.md").read_text()
     assert _protocol(Limits()) in text
     assert all(Path(name).stem in text for name in harness.PROBLEMS)
+
+
+def test_a_run_is_kept_on_another_file_system_too(tmp_path, monkeypatch):
+    run, kept = tmp_path / "run", tmp_path / "kept" / "one"
+    (run / "work").mkdir(parents=True)
+    (run / "work" / "said.txt").write_text("done")
+    (run / "work" / "broken").symlink_to("nowhere")
+    os.mkfifo(run / "work" / "pipe")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(run / "judge.sock"))
+
+    def elsewhere(*_):
+        raise OSError(errno.EXDEV, "another file system")
+
+    monkeypatch.setattr(os, "rename", elsewhere)
+    harness.move(run, kept)
+    assert sorted(p.name for p in kept.rglob("*")) == ["broken", "said.txt", "work"]
+    assert not run.exists()

@@ -15,9 +15,9 @@ IMPORT_S = 0.1
 HEAVY = ("torch", "numpy", "typer", "rich", "jinja2", "jax")
 TIMED = f"""
 import sys, time
-start = time.perf_counter()
+start = time.process_time()
 import {{module}}
-print(time.perf_counter() - start, *(m for m in {HEAVY!r} if m in sys.modules))
+print(time.process_time() - start, *(m for m in {HEAVY!r} if m in sys.modules))
 """
 
 

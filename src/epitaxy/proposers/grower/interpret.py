@@ -246,12 +246,13 @@ def run_program(
             specs = step.region.outputs
             results: Any = [m.to(_dtype(s.dtype)) for m, s in zip(made, specs, strict=True)]
         else:
-            results = _call(step, values)
+            results = called(step, values)
         values.update(zip(step.results, results, strict=True))
     return [values[name] for name in program.outputs]
 
 
-def _call(step: FrameworkCall, values: Mapping[str, Any]) -> list[Any]:
+def called(step: FrameworkCall, values: Mapping[str, Any]) -> list[Any]:
+    """What PyTorch's operator of `step` gives for the named `values`, one by one."""
     target: Any = torch
     for part in step.target.split(".")[1:]:
         target = getattr(target, part)

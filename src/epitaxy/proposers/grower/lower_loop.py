@@ -285,7 +285,7 @@ def _written(loop: Unrolled, j: int) -> Result | None:
 def with_tails(loop: Unrolled, results: Sequence[Result]) -> list[Result]:
     """Results with the element-wise work on them that reads nothing else of the loop."""
     inside = loop.nodes
-    reached = _reached(inside)
+    reached = depending_on(inside)
     made = []
     for result in results:
         tail: list[Node] = []
@@ -307,7 +307,7 @@ def with_tails(loop: Unrolled, results: Sequence[Result]) -> list[Result]:
     return made
 
 
-def _reached(nodes: set[Node]) -> set[Node]:
+def depending_on(nodes: set[Node]) -> set[Node]:
     """Everything that depends on `nodes`, and they."""
     found, stack = set(nodes), list(nodes)
     while stack:

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from epitaxy.proposers.grower.program import FrameworkCall, Program, Ref, RegionCall
+from epitaxy.proposers.grower.interpret import called
+from epitaxy.proposers.grower.program import Program, RegionCall
 
 RUNS = 3
 
@@ -51,25 +52,6 @@ def run(reference: Any, program: Program, times: dict[str, float]) -> list[Any]:
         who = step.region.name if isinstance(step, RegionCall) else "framework"
         start_s = time.perf_counter()
         for call in calls:
-            _call(call, values)
+            values.update(zip(call.results, called(call, values), strict=False))
         times[who] = times.get(who, 0.0) + time.perf_counter() - start_s
     return [values[name] for name in program.outputs]
-
-
-def _call(call: FrameworkCall, values: dict[str, Any]) -> None:
-    function: Any = torch
-    for part in call.target.split(".")[1:]:
-        function = getattr(function, part)
-    made = function(
-        *(_value(a, values) for a in call.args), **{k: _value(v, values) for k, v in call.kwargs}
-    )
-    results = made if isinstance(made, tuple | list) else (made,)
-    values.update(zip(call.results, results, strict=False))
-
-
-def _value(tree: Any, values: dict[str, Any]) -> Any:
-    if isinstance(tree, Ref):
-        return values[tree.name]
-    if isinstance(tree, tuple | list):
-        return type(tree)(_value(x, values) for x in tree)
-    return tree

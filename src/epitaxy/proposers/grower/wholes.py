@@ -29,7 +29,9 @@ from epitaxy.proposers.grower.lower_loop import (
     LoopLowering,
     Result,
     absorbed,
+    depending_on,
     results_of,
+    taken_in,
     taken_with,
     with_tails,
 )
@@ -177,14 +179,8 @@ def _replaced(
     call: RegionCall, inputs: list[Node], taken: list[Node],
 ) -> tuple[Node, RegionCall] | None:  # fmt: skip
     """Put one call in place of the loop; None where what it reads depends on it."""
-    inside = loop.nodes | {n for r in results for n in (r.root, *r.tail) if n is not None}
-    later, stack = set(inside), list(inside)
-    while stack:
-        for user in stack.pop().users:
-            if user not in later:
-                later.add(user)
-                stack.append(user)
-    if any(n in later for n in inputs):
+    inside = taken_in(loop, results)
+    if not depending_on(inside).isdisjoint(inputs):
         return None
     same = _framework([*taken, *(n for n in graph.nodes if n in inside)])
     with graph.inserting_before(loop.steps[0][0]):
