@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,9 @@ from epitaxy.proposers.grower.genome import Choices, Genome
 from epitaxy.proposers.grower.growth import writable
 from epitaxy.proposers.grower.program import Program, RegionCall
 
+WORTH_A_COMPILER = 4
+"""Regions for which another compiler reads the headers too."""
+
 
 def build(regions, choices, folder):
     """Compile the regions; the library."""
@@ -25,14 +29,32 @@ def build(regions, choices, folder):
 
 
 def build_all(regions, genome, folder):
-    """Compile the regions, each under its own decisions; the library."""
-    source, library = folder / "k.cpp", folder / "k.so"
-    source.write_text(emit_source(regions, genome))
+    """Compile the regions, each under its own decisions, on all processors; their functions."""
+    parts = max(1, min(len(os.sched_getaffinity(0)), len(regions) // WORTH_A_COMPILER))
     compiler = find_compiler()
-    subprocess.run(
-        [compiler.path, *flags(compiler), "-o", library, source], check=True, capture_output=True
-    )
-    return ctypes.CDLL(str(library))
+    running = []
+    for number in range(parts):
+        source, library = folder / f"k{number}.cpp", folder / f"k{number}.so"
+        source.write_text(emit_source(regions[number::parts], genome))
+        command = [compiler.path, *flags(compiler), "-o", library, source]
+        running.append((subprocess.Popen(command, stderr=subprocess.PIPE, text=True), library))
+    for process, _ in running:
+        _, said = process.communicate()
+        assert process.returncode == 0, said
+    return Libraries([ctypes.CDLL(str(library)) for _, library in running])
+
+
+class Libraries:
+    """The functions of several libraries, each by its name."""
+
+    def __init__(self, parts):
+        self._parts = parts
+
+    def __getattr__(self, name):
+        for part in self._parts:
+            if hasattr(part, name):
+                return getattr(part, name)
+        raise AttributeError(name)
 
 
 def run(library, region, inputs):

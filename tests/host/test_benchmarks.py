@@ -32,12 +32,12 @@ def test_calibration_runs_resumes_and_reports(tmp_path):
 
 def test_the_rate_counts_every_candidate(tmp_path):
     found = rate.main(
-        ["--candidates", "4", "--wrong", "0.5", "--size", "short", "--depth", "1",
+        ["--candidates", "2", "--wrong", "0.5", "--size", "short", "--depth", "1",
          "--out", str(tmp_path / "rate")]
     )  # fmt: skip
-    assert found["judged"] == 4
+    assert found["judged"] == 2
     assert found["per_minute"] > 0
-    assert sum(found["statuses"].values()) == 4
+    assert sum(found["statuses"].values()) == 2
     assert found["statuses"]["incorrect"] >= 1
     assert "per minute" in (tmp_path / "rate.md").read_text()
 

@@ -6,6 +6,8 @@ from relu_case import HONEST, KERNEL, problem
 from epitaxy.candidate import Candidate
 from epitaxy.judge import Judge
 
+pytestmark = pytest.mark.usefixtures("brief")
+
 
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory, machine_of):

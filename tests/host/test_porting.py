@@ -7,10 +7,10 @@ import shlex
 from pathlib import Path
 
 import pytest
+from brief import be_brief
 
 from epitaxy.chip import Chip, Level
 from epitaxy.cli import main
-from epitaxy.machines.local import LocalMachine
 from epitaxy.probe.store import save
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "port.md"
@@ -31,7 +31,7 @@ class Model(torch.nn.Module):
         return torch.softmax(x, dim=-1)
 
 def get_inputs():
-    return [torch.randn(256, 512)]
+    return [torch.randn(128, 512)]
 
 def get_init_inputs():
     return []
@@ -60,7 +60,7 @@ def run(x):
 def place(tmp_path, monkeypatch):
     monkeypatch.setenv("EPITAXY_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(LocalMachine, "baselines", lambda _: ["eager"])
+    be_brief(monkeypatch.setattr)
     (tmp_path / "examples").mkdir()
     (tmp_path / "examples" / "rmsnorm.py").write_text(REFERENCE)
     (tmp_path / "kernel.py").write_text(KERNEL)
