@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -298,16 +299,19 @@ def _evaluating(model: Any) -> Iterator[None]:
 
 
 def _error(ours: Any, theirs: Any) -> float:
-    """The worst error of any output, as a part of its size."""
+    """The worst error of any output, as a part of its size; NaN where one is NaN or infinite and
+    the other is not."""
+    import torch
     from torch.utils import _pytree
 
-    worst = 0.0
+    errors = [0.0]
     for a, b in zip(_pytree.tree_leaves(ours), _pytree.tree_leaves(theirs), strict=True):
         wide, exact = a.double(), b.double()
-        size = exact.abs() + exact.square().mean().sqrt()
-        off = (wide - exact).abs() / size.clamp_min(1e-300)
-        worst = max(worst, float(off.max()) if off.numel() else 0.0)
-    return worst
+        same = (wide == exact) | (wide.isnan() & exact.isnan())
+        size = exact.abs() + exact[exact.isfinite()].square().mean().sqrt().nan_to_num()
+        off = torch.where(same, 0.0, (wide - exact).abs() / size.clamp_min(1e-300))
+        errors.append(float(off.max()) if off.numel() else 0.0)
+    return math.nan if any(map(math.isnan, errors)) else max(errors)
 
 
 def _say(text: str) -> None:

@@ -284,3 +284,19 @@ def test_kernels_for_other_numbers_of_inputs_stand_side_by_side(monkeypatch):
     with pytest.warns(RuntimeWarning, match="for 1 or 2 positional") as caught:
         new(x=x)
     assert caught[0].filename == __file__, "it points to who called"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "accepted"),
+    [(1.0, True), (1.01, False), (float("nan"), False), (float("inf"), False)],
+)
+def test_special_numbers_are_compared_as_they_are(wrong, accepted, monkeypatch):
+    class Masked(torch.nn.Module):
+        def forward(self, x):
+            return torch.log(x), x * 2
+
+    monkeypatch.setattr(
+        "epitaxy.optimized._searched", lambda *_: lambda x: (torch.log(x), x * 2 * wrong)
+    )
+    model, x = Masked().eval(), torch.tensor([-1.0, 0.0, 1.0, 3.0])
+    assert (optimize(model, x) is not model) is accepted
