@@ -44,6 +44,14 @@ def test_codex(project, capsys):
     assert "epitaxy: begin" in (project / "AGENTS.md").read_text()
 
 
+def test_codex_reads_any_path(tmp_path):
+    root = tmp_path / "kristall \U0001f9ca"
+    root.mkdir()
+    install_client("codex", Server((), root))
+    data = tomllib.loads((root / ".codex/config.toml").read_text(encoding="utf-8"))
+    assert data["mcp_servers"]["epitaxy"]["args"][-1] == str(root)
+
+
 @pytest.mark.parametrize("client", CLIENTS)
 def test_twice_is_once_and_printing_writes_nothing(project, capsys, client):
     before = snapshot(project)
@@ -97,7 +105,10 @@ def test_settings_of_ones_own_survive_an_update(project):
         ("claude-code", ".mcp.json", "{broken", "is no JSON object"),
         ("claude-code", ".mcp.json", "[1]", "is no JSON object"),
         ("cursor", ".cursor/mcp.json", '{"mcpServers": {"epitaxy": {"command": "y"}}}', "another"),
+        ("cursor", ".cursor/mcp.json", '{"mcpServers": {"epitaxy": "y"}}', "another"),
+        ("cursor", ".cursor/mcp.json", '{"mcpServers": {"epitaxy": {"args": 5}}}', "another"),
         ("codex", ".codex/config.toml", "a = [", "is no TOML"),
+        ("codex", ".codex/config.toml", '[mcp_servers]\nepitaxy = "y"\n', "another"),
         ("codex", ".codex/config.toml", "mcp_servers = {}\n", "no place for another table"),
         (
             "codex", ".codex/config.toml",

@@ -117,9 +117,8 @@ def _json(before: str, server: Server) -> str:
 def _toml(before: str, server: Server) -> str:
     """Codex's file: other text stays to the letter."""
     command, *args = server.command
-    section = "\n".join(
-        [f"[mcp_servers.{NAME}]", f"command = {json.dumps(command)}", f"args = {json.dumps(args)}"]
-    )
+    told = json.dumps(command, ensure_ascii=False), json.dumps(args, ensure_ascii=False)
+    section = f"[mcp_servers.{NAME}]\ncommand = {told[0]}\nargs = {told[1]}"
     hand = f"add by hand:\n{section}"
     try:
         known = tomllib.loads(before)
@@ -142,8 +141,10 @@ def _toml(before: str, server: Server) -> str:
 
 def _ours(old: Any) -> None:
     """Raise BadInput when a server of our name is somebody else's."""
-    words = [str(old.get("command", "")), *map(str, old.get("args", []))] if old else [NAME]
-    if not any(NAME in word for word in words):
+    given = old if isinstance(old, dict) else {"command": ""}
+    args = given.get("args", ())
+    words = [given.get("command", ""), *(args if isinstance(args, list | tuple) else ())]
+    if given and not any(NAME in str(word) for word in words):
         raise BadInput("it has another server called epitaxy", "rename that one first")
 
 
