@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from epitaxy import unvouched
 from epitaxy.candidate import Candidate
 from epitaxy.cards import ExportCard
-from epitaxy.errors import BadInput
+from epitaxy.chip import Chip
+from epitaxy.chip_facts import find
+from epitaxy.errors import BadInput, UnknownName
 from epitaxy.ledger import Ledger
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem
-from epitaxy.toolchain import Build
+from epitaxy.toolchain import Build, aimed
 from epitaxy.verdict import Verdict
 
 
-def built(candidate: Candidate, problem: Problem) -> Build | None:
-    """The candidate's library, which the toolchain still holds; None when it cannot be had."""
+def built(candidate: Candidate, problem: Problem, chip: Chip | None) -> Build | None:
+    """The candidate's library for the chip that it was judged for, which the toolchain still holds;
+    None when it cannot be had. Without a chip: for the one that the toolchain takes then."""
     folder = Ledger.default_path().parent / "build"
-    build: Build = plugins("toolchains").get(candidate.toolchain).build(candidate, problem, folder)
+    toolchain = (
+        aimed(candidate.toolchain, chip) if chip else plugins("toolchains").get(candidate.toolchain)
+    )
+    build: Build = toolchain.build(candidate, problem, folder)
     return build if build.ok else None
+
+
+def chip_judged(ledger: Ledger, verdict: Verdict) -> Chip | None:
+    """The shipped chip of a verdict's machine; None where it names none."""
+    with contextlib.suppress(UnknownName):
+        return find(str(ledger.machine(verdict.machine).get("chip", "")))
+    return None
 
 
 def export_recorded(ledger: Ledger, id: str, out: Path, proven: bool = False) -> ExportCard:
@@ -38,7 +52,7 @@ def export_recorded(ledger: Ledger, id: str, out: Path, proven: bool = False) ->
     if proven and verdict.plan != "full":
         raise BadInput(f"{candidate.id} was only screened", "judge it with the full plan first")
     profiles = ledger.profiles(candidate.digest, verdict.machine)
-    build = built(candidate, problem)
+    build = built(candidate, problem, chip_judged(ledger, verdict))
     export(candidate, verdict, problem, out, build, profiles[0] if profiles else None)
     doubt = unvouched.note(ledger, problem.digest)
     return ExportCard(

@@ -30,7 +30,7 @@ from epitaxy.record import FrozenDict, canonical, digest_text
 from epitaxy.study import Budget, create_study
 from epitaxy.tiling import Tiling, read_constants
 from epitaxy.toolchain import Crossing
-from epitaxy.verdict import Verdict
+from epitaxy.verdict import Finding, Verdict
 
 SOURCES = handmade.SOURCES | {".cu", ".hip", ".cl"}
 NEW = "class ModelNew"
@@ -268,8 +268,11 @@ def _told(
     return (found,), (*notes, f"read from its constants: {read}")
 
 
-def judge_original(original: Original, ledger: Ledger) -> Original:
-    """`original` with a verdict on it, where one can be had; a remark says why not.
+def judge_original(
+    original: Original, ledger: Ledger, baselines: Sequence[str] | None = None
+) -> Original:
+    """`original` with a verdict on it, where one can be had; a remark says why not. Where it is
+    timed it is compared with these `baselines` (default: all that run there).
 
     Raises BadInput where it does not compute its problem.
     """
@@ -279,7 +282,7 @@ def judge_original(original: Original, ledger: Ledger) -> Original:
     verdict = original.verdict
     if verdict is None:
         try:
-            verdict = _judged(original, ledger)
+            verdict = _judged(original, ledger, baselines)
         except (BadEnvironment, BadCandidate) as error:
             return _remarked(original, f"not judged: {error.message} ({error.mend})")
     if verdict.status in ("incorrect", "crashed"):
@@ -292,9 +295,10 @@ def judge_original(original: Original, ledger: Ledger) -> Original:
     return made if verdict.accepted else _remarked(made, f"{verdict.status}: {verdict.reason}")
 
 
-def _judged(original: Original, ledger: Ledger) -> Verdict:
+def _judged(original: Original, ledger: Ledger, baselines: Sequence[str] | None) -> Verdict:
     machine = machine_for(toolchain_named(original.candidate.toolchain), original.chip)
-    judge = judge_for(machine)(original.problem, machine)
+    judge = judge_for(machine)(original.problem, machine, baselines=baselines)
+    judge.notes += _few(baselines)
     try:
         verdict: Verdict = judge.judge(original.candidate)
     finally:
@@ -316,9 +320,10 @@ def _remarked(original: Original, remark: str) -> Original:
 
 def port(
     original: Original, toolchain: Any, machine: Any, *, ledger: Ledger, budget: str | Budget = "4",
-    callbacks: Sequence[Callable[..., None]] = (),
+    baselines: Sequence[str] | None = None, callbacks: Sequence[Callable[..., None]] = (),
 ) -> Moved:  # fmt: skip
-    """Grow `original`'s problem for `toolchain` on `machine`, from its tiling onwards.
+    """Grow `original`'s problem for `toolchain` on `machine`, from its tiling onwards; where it is
+    timed it is compared with these `baselines` (default: all that run there).
 
     Raises BadProblem where the target's grower can write none of its regions.
     """
@@ -330,6 +335,8 @@ def port(
     study = create_study(
         original.problem, machine=machine, proposer=porter, ledger=ledger, budget=budget
     )
+    study.baselines = baselines
+    study.judge.notes += _few(baselines)
     study.optimize(callbacks=callbacks)
     captured = writer.captured(study.view())
     own = [p for p in study.view().judged() if p[0].toolchain == toolchain.name]
@@ -339,6 +346,14 @@ def port(
         original, toolchain.name, machine.chip(), porter.carried, tuple(own), best,
         porter.first.id if porter.first else "", dict(getattr(captured, "refused", {})),
     )  # fmt: skip
+
+
+def _few(baselines: Sequence[str] | None) -> list[Finding]:
+    """What a verdict says besides that is compared with some baselines alone."""
+    if baselines is None:
+        return []
+    message = f"compared with no other baselines than {', '.join(baselines)}"
+    return [Finding(check="baselines", severity="note", message=message)]
 
 
 def _name(candidate: Candidate, chip: Chip) -> str:

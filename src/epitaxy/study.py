@@ -124,6 +124,8 @@ class Study:
         self.tools: Callable[[Study], Sequence[Tool]] = lambda study: ()
         """What the view offers; `create_study` sets the desk's."""
         self.waiting: dict[str, Candidate] = {}
+        self.baselines: Sequence[str] | None = None
+        """Those that candidates are compared with; None: all that run here."""
         self._judge = judge
         self._callbacks: Sequence[Callable[[Progress], None]] = ()
         self._start_s = 0.0
@@ -170,7 +172,10 @@ class Study:
     def judge(self) -> Any:
         """The judge, made at first use."""
         if self._judge is None:
-            self._judge = judge_for(self.machine)(self.problem, self.machine, report=self.say)
+            kind = judge_for(self.machine)
+            self._judge = kind(
+                self.problem, self.machine, baselines=self.baselines, report=self.say
+            )
         return self._judge
 
     @property

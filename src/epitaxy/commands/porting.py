@@ -48,6 +48,10 @@ def port(
     budget: Annotated[
         str, typer.Option("--budget", help="90s, 2m, or a number of candidates to judge.")
     ] = "4",
+    baselines: Annotated[
+        str,
+        typer.Option("--baselines", help="What a port is timed against: eager,compile or all."),
+    ] = "all",
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for port.html, port.json and the export.")
     ] = None,
@@ -58,10 +62,14 @@ def port(
     from epitaxy import port as report
     from epitaxy import porting
     from epitaxy.commands.run import measure_chip
+    from epitaxy.plugin import plugins
     from epitaxy.progress import Display
     from epitaxy.study import Budget
 
     Budget.parse(budget)
+    against = None if baselines == "all" else [n.strip() for n in baselines.split(",")]
+    for name in against or ():
+        plugins("baselines").get(name.partition("+")[0])  # an unknown name is said at once
     target = porting.toolchain_named(to)
     porting.writer_of(target)
     wanted = porting.chip_for(target, chip)
@@ -73,13 +81,14 @@ def port(
         )
         porting.machine_for(target, wanted)  # what is missing is said before anything slow
         with Display(original.problem.name) as display:
-            original = porting.judge_original(original, store)
+            original = porting.judge_original(original, store, against)
             machine = porting.machine_for(target, wanted)
             measure_chip(machine, display)
             show: Any = display
             moved = porting.port(
-                original, target, machine, ledger=store, budget=budget, callbacks=[show]
-            )
+                original, target, machine, ledger=store, budget=budget, baselines=against,
+                callbacks=[show],
+            )  # fmt: skip
     emit(report.to_dict(moved)) if as_json else _print(moved)
     if out is not None:
         _leave(moved, out)
@@ -115,5 +124,5 @@ def _leave(moved: Any, out: Path) -> None:
     note(f"{out / 'port.html'}")
     if moved.best is not None:
         candidate, verdict = moved.best
-        build = built(candidate, moved.original.problem)
+        build = built(candidate, moved.original.problem, moved.chip)
         note(str(export(candidate, verdict, moved.original.problem, out / "export", build)))

@@ -235,7 +235,7 @@ def leave(run: Run, folder: Path, more: Mapping[str, Any] | None = None) -> dict
     }
     if run.best is not None:
         candidate, verdict = run.best
-        build = built(candidate, run.problem)
+        build = built(candidate, run.problem, run.chip)
         place = folder / ("export" if won(run) else "candidate")
         paths["export" if won(run) else "candidate"] = export(
             candidate, verdict, run.problem, place, build
