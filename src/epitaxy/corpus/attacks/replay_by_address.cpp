@@ -1,6 +1,6 @@
 // problem: wave
 // guard: fresh
-// also: witness
+// also: witness repeats
 // what: replays what an address held while its first and middle elements stand
 #include <cmath>
 #include <cstring>
