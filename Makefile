@@ -3,7 +3,8 @@
 # fuzz:  mutants of honest kernels, and how many of them the judge finds
 # attacks: known cheats against the judge, with and without the guard that stops each
 # gpu-check: the GPU that is here: kernels, attacks, benchmarks (again to go on with those);
-#            without one it says what was not run
+#            without one it says what was not run; PYTHON=python3 takes a Python that has PyTorch
+#            for CUDA as it is, and makes no .venv
 # calibrate: how often the statistics err on this machine, and candidates judged per minute
 # test, check, bench, clean, setup-peers (ONNX Runtime and OpenVINO as further baselines)
 
@@ -54,12 +55,19 @@ fuzz: $(STAMP)
 attacks: $(STAMP)
 	$(BIN)/python -m epitaxy.attacks
 
+ifdef PYTHON
+gpu-check: GPU := PYTHONPATH=$(CURDIR)/src:$$PYTHONPATH $(PYTHON)
+else
+gpu-check: GPU := $(BIN)/python
 gpu-check: $(STAMP)
-	@failed=0; \
-	$(BIN)/python -m pytest tests/chip -rs -s || failed=1; \
-	$(BIN)/python -m epitaxy.attacks --on cuda || failed=1; \
-	$(BIN)/python benchmarks/gpu.py || failed=1; \
-	exit $$failed
+endif
+gpu-check:
+	@failed=""; \
+	try() { echo "== $$*"; "$$@" || failed="$$failed  $$*\n"; }; \
+	try env $(GPU) -m pytest tests/chip -rs --tb=short -s; \
+	try env $(GPU) -m epitaxy.attacks --on cuda; \
+	try env $(GPU) benchmarks/gpu.py $(GPU_ARGUMENTS); \
+	test -z "$$failed" || { printf "error: not all of gpu-check went through:\n$$failed"; exit 1; }
 
 calibrate: $(STAMP)
 	$(BIN)/python benchmarks/calibrate.py --minutes $(MINUTES) --out docs/results/calibration

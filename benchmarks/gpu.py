@@ -1,10 +1,12 @@
 """The GPU of this machine: nine problems, grown, proven and timed against PyTorch.
 
     python benchmarks/gpu.py [NAME...] [--budget 45s] [--minutes 9] [--out docs/results/gpu]
+                             [--trust]
 
 Writes OUT-<chip>.json and .md after every problem. It stops in time: no problem is begun after
-`--minutes` minus what the longest one took, and the same command goes on with what is left. Without
-a GPU nothing is measured, which OUT.md then says.
+`--minutes` minus what the longest one took, and the same command goes on with what is left and with
+what ended in an error. Without a GPU nothing is measured, which OUT.md then says. `--trust` runs
+kernels unconfined, where nothing can confine them: they are the grower's own.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import datetime
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,8 @@ from typing import Any
 from epitaxy.bench_table import mean_ratio
 from epitaxy.commands.run import Options, search
 from epitaxy.errors import EpitaxyError
-from epitaxy.machine import accelerator
+from epitaxy.machine import Accelerated, accelerator
+from epitaxy.plugin import plugins
 from epitaxy.problem import load
 from epitaxy.report import Run
 from epitaxy.timing import now_s
@@ -37,6 +41,8 @@ PRODUCTS = ("gemm_gelu", "causal_attention", "moe_grouped")
 TUNED = ("max_autotune", "max_autotune_no_graphs")
 LONGEST_S = 150.0
 """What a problem is taken to need before one was run."""
+ERROR = "error"
+FAILED = {"status": ERROR}
 FEWEST = 4
 """Fewer genomes have no order worth the name."""
 HEAD = (
@@ -52,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--budget", default="45s")
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "gpu")
+    parser.add_argument("--trust", action="store_true")
     given = parser.parse_args(arguments)
     unknown = [n for n in given.names if not (SUITE / f"{n}.py").is_file()]
     if unknown:
@@ -59,15 +66,17 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     machine = accelerator()
     if machine is None:
         return absent(given.out)
+    if not given.trust:
+        machine.require()
     chip = machine.chip()
     stem = given.out.with_name(f"{given.out.name}-{chip.id}")
     document = opened(stem, machine)
     start_s, longest_s = now_s(), LONGEST_S
-    left = [n for n in given.names if n not in document["problems"]]
+    left = [n for n in given.names if document["problems"].get(n, FAILED)["status"] == ERROR]
     while left and now_s() - start_s + longest_s < 60 * given.minutes:
         began_s, name = now_s(), left.pop(0)
         print(f"{name}: {len(left)} more afterwards", flush=True)
-        document["problems"][name] = one(name, Options(budget=given.budget))
+        document["problems"][name] = one(name, Options(budget=given.budget, trust=given.trust))
         longest_s = max(longest_s, now_s() - began_s)
         written(stem, document)
     written(stem, document)
@@ -79,7 +88,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 def absent(out: Path) -> dict[str, Any]:
     """Say that nothing is measured, in words and in OUT.md."""
     out.with_suffix(".md").write_text(NOT_YET, encoding="utf-8")
-    print("no GPU that can be used here: not yet measured (epitaxy doctor says why)")
+    print("no GPU that can be used here: not yet measured")
+    machines = plugins("machines")
+    for machine in map(machines.get, machines.names()):
+        if isinstance(machine, Accelerated):
+            state = machine.present()
+            print(f"{machine.name}: {state.detail}; {state.mend}")
     return {}
 
 
@@ -123,7 +137,7 @@ def one(name: str, options: Options) -> dict[str, Any]:
     try:
         run, interrupted = search(load(str(SUITE / f"{name}.py")), options)
     except EpitaxyError as error:
-        return {"status": "error", "why": f"{error.message} ({error.mend})"}
+        return {"status": ERROR, "why": f"{error.message} ({error.mend})"}
     if interrupted:
         raise KeyboardInterrupt
     return row(run) | {"seconds": round(now_s() - start_s, 1)}
@@ -268,4 +282,7 @@ def sums(known: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EpitaxyError as error:
+        sys.exit(f"error: {error.message} — {error.mend}")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from epitaxy.candidate import Candidate
-from epitaxy.errors import BadInput, UnknownName
+from epitaxy.errors import BadInput, EpitaxyError, UnknownName
 from epitaxy.judge import Judge
 from epitaxy.machine import accelerator
 from epitaxy.plugin import plugins
@@ -300,9 +300,13 @@ def main(names: Sequence[str]) -> int:
         return 2
     print(HEAD)
     outcomes = []
-    for outcome in run(specimens):
-        outcomes.append(outcome)
-        print(row(outcome), flush=True)
+    try:
+        for outcome in run(specimens):
+            outcomes.append(outcome)
+            print(row(outcome), flush=True)
+    except EpitaxyError as error:
+        print(f"error: {error.message} — {error.mend}", file=sys.stderr)
+        return 2
     print("\n" + summary(outcomes))
     if left := absent(specimens):
         print(unrun(left))

@@ -30,6 +30,9 @@ def test_a_kernel_is_right_on_the_chip(gpu, name, tmp_path):
     problem = load(ROOT / "examples" / f"{KERNELS[name]}.py")
     backend = "hip" if torch.version.hip else "cuda"
     toolchain = plugins("toolchains").get(backend)
+    state = toolchain.available()
+    if not state.ok:
+        pytest.skip(f"{state.detail}: {state.mend}")
     toolchain.aim(chip)
     candidate = read_folder(ROOT / "kernels" / f"{name}_{backend}", problem, chip=chip)
     build = toolchain.build(candidate, problem, tmp_path)

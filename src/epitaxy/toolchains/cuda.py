@@ -19,6 +19,7 @@ from epitaxy.toolchains.triton_nvidia import listed, read_target
 
 MEND = "install CUDA's compiler (PyPI: nvidia-cuda-nvcc), and put nvcc on PATH"
 LISTER_MEND = "pip install nvidia-cuda-nvdisasm"
+USUAL = "/usr/local/cuda/bin"
 OLDEST = (11, 0)
 """The first version with C++17."""
 GRID = {"grid_x": 2**31 - 1, "grid_y": 65535, "grid_z": 65535}
@@ -116,7 +117,8 @@ class Cuda(DeviceToolchain):
 
 @functools.cache
 def _nvcc(path: str) -> Tool | Availability:
-    found = shutil.which("nvcc", path=path or None) or _packaged("nvcc")
+    usual = f"{path or os.defpath}{os.pathsep}{USUAL}"
+    found = shutil.which("nvcc", path=usual) or _packaged("nvcc")
     if found is None:
         return Availability(ok=False, detail="no nvcc", mend=MEND)
     said = ask([found, "--version"])
