@@ -492,16 +492,50 @@ def test_a_slice_of_a_gpu_is_not_the_chip(tmp_path, monkeypatch):
     monkeypatch.setattr(_gpu, "cuda_build", lambda: "12.8")
     monkeypatch.setattr(_gpu, "chip_name", lambda: "NVIDIA H200")
     monkeypatch.setattr(_gpu, "DRIVER", tmp_path)
+    monkeypatch.setattr(_gpu, "UVM", tmp_path)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     from epitaxy.chip_facts import load_all
 
     chips = load_all()
     assert _gpu.present(chips).ok
+    monkeypatch.setattr(_gpu, "UVM", tmp_path / "none")
+    assert "nvidia-modprobe" in _gpu.present(chips).mend
+    monkeypatch.setattr(_gpu, "UVM", tmp_path)
     (tmp_path / "capabilities" / "gpu0" / "mig" / "gi1").mkdir(parents=True)
     assert "MIG" in _gpu.present(chips).detail
     monkeypatch.setattr(_gpu, "DRIVER", tmp_path / "none")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1")
     assert not _gpu.present(chips).ok
+
+
+def test_of_several_gpus_the_visible_one_is_named(tmp_path, monkeypatch):
+    for bus, uuid, model in (("0000:01", "GPU-a1", "NVIDIA H200"), ("0000:41", "GPU-b2", "B200")):
+        folder = tmp_path / "gpus" / bus
+        folder.mkdir(parents=True)
+        (folder / "information").write_text(f"Model: \t\t {model}\nGPU UUID: \t {uuid}\n")
+    monkeypatch.setattr(_gpu, "DRIVER", tmp_path)
+    monkeypatch.setattr(_gpu, "_asked", lambda field: f"asked for {field}")
+    read = _gpu.chip_name.__wrapped__
+    for which, model in (("", "NVIDIA H200"), ("1", "B200"), ("GPU-b2", "B200"), ("1,0", "B200")):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", which)
+        assert read() == model
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
+    assert read() == "asked for name"
+
+
+def test_what_cannot_be_made_ready_for_the_gpu_is_said_with_its_mend(tmp_path, monkeypatch):
+    from epitaxy.errors import BadEnvironment
+
+    (tmp_path / "unready.py").write_text("TROUBLE = 'no headers'\n")
+    path = f"{tmp_path}:{FakeGpu(home=tmp_path).environment['PYTHONPATH']}"
+    monkeypatch.setattr(FakeGpu, "environment", {"PYTHONPATH": path})
+    machine = FakeGpu(home=tmp_path / "home")
+    try:
+        with pytest.raises(BadEnvironment, match="no headers") as said:
+            machine.zygote(preload=("unready",))
+        assert "python3-dev" in said.value.mend
+    finally:
+        machine.close()
 
 
 def test_without_a_gpu_local_means_the_processors():

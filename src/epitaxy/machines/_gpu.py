@@ -28,6 +28,8 @@ READ = (
 """What libcuda looks at when it starts: who is there, and how the machine is wired."""
 
 
+UVM = Path("/dev/nvidia-uvm")
+"""Through it CUDA manages memory; the driver makes it when somebody first asks for it."""
 BOARDS = frozenset(("nvidia", "sxm4", "sxm5", "sxm6", "hbm3", "hbm3e"))
 """What the driver's names of the boards say besides that the shipped chips are on."""
 
@@ -38,7 +40,8 @@ def here() -> bool:
 
 
 def visible() -> str:
-    """The first GPU that CUDA_VISIBLE_DEVICES leaves: a number, or a name that begins with GPU-."""
+    """The first GPU that CUDA_VISIBLE_DEVICES leaves: a number in the order of the bus, or a name
+    that begins with GPU-."""
     return os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip() or "0"
 
 
@@ -51,12 +54,14 @@ def nodes() -> tuple[str, ...]:
 @functools.cache
 def chip_name() -> str:
     """The GPU as its driver tells it; "unknown" when it does not."""
-    for folder in sorted((DRIVER / "gpus").glob("*")):
+    told = []
+    for path in sorted((DRIVER / "gpus").glob("*/information")):
         with contextlib.suppress(OSError):
-            text = (folder / "information").read_text(encoding="utf-8", errors="replace")
-            model = re.search(r"^Model:\s*(.+)$", text, re.M)
-            return model[1].strip() if model else "unknown"
-    return _asked("name")
+            told.append(path.read_text(encoding="utf-8", errors="replace"))
+    which = visible()
+    own = told[int(which) :] if which.isdigit() else [t for t in told if which in t]
+    model = re.search(r"^Model:\s*(.+)$", "".join(own[:1]), re.M)
+    return model[1].strip() if model else _asked("name")
 
 
 @functools.cache
@@ -70,9 +75,9 @@ def driver_version() -> str:
 
 
 def _asked(field: str) -> str:
-    """A field of the first GPU by nvidia-smi, for containers that do not show the driver's files;
+    """A field of the visible GPU by nvidia-smi, for containers that do not show the driver's files;
     "unknown" when it does not tell."""
-    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader"]
+    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader", f"--id={visible()}"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
         said = done.stdout.strip().splitlines()
@@ -89,6 +94,11 @@ def named(model: str, chips: Sequence[Chip]) -> Chip | None:
         return None
     said = {*known[0].aliases, *re.split(r"[\s_-]+", known[0].name.lower())}
     return None if words - said - BOARDS else known[0]
+
+
+def library_folders() -> tuple[str, ...]:
+    """Where the loader looks besides: libcuda may lie there alone."""
+    return tuple(p for p in os.environ.get("LD_LIBRARY_PATH", "").split(":") if p.startswith("/"))
 
 
 def sliced() -> bool:
@@ -112,6 +122,12 @@ def present(chips: Sequence[Chip]) -> Availability:
             ok=False,
             detail="the GPU is cut into instances (MIG), which are not the chip",
             mend="ask for a whole GPU",
+        )
+    if not UVM.exists():
+        return Availability(
+            ok=False,
+            detail=f"{UVM} is missing, which a confined worker cannot have made",
+            mend="as root: nvidia-modprobe -c 0 -u, or start any program that uses CUDA once",
         )
     if named(chip_name(), chips) is None:
         return Availability(

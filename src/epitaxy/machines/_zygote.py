@@ -26,7 +26,7 @@ TUNABLES = (
 """Freed memory stays with the process, in huge pages: without it large outputs page-fault at
 every call, and a kernel that writes into its own buffer would seem ten times as fast."""
 
-_KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "CXX", "CC", "LD_LIBRARY_PATH")
+_KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "CXX", "CC", "LD_LIBRARY_PATH", "TRITON_LIBCUDA_PATH")
 
 
 def clean_environment(home: Path, extra: Mapping[str, str]) -> dict[str, str]:
@@ -81,7 +81,7 @@ class Zygote:
                 ours.close()
                 raise MachineFault(f"cannot start a worker process: {error}", _MEND) from None
         self._control = ours
-        self.torch, self.own_threads, self.torch_threads = self._answer(START_LIMIT_S)
+        self.torch, self.own_threads, self.torch_threads, self.trouble = self._answer(START_LIMIT_S)
 
     @property
     def pid(self) -> int:

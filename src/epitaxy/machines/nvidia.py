@@ -21,6 +21,7 @@ from epitaxy.machines._energy import per_call_j
 from epitaxy.machines._fingerprint import version_of
 from epitaxy.machines._nvml import Nvml
 from epitaxy.machines._worker import Limits, LocalWorker
+from epitaxy.machines._zygote import Zygote
 from epitaxy.machines.local import LocalMachine
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem
@@ -30,11 +31,17 @@ from epitaxy.worker.cuda import SHARE
 
 LIMITS = Limits(load_s=120.0, burst_s=60.0)
 """Starting CUDA takes seconds."""
+LIMITED = {"memory_bytes": 0, "file_bytes": 1 << 30, "files": 1024}
+"""CUDA reserves more addresses than there is memory, keeps files in memory, and opens each GPU."""
 LAUNCHING = 4
 """Cores that are left to workers and broker."""
 LEAST_BYTES, CONTEXT_BYTES = 8 << 30, 2 << 30
 """Of the GPU's memory: what a candidate may take at least, with the copies of its inputs, and what
 CUDA and its libraries take for themselves."""
+READY = (
+    "install a C compiler and Python's headers (apt install gcc python3-dev); where `ldconfig -p` "
+    "does not list libcuda.so.1, set TRITON_LIBCUDA_PATH to its folder"
+)
 FOLDER = "{folder}"
 """In a toolchain's variable: where the build lies."""
 
@@ -100,7 +107,7 @@ class NvidiaMachine(LocalMachine):
         the process for forks."""
         _ = self.toolchains
         own = {"PYTORCH_NVML_BASED_CUDA_CHECK": "1", "CUDA_CACHE_DISABLE": "1"}
-        own["CUDA_VISIBLE_DEVICES"] = _gpu.visible()
+        own |= {"CUDA_VISIBLE_DEVICES": _gpu.visible(), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
         for it in self._residents.values():
             own |= {k: v for k, v in it.environment.items() if FOLDER not in v}
         return own
@@ -144,6 +151,13 @@ class NvidiaMachine(LocalMachine):
         share = max(self.room_bytes(job), int(SHARE * self._watched.total_bytes))
         return found, share + CONTEXT_BYTES
 
+    def zygote(self, flavour: str = "", preload: tuple[str, ...] = ()) -> Zygote:
+        """As `local`'s. Raises BadEnvironment where a toolchain cannot be made ready."""
+        found = super().zygote(flavour, preload)
+        if found.trouble:
+            raise BadEnvironment(found.trouble, READY)
+        return found
+
     def open(self, job: Job) -> LocalWorker:
         """A worker for `job`; a candidate's has the variables that its toolchain wants."""
         own: dict[str, str] = {}
@@ -167,9 +181,9 @@ class NvidiaMachine(LocalMachine):
 
     def _jail_of(self, folder: str, problem: Problem) -> dict[str, Any]:
         made = super()._jail_of(folder, problem)
-        made["limits"]["memory_bytes"] = 0
+        made["limits"] |= LIMITED
         made["devices"] = list(_gpu.nodes())
-        made["read_only"] += [*_gpu.READ, *self._packages()]
+        made["read_only"] += [*_gpu.READ, *_gpu.library_folders(), *self._packages()]
         return made
 
     def _packages(self) -> list[str]:

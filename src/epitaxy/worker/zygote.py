@@ -25,6 +25,8 @@ REQUEST_LIMIT = 4096
 
 PRELOAD = "EPITAXY_PRELOAD"
 """Variable with the modules, after torch, that are imported before the first fork."""
+TROUBLE_LIMIT = 500
+"""Characters of what the modules' TROUBLE say."""
 _PDEATHSIG = 1
 
 
@@ -34,13 +36,16 @@ def serve(control: socket.socket) -> None:
     import torch
 
     torch.get_num_threads()
+    troubles = []
     for name in filter(None, os.environ.get(PRELOAD, "").split(",")):
         with contextlib.suppress(ImportError):  # whoever needs it will say so
-            importlib.import_module(name)
+            troubles.append(getattr(importlib.import_module(name), "TROUBLE", ""))
     gc.collect()
     gc.freeze()
     threads = len(os.listdir("/proc/self/task"))
-    control.send(json.dumps([torch.__version__, threads, torch.get_num_threads()]).encode())
+    trouble = "; ".join(filter(None, troubles))[:TROUBLE_LIMIT]
+    told = [torch.__version__, threads, torch.get_num_threads(), trouble]
+    control.send(json.dumps(told).encode())
     while True:
         request, passed, _, _ = socket.recv_fds(control, REQUEST_LIMIT, 4)
         if not request:
