@@ -18,12 +18,12 @@ extern "C" int has_fma() { return epx::has_fma; }
 
 UNARY(exp) UNARY(exp_fast) UNARY(exp2) UNARY(expm1) UNARY(log) UNARY(log2) UNARY(log10)
 UNARY(log1p) UNARY(sin) UNARY(cos) UNARY(tan) UNARY(tanh) UNARY(sigmoid) UNARY(erf) UNARY(atan)
-UNARY(sinh) UNARY(cosh)
+UNARY(sinh) UNARY(cosh) UNARY(expm1_low) UNARY(softplus)
 UNARY(floor) UNARY(ceil) UNARY(round) UNARY(trunc) UNARY(sqrt) UNARY(rsqrt) UNARY(reciprocal)
 UNARY(sign) UNARY(abs) UNARY(neg)
 UNARY(scan_add) UNARY(scan_mul) UNARY(scan_max) UNARY(scan_min) UNARY(last) UNARY(reverse)
 BINARY(pow) BINARY(fmod) BINARY(remainder) BINARY(floordiv) BINARY(maximum) BINARY(minimum)
-BINARY(max_fast) BINARY(min_fast) BINARY(copysign)
+BINARY(max_fast) BINARY(min_fast) BINARY(copysign) BINARY(kl_term)
 
 // One result for each group of N lanes.
 #define FOLD_AT(f, N) \

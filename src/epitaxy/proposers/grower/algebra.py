@@ -35,10 +35,13 @@ MAPS: dict[str, int] = {
     "isnan": 1, "isinf": 1,
     # selection and conversion
     "where": 3, "cast": 1,
+    # what idioms.py makes for the C++ writer: expm1 of what is not positive, log(1 + exp(x)), and
+    # xlogy(t, t) - t log(x)
+    "expm1_low": 1, "softplus": 1, "kl_term": 2,
 }  # fmt: skip
 TRANSCENDENTAL = frozenset(
     {"exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "tanh"}
-    | {"sigmoid", "erf", "atan", "sinh", "cosh", "pow"}
+    | {"sigmoid", "erf", "atan", "sinh", "cosh", "pow", "expm1_low", "softplus", "kl_term"}
 )
 REDUCES = ("sum", "prod", "max", "min", "argmax", "argmin", "any", "all")
 SCANS = ("sum", "prod", "max", "min")

@@ -1,7 +1,8 @@
 // ---- epx: transcendental functions, branch-free over lanes (needs simd.h) --------------------------
-// All polynomials are minimax fits made by benchmarks/fit_simd.py. Errors stay within 2.5 ulp (most
-// within 1.5). Results of exp, exp2 and sigmoid below 2^-126 may be flushed to zero. Double
-// arguments go to libm lane by lane.
+// All polynomials and quotients are minimax fits made by benchmarks/fit_simd.py. Errors stay within
+// 2.5 ulp (most within 1.5), of sigmoid and softplus within 3.5, of the quotients tanh and erf within
+// 5. Results of exp, exp2, sigmoid and softplus below 2^-126 may be flushed to zero. Double arguments
+// go to libm lane by lane.
 #ifndef EPX_SIMD_MATH_H
 #define EPX_SIMD_MATH_H
 namespace epx {
@@ -26,6 +27,7 @@ template <class V, class... C> EPX V horner(V x, elem<V> c, C... rest) {  // c +
 // n + 127 is a float's exponent over the whole range, also 0 (flushes to zero) and 255 (inf).
 constexpr float round_magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
 constexpr float log2e = 1.44269504f, ln2_hi = 0.693145752f, ln2_lo = 1.42860677e-6f;
+constexpr float ln2 = 0.693147182f;  // within 0.05 ulp
 
 template <class V> EPX V pow2_biased(V t) {  // 2^n from t = round_magic + 127 + n
     return bits_as<V>(bits(t) << 23);
@@ -62,6 +64,13 @@ template <class V> EPX V exp2(V x) {
                       0.00124822895f, 0.000215659718f) * pow2_biased(t);
     }
 }
+template <class V> EPX V with_sign(V y, V x) {  // y, negative where x is, -0 included
+    return bits_as<V>(bits(y) | (bits(x) & std::numeric_limits<elem<ints<V>>>::min()));
+}
+template <class V> EPX V expm1_tail(V r) {  // expm1 for |r| <= ln(2)/2
+    return fma(r * r, horner(r, 0.49999997f, 0.166665465f, 0.0416674465f, 0.00836625136f,
+                             0.00138695876f), r);
+}
 // expm1(x) = 2^n (expm1(r) + 1) - 1 with |r| <= ln(2)/2, computed halved so that n = 128 fits.
 template <class V> EPX V expm1(V x) {
     EPX_DOUBLE(expm1) {
@@ -69,24 +78,34 @@ template <class V> EPX V expm1(V x) {
         V t = fma(c, splat<V>(log2e), round_magic + 126);
         V n = t - (round_magic + 126);
         V r = fma(n, splat<V>(-ln2_lo), fma(n, splat<V>(-ln2_hi), c));
-        V p = fma(r * r, horner(r, 0.49999997f, 0.166665465f, 0.0416674465f, 0.00836625136f,
-                                0.00138695876f), r);
         V h = pow2_biased(t);  // 2^(n-1)
-        V y = fma(h, p, h - 0.5f);
-        return select(abs(x) < 1e-4f, x * fma(x, splat<V>(0.5f), 1.0f), y + y);  // keeps -0 and subnormals
+        V y = fma(h, expm1_tail(r), h - 0.5f);
+        return with_sign(y + y, x);
     }
 }
-template <class V> EPX V sigmoid(V x) { return elem<V>(1) / (elem<V>(1) + exp(-x)); }
+// The same for x <= 0: no overflow, no halves, and ln(2) needs no second part.
+template <class V> EPX V expm1_low(V x) {
+    EPX_DOUBLE(expm1) {
+        V c = max_fast(splat<V>(-18.0f), x);
+        V t = fma(c, splat<V>(log2e), round_magic + 127);
+        V n = t - (round_magic + 127);
+        V h = pow2_biased(t);
+        return with_sign(fma(h, expm1_tail(fma(n, splat<V>(-ln2), c)), h - 1.0f), x);
+    }
+}
+// 1 / (1 + exp(-x)), where what exceeds 2^127.5 may already be infinite.
+template <class V> EPX V sigmoid(V x) {
+    if constexpr (std::is_same_v<elem<V>, double>) return 1.0 / (1.0 + exp(-x));
+    else return 1.0f / (1.0f + exp_fast(min_fast(splat<V>(88.9f), -x)));
+}
 
-// tanh = x + x^3 p(x^2) below 0.625, else 1 - 2 / (exp(2|x|) + 1).
+// x p(x^2) / q(x^2) up to where float has 1 for it.
 template <class V> EPX V tanh(V x) {
     EPX_DOUBLE(tanh) {
-        V a = abs(x), s = x * x;
-        V small = fma(x * s, horner(s, -0.333332837f, 0.133314848f, -0.0537430048f, 0.0206491034f,
-                                    -0.00571549917f), x);
-        V e = exp_core(min_fast(splat<V>(20.0f), a + a));
-        V big = 1.0f - 2.0f / (e + 1.0f);
-        return copysign(select(a < 0.625f, small, big), x);
+        V a = min_fast(splat<V>(9.02f), abs(x)), s = a * a;
+        V p = horner(s, 1.0f, 0.133797184f, 0.00349403662f, 2.05835058e-05f, 1.33190907e-08f);
+        V q = horner(s, 1.0f, 0.467130363f, 0.0258710794f, 0.000328309572f, 7.7620308e-07f);
+        return with_sign(min_fast(splat<V>(1.0f), a * p / q), x);
     }
 }
 // From exp(|x|)/2, which does not overflow before the result does.
@@ -101,72 +120,109 @@ template <class V> EPX V sinh(V x) {
 template <class V> EPX V cosh(V x) {
     EPX_DOUBLE(cosh) { V h = half_exp_abs(x); return h + 0.25f / h; }
 }
-// erf = x + x p(x^2) below 1, else 1 - exp(x q(x)) up to 4, where it is 1.
+// x p(x^2) / q(x^2) up to where float has 1 for it.
 template <class V> EPX V erf(V x) {
     EPX_DOUBLE(erf) {
-        V a = min_fast(splat<V>(4.0f), abs(x)), s = a * a;
-        V small = fma(x, horner(s, 0.128379166f, -0.37612626f, 0.112835787f, -0.0268533472f, 0.0051871622f,
-                                 -0.00079978531f, 7.80690316e-05f), x);
-        V q = a * horner(a, -1.12866902f, -0.635068357f, -0.106373429f, 0.0238791704f,
-                             -0.0036976079f, 0.000336317753f, -1.25769457e-05f);
-        V big = 1.0f - exp_core(q);
-        return select(a < 1.0f, small, copysign(big, x));
+        V a = min_fast(splat<V>(3.93f), abs(x)), s = a * a;
+        V p = horner(s, 1.12837911f, 0.190783143f, 0.0527901687f, 0.00377957243f, 0.000284806185f,
+                     2.0419568e-06f);
+        V q = horner(s, 1.0f, 0.502409875f, 0.114257231f, 0.014997364f, 0.00116520061f,
+                     3.80038036e-05f);
+        return with_sign(min_fast(splat<V>(1.0f), a * p / q), x);
     }
 }
 
 // ---- logarithms -------------------------------------------------------------------------------------
-// x = 2^e (1 + f), 1 + f in [sqrt(1/2), sqrt(2)); log(1 + f) = f - f^2/2 + f^3 p(f).
-template <class V> EPX V log1p_tail(V f) {  // log(1 + f) - f
-    V s = f * f;
-    V p = horner(f, 0.333333313f, -0.250008196f, 0.200012416f, -0.166234091f, 0.142015815f,
-                 -0.131596133f, 0.127621993f, -0.0763639957f);
-    return fma(s * f, p, -0.5f * s);
-}
+// x = 2^e (1 + f), 1 + f in [sqrt(1/2), sqrt(2)), for x positive and normal; e in units of 2^-23.
 template <class V> struct split_float { V e, f; };
-template <class V> EPX split_float<V> split_log(V x) {
+template <class V> EPX split_float<V> split_normal(V x) {
+    auto k = (bits(x) - 0x3f3504f3) & -0x800000;  // sqrt(1/2)
+    return {convert<V>(k), bits_as<V>(bits(x) - k) - 1.0f};
+}
+constexpr float steps = 0x1p-23f;
+template <class V> EPX split_float<V> split_log(V x) {  // subnormal x too
     auto tiny = x < 0x1p-126f;
-    auto i = bits(select(tiny, x * 0x1p24f, x)) - 0x3f3504f3;  // sqrt(1/2)
-    V e = convert<V>(i >> 23) - select(tiny, splat<V>(24.0f), 0.0f);
-    V m = bits_as<V>((i & 0x7fffff) + 0x3f3504f3);
-    return {e, m - 1.0f};
+    auto [e, f] = split_normal(select(tiny, x * 0x1p24f, x));
+    return {e - select(tiny, splat<V>(24.0f / steps), 0.0f), f};
+}
+template <int top = 128, class V> EPX auto unusual(V x) {  // not in [2^-126, 2^top)
+    auto moved = bits_as<rebind<V, uint32_t>>(x) + 0x7f800000u;  // 2^-126 is the least integer now
+    return bits_as<ints<V>>(moved) > std::numeric_limits<int32_t>::min() + ((126 + top) << 23) - 1;
+}
+template <class V> EPX V log1p_near(V f) {  // log(1 + f) = f + f^2 p(f)
+    return fma(f * f, horner(f, -0.499999911f, 0.333339483f, -0.250017852f, 0.199621558f,
+                             -0.16570048f, 0.149168193f, -0.143096641f, 0.0874000862f), f);
 }
 template <class V> EPX V log_special(V x, V y) {  // 0 -> -inf, negative and NaN -> NaN, inf -> inf
     y = select(x == 0.0f, splat<V>(-inf), y);
     return select(x < inf, select(x < 0.0f, splat<V>(nan), y), x);
 }
-template <class V> EPX V log(V x) {
-    EPX_DOUBLE(log) {
-        auto [e, f] = split_log(x);
-        V tail = fma(e, splat<V>(ln2_lo), log1p_tail(f));
-        return log_special(x, fma(e, splat<V>(ln2_hi), f + tail));
-    }
+// finish(e, log(1 + f)) where lanes are what they usually are, and where they are anything.
+template <class V, class F> EPX V log_usual(V x, F finish) {
+    auto [e, f] = split_normal(x);
+    return finish(e, log1p_near(f));
 }
-// log(1 + f) times c = hi + lo, plus e times e_hi + e_lo.
-template <class V> EPX V log_scaled(V x, float hi, float lo, float e_hi, float e_lo) {
+template <class V, class F> EPX V log_any(V x, F finish) {
     auto [e, f] = split_log(x);
-    V tail = log1p_tail(f);
-    V top = f * hi;
-    V rest = fma(f, splat<V>(hi), -top);
-    rest = fma(f, splat<V>(lo), fma(tail, splat<V>(hi), fma(e, splat<V>(e_lo), rest)));
-    return log_special(x, fma(e, splat<V>(e_hi), top + rest));
+    return log_special(x, finish(e, log1p_near(f)));
+}
+template <class V, class F> EPX V log_by(V x, F finish) {
+    V y = log_usual(x, finish);  // before the branch: compilers keep fewer values across it
+    if (__builtin_expect(any(unusual(x)), 0)) y = log_any(x, finish);
+    return y;
+}
+struct natural {
+    template <class V> EPX V operator()(V e, V l) const { return fma(e, splat<V>(ln2 * steps), l); }
+};
+template <class V> EPX V log(V x) {
+    EPX_DOUBLE(log) return log_by(x, natural());
 }
 template <class V> EPX V log2(V x) {
-    EPX_DOUBLE(log2) return log_scaled(x, 1.44269502f, 1.92596303e-8f, 1.0f, 0.0f);
+    EPX_DOUBLE(log2) return log_by(x, [](V e, V l) {
+        return fma(l, splat<V>(1.44269502f), fma(l, splat<V>(1.92596303e-8f), e * steps));
+    });
 }
 template <class V> EPX V log10(V x) {
-    EPX_DOUBLE(log10) return log_scaled(x, 0.434294492f, -1.01030595e-8f, 0.301025391f, 4.60503871e-6f);
+    EPX_DOUBLE(log10) return log_by(x, [](V e, V l) {
+        V low = fma(e, splat<V>(4.60503871e-6f * steps), l * -1.01030595e-8f);
+        return fma(e, splat<V>(0.301025391f * steps), fma(l, splat<V>(0.434294492f), low));
+    });
 }
-// 1 + x = 2^e m rounded; f = x 2^-e + (2^-e - 1) is exact but for one rounding. The quarter keeps
-// 2^-e normal when e = 128.
+// 1 + x = 2^e m rounded; f = x 2^-e + (2^-e - 1) is exact but for one rounding.
 template <class V> EPX V log1p(V x) {
     EPX_DOUBLE(log1p) {
         V u = x + 1.0f;
-        auto i = (bits(u) - 0x3f3504f3) >> 23;
-        V s4 = bits_as<V>((129 - i) << 23);
-        V f = fma(x * 0.25f, s4, fma(s4, splat<V>(0.25f), -1.0f));
-        V e = convert<V>(i);
-        V y = fma(e, splat<V>(ln2_hi), f + fma(e, splat<V>(ln2_lo), log1p_tail(f)));
-        return select(abs(x) < 1e-5f, fma(x * -0.5f, x, x), log_special(u, y));
+        auto k = (bits(u) - 0x3f3504f3) & -0x800000;
+        V s = bits_as<V>(0x3f800000 - k);  // 2^-e
+        V y = fma(convert<V>(k), splat<V>(ln2 * steps), log1p_near(fma(x, s, s - 1.0f)));
+        auto odd = unusual<126>(u);
+        if (__builtin_expect(any(odd), 0)) y = select(odd, log(u), y);
+        return with_sign(y, x);
+    }
+}
+// log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)), where log1p(e) = e p(e) up to 1.
+template <class V> EPX V softplus(V x) {
+    if constexpr (std::is_same_v<elem<V>, double>)
+        return max_fast(splat<V>(0.0), x) + log1p(exp(-abs(x)));
+    else {
+        V e = exp_fast(-abs(x));
+        V p = horner(e, 0.99999994f, -0.499991626f, 0.333131075f, -0.248000979f, 0.189512715f,
+                     -0.133546039f, 0.0747717917f, -0.0274733193f, 0.00474363426f);
+        return fma(e, p, max_fast(splat<V>(0.0f), x));
+    }
+}
+// t log(t) - t log(x), of which the first is 0 where t is: one logarithm, of the quotient, does.
+template <class V> EPX V kl_term(V t, V x) {
+    if constexpr (std::is_same_v<elem<V>, double>)
+        return select(t == 0.0, splat<V>(0.0), t * log(t)) - t * log(x);
+    else {
+        V q = t / x, y = t * log_usual(q, natural());
+        auto odd = unusual(q) | (t < 0.0f);
+        if (__builtin_expect(any(odd), 0)) {
+            V own = select(t == 0.0f, splat<V>(0.0f), t * log_any(t, natural()));
+            y = select(odd, own - t * log_any(x, natural()), y);
+        }
+        return y;
     }
 }
 
@@ -251,6 +307,7 @@ template <class V> EPX V pow(V x, V y) {
         constexpr double magic = 0x1.8p52 + 1023;
         V a = abs(x);
         auto [e, f] = split_log(a);
+        e *= steps;
         D z = convert<D>(f);
         z = z / (z + 2.0);
         D l = fma(z, horner(z * z, 2.8853900817779254, 0.9617966939281376, 0.5770780158915122,
