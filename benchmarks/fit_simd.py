@@ -134,8 +134,8 @@ def quotient(
             new[part][k] = np.nextafter(np.float32(new[part][k]), np.float32(rng.choice([-9, 9])))
         if (now := cost(*new)) <= best:
             best, c = now, new
-    for part, values in zip("pq", c, strict=True):
-        print(f"{name} {part}: {', '.join(f'{v:.9g}f' for v in values)}")
+    for letter, values in zip("pq", c, strict=True):
+        print(f"{name} {letter}: {', '.join(f'{v:.9g}f' for v in values)}")
     print(f"    error {quotient_ulps(x, want, *c).max():.3g} ulp")
 
 

@@ -1,8 +1,8 @@
-// ---- epx: transcendental functions, branch-free over lanes (needs simd.h) --------------------------
+// ---- epx: transcendental functions over lanes (needs simd.h) ----------------------------------------
 // All polynomials and quotients are minimax fits made by benchmarks/fit_simd.py. Errors stay within
 // 2.5 ulp (most within 1.5), of sigmoid and softplus within 3.5, of the quotients tanh and erf within
-// 5. Results of exp, exp2, sigmoid and softplus below 2^-126 may be flushed to zero. Double arguments
-// go to libm lane by lane.
+// 5.5 (999 of 1000 within 2.5). Results of exp, exp2, sigmoid and softplus below 2^-126 may be flushed
+// to zero. Double arguments go to libm lane by lane.
 #ifndef EPX_SIMD_MATH_H
 #define EPX_SIMD_MATH_H
 namespace epx {
