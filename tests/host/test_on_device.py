@@ -658,6 +658,42 @@ FORWARD = """class ModelNew(Model):
 """
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_what_launches_a_kernel_is_built_with_it_where_that_is_c_for_each_signature(
+    monkeypatch, own
+):
+    import sys
+    from types import ModuleType, SimpleNamespace
+
+    from epitaxy.toolchains import _triton_build
+
+    driver, made = ModuleType("driver"), []
+    driver.CudaLauncher = lambda src, metadata: made.append((src, metadata))
+    if own:  # as in Triton 3.6
+        driver.make_launcher = None
+    for name in ("triton", "triton.backends", "triton.backends.nvidia"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, "triton.backends.nvidia.driver", driver)
+    _triton_build._with_launcher(SimpleNamespace(src="source", metadata="facts"))
+    assert made == ([("source", "facts")] if own else [])
+
+
+def test_a_toolchain_whose_chip_is_here_builds_its_launchers_and_finds_its_driver(monkeypatch):
+    from epitaxy.chip import find_chip
+    from epitaxy.toolchains.triton_nvidia import TritonNvidia
+
+    monkeypatch.setenv("TRITON_LIBCUDA_PATH", "/opt/driver")
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+    toolchain, chip = TritonNvidia(), find_chip("h100_sxm")
+    assert not toolchain.job(chip)["launched"]
+    assert toolchain.reads() == ()
+    assert "TRITON_LIBCUDA_PATH" not in toolchain.environment(Path("/made"))
+    toolchain.resident(chip)
+    assert toolchain.job(chip)["launched"]
+    assert toolchain.reads() == ("/opt/driver",)
+    assert toolchain.environment(Path("/made"))["TRITON_LIBCUDA_PATH"] == "/opt/driver"
+
+
 def test_a_confined_worker_finds_what_the_build_compiled_for_triton(tmp_path):
     """It may start neither ptxas nor a C compiler: whatever the build did not leave would fail."""
     pytest.importorskip("triton", reason="Triton is not installed: .[triton]")

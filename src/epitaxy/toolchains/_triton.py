@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from epitaxy.toolchain import Availability, StandIn
 from epitaxy.toolchains._absent import AbsentToolchain
 
 MEND = "pip install 'epitaxy[triton]'"
+DRIVERS = ("TRITON_LIBCUDA_PATH", "LD_LIBRARY_PATH")
+"""Variables with the folders of a driver that the system does not list."""
 CACHE, FUSION = "triton", "1"
 """Triton's cache in a build, and a setting that is part of its keys there."""
 
@@ -105,6 +108,11 @@ class TritonToolchain(AbsentToolchain):
         """Whether the compiled kernels stay beside the bundle."""
         return {"cache": "kept"} if self._here else {}
 
+    def reads(self) -> tuple[str, ...]:
+        """Where the chip's driver may lie, where it is here: what launches kernels is linked."""
+        found = ":".join(os.environ.get(n, "") for n in DRIVERS if self._here)
+        return tuple(p for p in found.split(":") if p.startswith("/"))
+
     def packages(self) -> tuple[str, ...]:
         """Triton."""
         return ("triton",)
@@ -114,12 +122,15 @@ class TritonToolchain(AbsentToolchain):
         target = self.target(chip)
         return {
             "backend": target.backend, "arch": target.arch, "lanes": target.lanes,
-            "after": self.after(target),
+            "after": self.after(target), "launched": self._here,
         }  # fmt: skip
 
     def environment(self, made: Path) -> Mapping[str, str]:
-        """Triton's: its cache inside the build, and ptxas' words kept."""
+        """Triton's: its cache inside the build, and ptxas' words kept; where the chip is here, also
+        where its driver lies."""
+        own = {n: os.environ[n] for n in DRIVERS if self._here and n in os.environ}
         return {
+            **own,
             "TRITON_CACHE_DIR": str(made / CACHE),
             "TRITON_DUMP_PTXAS_LOG": "1",
             "TRITON_DEFAULT_FP_FUSION": FUSION,
