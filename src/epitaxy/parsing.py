@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import re
 import threading
 from typing import Any
 
 _ALONE = threading.Lock()
 """CPython 3.11's parser keeps its recursion depth in one place for all threads."""
 TRIES = 8
+_LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 
 
 def parsed(text: str) -> ast.Module:
@@ -20,6 +22,12 @@ def parsed(text: str) -> ast.Module:
 def parsed_expression(text: str) -> ast.expr:
     """The tree of one expression. Raises as `parsed`."""
     return _tree(text, "eval").body  # type: ignore[no-any-return]
+
+
+def source_lines(text: str) -> list[str]:
+    """The lines that a tree's line numbers count, with their ends: a form feed or U+2028, at which
+    `str.splitlines` splits too, ends none."""
+    return _LINE.findall(text)
 
 
 def _tree(text: str, mode: str) -> Any:

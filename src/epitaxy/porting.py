@@ -22,7 +22,7 @@ from epitaxy.chip import Chip
 from epitaxy.chip_facts import find
 from epitaxy.errors import BadCandidate, BadEnvironment, BadInput, UnknownName
 from epitaxy.ledger import Judged, Ledger
-from epitaxy.parsing import parsed
+from epitaxy.parsing import parsed, source_lines
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem
 from epitaxy.proposers._carry import Carried, Porter, tell
@@ -229,7 +229,7 @@ def _parted(text: str) -> dict[str, str]:
         tree = parsed(text)
     except (SyntaxError, ValueError) as error:
         raise BadCandidate(f"the kernel is not Python: {error}", "mend the file") from None
-    lines = text.splitlines(keepends=True)
+    lines = source_lines(text)
     new = next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "ModelNew"), None)
     if new is None:
         return {"kernels.py": text}

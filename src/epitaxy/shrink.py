@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from epitaxy.errors import BadInput, BadProblem
-from epitaxy.parsing import parsed
+from epitaxy.parsing import parsed, source_lines
 
 AUTO = "auto"
 SMALLEST, MULTIPLE = 16, 32
@@ -102,7 +102,7 @@ def _only_batch(name: str, value: int) -> int | None:
 def _scaled(
     source: str, tree: ast.Module, factor: float, kind: Callable[[str, int], int | None]
 ) -> Shrunk:
-    lines = source.splitlines(keepends=True)
+    lines = source_lines(source)
     changes: list[str] = []
     for node, names in sorted(_constants(tree), key=lambda p: _place(p[0]), reverse=True):
         value = _value(node)

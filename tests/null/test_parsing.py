@@ -9,7 +9,7 @@ from pathlib import Path
 
 import epitaxy
 from epitaxy import parsing
-from epitaxy.parsing import parsed
+from epitaxy.parsing import parsed, source_lines
 from epitaxy.serve.place import leave_path
 
 ROOT = Path(epitaxy.__file__).parent
@@ -18,6 +18,15 @@ ROOT = Path(epitaxy.__file__).parent
 def test_nobody_else_parses():
     found = [p.name for p in ROOT.rglob("*.py") if "ast.parse(" in p.read_text(encoding="utf-8")]
     assert found == ["parsing.py"]
+
+
+def test_lines_are_those_that_a_tree_counts():
+    text = 'x = 1\r\n\x0c\r\ry = "a\u2028\x0b\x1d"\n\nz = 3'
+    lines = source_lines(text)
+    assert "".join(lines) == text
+    for node in parsed(text).body:
+        assert lines[node.lineno - 1].startswith(ast.unparse(node)[:3])
+    assert source_lines("") == []
 
 
 def test_threads_parse_side_by_side():

@@ -41,6 +41,8 @@ def test_sizes_shrink_and_what_says_what_is_computed_stays():
 
 def test_a_batch_may_become_small():
     assert "batch_size = 4\n" in shrink("batch_size = 16\n", 0.25, "x").source
+    paged = "text = '\u2028'  # \x0c a page\nbatch_size = 16\n"
+    assert shrink(paged, 0.25, "x").source == paged.replace("16", "4")
 
 
 def test_one_changes_nothing():

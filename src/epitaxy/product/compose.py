@@ -14,7 +14,7 @@ from pathlib import Path
 from epitaxy.candidate import Candidate
 from epitaxy.compiler import BASE_FLAGS
 from epitaxy.errors import BadCandidate, BadProblem
-from epitaxy.parsing import parsed
+from epitaxy.parsing import parsed, source_lines
 from epitaxy.problem import Problem
 from epitaxy.record import canonical, digest_text
 
@@ -36,8 +36,6 @@ _TRAINING = re.compile(
     r"|\b(rnn|lstm|gru)|lazy|syncbatch",
     re.IGNORECASE,
 )
-_LINE_END = re.compile(r"\r\n?|\n")
-"""What Python counts as the end of a line: a form feed, say, is none."""
 _KNOWN_IMPORTS = {"torch", "math", "typing", "numpy", "functools", "itertools", "collections"}
 
 
@@ -185,7 +183,7 @@ def literal(text: str) -> str:
 
 def _reference(problem: Problem) -> tuple[str, set[str]]:
     """The reference's source fit for the middle of a file, and the imports that must come first."""
-    lines = _LINE_END.split(problem.source)
+    lines = [line.rstrip("\r\n") for line in source_lines(problem.source)]
     futures: set[str] = set()
     try:
         tree = parsed(problem.source)
