@@ -209,12 +209,12 @@ class DiagnosisCard(Record):
 @record
 class AblationCard(Record):
     """A variant of a candidate timed beside it: `ratio` is its time over the candidate's, in [low,
-    high]. Far below 1: what the variant leaves out costs that much."""
+    high] where so few rounds say that. Far below 1: what the variant leaves out costs that much."""
 
     name: str
     ratio: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 @record

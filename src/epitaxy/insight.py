@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,8 +71,8 @@ def profile_card(taken: Profiled) -> ProfileCard:
     rows = [
         AblationCard(
             name=name, ratio=values[f"{_ABLATION}{name}{_RATIO}"],
-            low=values.get(f"{_ABLATION}{name}.low", math.nan),
-            high=values.get(f"{_ABLATION}{name}.high", math.nan),
+            low=values.get(f"{_ABLATION}{name}.low"),
+            high=values.get(f"{_ABLATION}{name}.high"),
         )
         for name in _ablations(values)
     ]  # fmt: skip

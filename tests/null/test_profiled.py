@@ -13,10 +13,12 @@ from epitaxy.cli import main
 from epitaxy.commands.replaying import recorded
 from epitaxy.desk import Desk
 from epitaxy.errors import BadInput, LedgerError
+from epitaxy.insight import profile_card
 from epitaxy.ledger import Ledger
 from epitaxy.machines.replay import ReplayMachine
 from epitaxy.product import export
 from epitaxy.profiling import profile as profiling
+from epitaxy.serve.schema import filled
 
 PROBLEM = fake_records.problem(source="y = torch.softmax(x, 1)")
 FIRST, SECOND = (fake_records.candidate(PROBLEM, step) for step in (1, 2))
@@ -49,6 +51,15 @@ def test_it_is_shown_with_its_candidate(desk):
     assert card.profile.diagnosis.bottlenecks[0].rule == "denormals"
     assert (card.profile.loop, card.profile.taken_unix_s) == ("a loop", 1e9)
     assert desk.show(SECOND.id).profile is None
+
+
+def test_a_variant_of_too_few_rounds_has_no_interval(desk):
+    taken = fake_records.profiled(SECOND, desk.machine_digest)
+    open_ended = [m for m in taken.profile.metrics if not m.id.endswith((".low", ".high"))]
+    card = profile_card(taken.replace(profile=taken.profile.replace(metrics=tuple(open_ended))))
+    (row,) = card.ablations
+    assert (row.name, row.low, row.high) == ("denormals_flushed", None, None)
+    assert filled(card).ablations[0].low is None
 
 
 def test_what_limited_a_candidate_finds_it(desk):
