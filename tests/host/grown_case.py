@@ -37,18 +37,19 @@ def build_all(regions, genome, folder):
         source, library = folder / f"k{number}.cpp", folder / f"k{number}.so"
         source.write_text(emit_source(regions[number::parts], genome))
         command = [compiler.path, *flags(compiler), "-o", library, source]
-        running.append((subprocess.Popen(command, stderr=subprocess.PIPE, text=True), library))
+        running.append((subprocess.Popen(command, stderr=subprocess.PIPE, text=True), source))
     for process, _ in running:
         _, said = process.communicate()
         assert process.returncode == 0, said
-    return Libraries([ctypes.CDLL(str(library)) for _, library in running])
+    return Libraries([source for _, source in running])
 
 
 class Libraries:
-    """The functions of several libraries, each by its name."""
+    """The functions of several libraries, each by its name, and the `sources` they were made of."""
 
-    def __init__(self, parts):
-        self._parts = parts
+    def __init__(self, sources):
+        self.sources = "".join(source.read_text() for source in sources)
+        self._parts = [ctypes.CDLL(str(source.with_suffix(".so"))) for source in sources]
 
     def __getattr__(self, name):
         for part in self._parts:
