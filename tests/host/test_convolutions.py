@@ -21,7 +21,9 @@ T = torch.randn
 GENOMES = [
     Choices(kc=40, nc=64, mc=12, pack_b=0),
     Choices(width=16, tile_m=4, tile_n=1, kc=500, nc=128, mc=400, dynamic=1),
+    Choices(form=3, kc=40, nc=40, mc=16, dynamic=1),
 ]
+FEWER_LANES = Choices(form=3, width=4, tile_m=5, tile_n=3, kc=500, nc=500, mc=400)
 
 
 def norm_relu(x, w, mean, var, scale, shift):
@@ -94,7 +96,8 @@ def grown(tmp_path_factory):
     """All cases under every genome."""
     together = Together()
     for name, (function, inputs) in CASES.items():
-        together.add(name, function, inputs, *GENOMES)
+        also = [FEWER_LANES] if name in ("strided", "padded_bias") else []
+        together.add(name, function, inputs, *GENOMES, *also)
     return together.build(tmp_path_factory.mktemp("convolutions"))
 
 
@@ -102,10 +105,27 @@ def grown(tmp_path_factory):
 def test_convolutions_give_what_float64_gives(name, grown):
     function, inputs = CASES[name]
     exact = function(*[x.double() for x in inputs])
-    for number in range(len(GENOMES)):
+    for number in range(sum(case == name for case, _ in grown.programs)):
         (made,) = grown.outputs(name, number, inputs)
         error = (made.double() - exact).abs().max() / exact.abs().max()
         assert float(error) < 3e-6
+
+
+@pytest.mark.parametrize("name", ["strided_by_three", "grouped", "line", "volume", "pooled"])
+def test_lanes_run_along_the_filters_of_any_image(name):
+    function, inputs = CASES[name]
+    step = capture(function, inputs, accept=writable).steps[0]
+    assert "convolve_filters" in emit_region(step.region, Choices(form=3)).split("extern", 1)[1]
+
+
+def test_zeros_outside_an_image_are_not_taken_for_other_padding():
+    def around(x, w):
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), value=2.0), w)
+
+    (step,) = capture(around, [T(1, 4, 9, 8), T(16, 4, 3, 3)], accept=writable).steps
+    written = emit_region(step.region, Choices(form=3, pack_b=0)).split("extern", 1)[1]
+    assert "2.0f" in written
+    assert "convolve_" not in written
 
 
 @pytest.mark.parametrize("name", ["strided", "strided_by_three", "strided_and_dilated"])

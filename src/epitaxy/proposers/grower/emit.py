@@ -18,6 +18,7 @@ from epitaxy.proposers.grower.emit_chain import write_chain
 from epitaxy.proposers.grower.emit_columns import write_kernel
 from epitaxy.proposers.grower.emit_conv import ConvWriter
 from epitaxy.proposers.grower.emit_expr import Unsupported
+from epitaxy.proposers.grower.emit_filters import FiltersWriter, filters_first
 from epitaxy.proposers.grower.emit_frame import function, given, lanes, made, storage
 from epitaxy.proposers.grower.emit_gemm import GemmWriter
 from epitaxy.proposers.grower.emit_keep import Keeper
@@ -42,6 +43,7 @@ _PARTS = {
     "gemm.h": ("epx::contract<", "epx::convolve", "epx::attend", "epx::recur", "epx::Routing"),
     "thin.h": ("epx::contract_", "epx::attend"),
     "conv.h": ("epx::convolve",),
+    "filters.h": ("epx::convolve_filters",),
     "winograd.h": ("epx::convolve_winograd",),
     "attention.h": ("epx::attend",),
     "recurrent.h": ("epx::recur",),
@@ -140,7 +142,8 @@ def _written(
         return write_kernel(kernel, choices, buffers)
     kind = GemmWriter if form_of(choices.form, what) == TILES else ThinWriter
     if what.fetched:
-        kind = WinogradWriter if choices.winograd and windows_of(what) else ConvWriter
+        kind = FiltersWriter if filters_first(what, choices) else ConvWriter
+        kind = WinogradWriter if choices.winograd and windows_of(what) else kind
     writer = kind(kernel, choices, buffers, what)
     writer.keeper = keeper
     return writer.write()

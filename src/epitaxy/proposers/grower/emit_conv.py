@@ -26,10 +26,10 @@ class ConvWriter(GemmWriter):
         what, source = self.what, self.buffers[image.load.buffer][0]
         batch, _, *pixels = self._groups()
         finish = self._finish()
-        start = Affine(image.index.offset, _among(image.index, (*what.batch, *what.columns)))
+        start = Affine(image.index.offset, among(image.index, (*what.batch, *what.columns)))
         places = [*self._places(batch, *pixels), f"return base + {self.address(start)};"]
         steps = self._places(("k", what.inner))
-        step = self.address(Affine(0, _among(image.index, what.inner)))
+        step = self.address(Affine(0, among(image.index, what.inner)))
         if image.windows:
             across = self.address(Affine(0, image.windows))
             steps.append(f"const int64_t u = {across};")
@@ -115,6 +115,6 @@ class ConvWriter(GemmWriter):
         return [*scope.lines, f"return {value};"]
 
 
-def _among(index: Affine, axes: Sequence[Axis]) -> tuple[tuple[Axis, int], ...]:
+def among(index: Affine, axes: Sequence[Axis]) -> tuple[tuple[Axis, int], ...]:
     """The terms of `index` over `axes`."""
     return tuple((a, c) for a, c in index.terms if a in axes)

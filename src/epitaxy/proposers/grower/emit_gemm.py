@@ -239,7 +239,7 @@ class GemmWriter(KernelWriter):
         return scope.lines
 
 
-TYPES = {"tail": "auto", "sum": "auto", "n": "int"}
+TYPES = {"tail": "auto", "sum": "auto", "n": "int", "to": "float*"}
 """Of the parameters of functions; the others are positions."""
 
 

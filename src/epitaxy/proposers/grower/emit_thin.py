@@ -6,8 +6,9 @@ from epitaxy.proposers.grower.contract import Contraction, load_of, size_of, ste
 from epitaxy.proposers.grower.emit_expr import indent
 from epitaxy.proposers.grower.emit_gemm import GemmWriter, even
 
-TILES, LINES, ROWS = range(3)
-"""Forms of a contraction: register tiles, lanes along k, and rows of the right operand."""
+TILES, LINES, ROWS, FILTERS = range(4)
+"""Forms of a contraction: register tiles, lanes along k, rows of the right operand, and, of a
+convolution, lanes along the filters."""
 MOST_ROWS = 16
 
 

@@ -9,6 +9,7 @@ of each phase, u % phases, side by side: vectors of pixels are whole again.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from epitaxy.proposers.grower.algebra import Affine, Axis, Load
@@ -60,11 +61,13 @@ def image_of(what: Contraction, lanes: int) -> Image | None:
     load, across = what.right, what.columns[-1]
     if not isinstance(load, Load) or load.index.coefficient(across) < 1:
         return None
+    if load.guards and load.fill != 0.0:
+        return None  # copies hold zeros outside
     phases = load.index.coefficient(across)
     if not load.guards:
         if across.size % lanes == 0 and phases == 1:
             return Image(load, (), (), load.index, 0, 0, 0, 0)
-        sides = _unguarded(what, load)
+        sides = _unguarded(what, load, what.inner)
     else:
         sides = [_side(load, guard.index, guard.size) for guard in load.guards]
     last = next((s for s in sides if s is not None and across in dict(s.terms)), None)
@@ -97,6 +100,28 @@ def image_of(what: Contraction, lanes: int) -> Image | None:
     return made if phases == 1 else replace(made, phases=phases, phase=phase, windows=windows)
 
 
+def sides_of(what: Contraction, across: Axis) -> list[Side] | None:
+    """Every direction of the image along which windows move, with or without guards; that of
+    `across` is among them, one element after the other. None where it is read in another way."""
+    load = what.right
+    if not isinstance(load, Load) or load.index.coefficient(across) < 1:
+        return None
+    if load.guards and load.fill != 0.0:
+        return None
+    guarded = [_side(load, guard.index, guard.size) for guard in load.guards]
+    known = {a for s in guarded if s is not None for a, _ in s.terms}
+    sides = [*guarded, *_unguarded(what, load, (a for a in what.inner if a not in known))]
+    found = [s for s in sides if s is not None]
+    if not any(across in dict(s.terms) for s in found):
+        step = load.index.coefficient(across)
+        length = step * (across.size - 1) + 1
+        found.append(Side(((across, step),), 0, length, length, 1))
+    axes = [a for s in found for a, _ in s.terms]
+    along = next(s for s in found if across in dict(s.terms))
+    apart = len(found) >= len(sides) and len(set(axes)) == len(axes)
+    return found if apart and along.stride == 1 else None
+
+
 def _side(load: Load, index: Affine, size: int) -> Side | None:
     """The dimension that a guard speaks of; None when it is not a plain one."""
     strides = set()
@@ -111,12 +136,12 @@ def _side(load: Load, index: Affine, size: int) -> Side | None:
     return Side(index.terms, index.offset, size, length, strides.pop())
 
 
-def _unguarded(what: Contraction, load: Load) -> list[Side | None]:
+def _unguarded(what: Contraction, load: Load, windows: Iterable[Axis]) -> list[Side | None]:
     """The dimensions along which windows overlap, where nothing says how large they are: a window
     belongs to the pixels that step over a few of its elements. Whatever is paired, the copy holds
     only what lies between elements that are read."""
     sides: list[Side | None] = []
-    for window in what.inner:
+    for window in windows:
         gap = load.index.coefficient(window)
         steps = [(load.index.coefficient(p), p) for p in what.columns]
         near = [(c, p) for c, p in steps if max(c, gap) <= FAR * math.gcd(c, gap) > 0 < min(c, gap)]

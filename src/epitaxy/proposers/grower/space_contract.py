@@ -10,11 +10,13 @@ from dataclasses import replace
 from epitaxy.chip import Chip
 from epitaxy.proposers.grower.algebra import Affine
 from epitaxy.proposers.grower.contract import Contraction, load_of, size_of, step
+from epitaxy.proposers.grower.emit_filters import blocks_of
 from epitaxy.proposers.grower.emit_gemm import even, pieces
-from epitaxy.proposers.grower.emit_thin import LINES, ROWS, TILES, form_of
+from epitaxy.proposers.grower.emit_thin import FILTERS, LINES, ROWS, TILES, form_of
 from epitaxy.proposers.grower.emit_winograd import windows_of
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.image import LINE, Image, image_of, worth
+from epitaxy.proposers.grower.patch import patch_of
 
 FLOAT_BYTES = 4
 LEAST_CYCLES = 6
@@ -46,11 +48,15 @@ LEAST_CHANNELS = 16
 """With fewer, turning pixels into squares and back costs more than is won by it."""
 SQUARES = 56
 """Squares of a piece of a transformed convolution, about: their pixels and sums fill the caches."""
+BLOCKS = (32, 64, 96, 128, 192, 256, 384, 512)
+"""Pixels of a block of a convolution whose lanes run along the filters."""
+SHORT = 320
+"""Steps of which the weights of one tile of filters leave the first cache room for pixels."""
 LONG_RESULT = 1 << 16
 """Elements of a result that is small when the contracted axis is long."""
 
 OPTIONS: dict[str, tuple[int, ...]] = {
-    "form": (0, 1, 2),
+    "form": (0, 1, 2, 3),
     "tile_m": (2, 3, 4, 5, 6),
     "tile_n": (1, 2, 3, 4),
     "kc": (64, 128, 256, 512, 768, 1024, 1536),
@@ -180,12 +186,45 @@ def _guess_fetched(what: Contraction, base: Choices, chip: Chip) -> Choices:
     unit = tile_n * lanes
     share = n * size_of(what.batch) // (2 * chip.cores)
     nc = max(unit, min(24 * lanes, share) // unit * unit)
+    squares = _guess_squares(what, chip)
+    filters = _guess_filters(what, base, chip)
+    if filters and not squares:
+        return replace(
+            base, threads=0 if what.work > WORTH_THREADS else base.threads, unroll=4, dynamic=1,
+            split_k=1, pack_a=1, pack_b=0, **filters,
+        )  # fmt: skip
     return replace(
         base, threads=0 if what.work > WORTH_THREADS else base.threads, unroll=4,
         dynamic=int(not (image and image.planes)),  # each thread has copied what it reads
         split_k=1, tile_m=tile_m, tile_n=tile_n, kc=kc, mc=max(m, tile_m),
-        nc=nc, pack_a=1, pack_b=0, **_guess_squares(what, chip),
+        nc=nc, pack_a=1, pack_b=0, form=FILTERS if filters else TILES, **squares,
     )  # fmt: skip
+
+
+def _guess_filters(what: Contraction, base: Choices, chip: Chip) -> dict[str, int]:
+    """Lanes along the filters where these fill them: blocks of which the copied piece of the image
+    stays in the second cache, and enough pieces of work for the cores."""
+    m, k, lanes = size_of(what.rows), size_of(what.inner), base.width
+    tile_m, tile_n = next(tiles(chip))
+    high = tile_n * lanes
+    if m < high or -(-m // lanes) * lanes * 4 > m * 5 or patch_of(what, 1, 1) is None:
+        return {}
+    room = _cache(chip, 1, 512 << 10) * 5 // 8
+    pieces = size_of(what.batch) * size_of(what.columns)
+    kept: list[tuple[int, int]] = []
+    for nc in BLOCKS:
+        deep, wide = blocks_of(what, nc)
+        patch = patch_of(what, deep, wide)
+        if patch is not None and patch.floats * FLOAT_BYTES <= room:
+            kept.append((nc, pieces // (deep * wide)))
+    many = [nc for nc, count in kept if count >= 4 * chip.cores]
+    nc = max(many, default=min((nc for nc, _ in kept), default=BLOCKS[0]))
+    deep, wide = blocks_of(what, nc)
+    parts = -(-2 * chip.cores * deep * wide // pieces) if not many else 1
+    return {
+        "form": FILTERS, "tile_m": tile_m, "tile_n": tile_n, "kc": k if k <= SHORT else 192,
+        "nc": nc, "mc": max(high, -(-m // parts) // high * high),
+    }  # fmt: skip
 
 
 def _step_bytes(what: Contraction, image: Image, tile: tuple[int, int]) -> int:

@@ -1,0 +1,121 @@
+"""Convolutions with lanes along the filters as C++: what filters.h works from."""
+
+from __future__ import annotations
+
+from epitaxy.proposers.grower.algebra import Affine, Axis
+from epitaxy.proposers.grower.contract import Contraction, load_of, size_of, step
+from epitaxy.proposers.grower.emit_conv import ConvWriter, among
+from epitaxy.proposers.grower.emit_gemm import even, function
+from epitaxy.proposers.grower.emit_thin import FILTERS
+from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.patch import Patch, copy_lines, patch_of
+
+MOST_WRITTEN = 8
+"""Steps of the sum that are written out at most: with more, gcc moves sums about (9 steps: 12 of 108
+multiply-adds beside memory)."""
+FEW_WRITTEN = 4
+"""With fewer steps to a group its address costs as much as a pixel."""
+UNIT = 16
+"""Pixels of a row are cut at whole cache lines of the result."""
+
+
+def blocks_of(what: Contraction, pixels: int) -> tuple[int, int]:
+    """(rows, pixels of a row) of blocks of about `pixels`: rows divide those of one image."""
+    *rows, across = what.columns
+    if across.size > pixels or not rows:
+        return 1, min(across.size, max(UNIT, even(across.size, pixels, UNIT)))
+    wanted = max(1, pixels // across.size)
+    return max(r for r in range(1, wanted + 1) if rows[-1].size % r == 0), across.size
+
+
+def patch_for(what: Contraction, choices: Choices) -> Patch | None:
+    """What a block reads, where `what` can be written in this form."""
+    return patch_of(what, *blocks_of(what, choices.nc)) if what.fetched else None
+
+
+def filters_first(what: Contraction, choices: Choices) -> bool:
+    """Whether `choices` ask for lanes along the filters and `what` can be written so."""
+    return choices.form == FILTERS and patch_for(what, choices) is not None
+
+
+class FiltersWriter(ConvWriter):
+    """Filters lie along the lanes, pixels of a patch of the image are broadcast."""
+
+    def write(self) -> list[str]:
+        """The block of C++."""
+        what, patch, group = self.what, self._patch(), self._group()
+        finish, groups = self._finish(), size_of(what.inner) // group
+        steps = self._places(("k", what.inner))
+        at = self.address(Affine(0, among(patch.index, what.inner)))
+        body = [
+            f"const epx::Scratch<int32_t> offsets({groups});",
+            *function("lay", "to, t, row, x", self._lay(patch)),
+            f"for (int64_t g = 0; g < {groups}; ++g) {{",
+            f"  const int64_t k = g * {group};",
+            *(f"  {line}" for line in [*steps, f"offsets.data[g] = int32_t({at});"]),
+            "}",
+        ]
+        call = "epx::convolve_filters<Shape>(a, lay, offsets.data, pa, finish);"
+        return self._block(body, finish, call)
+
+    def _patch(self) -> Patch:
+        found = patch_for(self.what, self.choices)
+        assert found is not None
+        return found
+
+    def _lay(self, patch: Patch) -> list[str]:
+        """Copy what the block reads that begins at batch t, this row and pixel x."""
+        batch, _, *pixels = self._groups()
+        source, _ = self.buffers[patch.load.buffer]
+        outer = (*self.what.batch, *self.what.columns)
+        index = Affine(patch.load.index.offset, among(patch.load.index, outer))
+        start = [(a, self.names[a]) for a in outer]
+        places = self._places(batch, *pixels)
+        start = [(a, self.names[a]) for a in outer]
+        return [*places, *copy_lines(patch, self.N, f"{source} + {self.address(index)}", start)]
+
+    def _group(self) -> int:
+        """Steps of the sum that are written out: the innermost directions of the window, and some
+        channels where these are few."""
+        group = 1
+        for axis in reversed(self.what.inner):
+            if axis.size * group > MOST_WRITTEN:
+                fits = [d for d in range(1, axis.size + 1) if axis.size % d == 0]
+                most = 2 * FEW_WRITTEN if group < FEW_WRITTEN else group
+                return group * max(d for d in fits if d == 1 or d * group <= most)
+            group *= axis.size
+        return group
+
+    def _sizes(self) -> str:
+        """The shape, and where each step of a group lies."""
+        what, text = self.what, []
+        index, stride = self._patch().index, 1
+        for axis in reversed(what.inner):
+            if c := index.coefficient(axis):
+                text.append(f"u / {stride} % {axis.size} * {c}")
+            stride *= axis.size
+        at = f"static constexpr int64_t at(int64_t u) {{ return {' + '.join(text) or '0 * u'}; }}"
+        return f"{super()._sizes()[:-3]} {at} }};"
+
+    def _shape(self) -> dict[str, int]:
+        """Sizes of the operands, of blocks and of the patch, and decisions."""
+        what, chosen, patch = self.what, self.choices, self._patch()
+        m, k, lanes = size_of(what.rows), size_of(what.inner), self.N
+        *rows, across = what.columns
+        deep, wide = blocks_of(what, chosen.nc)
+        vectors = min(chosen.tile_n, -(-m // lanes))
+        high = vectors * lanes
+        a, down = load_of(what.left).index, rows[-1:]
+        return {
+            "N": lanes, "MR": high, "NV": vectors, "BATCH": size_of(what.batch), "M": m, "K": k,
+            "J": high, "JC": high, "MC": high, "KC": even(k, chosen.kc, self._group()), "PARTS": 1,
+            "AI": step(a, what.rows) or 0, "AK": step(a, what.inner) or 0, "BK": 1, "BJ": 1,
+            "DOT": 0, "PACK_A": 1, "PACK_B": 1, "KEPT": self._kept(), "DYNAMIC": chosen.dynamic,
+            "ROWS": size_of(rows), "X": across.size, "RB": deep, "XB": wide, "PX": chosen.tile_m,
+            "FB": max(1, min(chosen.mc, m) // high), "STEP": patch.index.coefficient(across),
+            "DOWN": _first(patch.index, down), "PATCH": patch.floats, "GROUP": self._group(),
+        }  # fmt: skip
+
+
+def _first(index: Affine, axes: list[Axis]) -> int:
+    return index.coefficient(axes[0]) if axes else 0

@@ -1,0 +1,175 @@
+// ---- convolutions with lanes along the filters: each pixel is broadcast --------------------------
+// Weights lie as [tile of filters][k][MR], pixels in a thread's own padded copy of the piece of the
+// image that its block of results reads. No vector is read across a border of cache lines, and pixels
+// may lie any number of elements apart. Sums wait as [pixel][MR] and are turned about as they are
+// handed on. Beside what Gemm<S> asks for (a tile has MR = NV * N filters), `S` gives
+//   ROWS of X pixels in the result, RB rows of XB pixels in a block, FB tiles of filters in a piece of
+//   work, PX pixels in a register tile, STEP elements from pixel to pixel and DOWN from row to row of
+//   the copy, PATCH its elements, GROUP steps of k that are written out, at(u) where step u of these
+//   lies.
+// lay(to, t, row, x): copy what the block at (row, x) reads; offsets: where each group begins there.
+namespace epx {
+
+// Tell the compiler that p is made here: values that two steps share would be kept for the second one,
+// and crowd the sums out of the registers.
+template <class T> EPX_BODY inline void forget_place([[maybe_unused]] const T*& p) {
+#if defined(__GNUC__)
+  asm("" : "+r"(p));
+#endif
+}
+
+// P pixels of W vectors of filters over `groups` groups of steps: the loop is all that compilers see.
+template <class S, int P, int W>
+__attribute__((noinline)) void filter_tile(const float* a, const float* from, const int32_t* offsets,
+                                           int64_t groups, float* hold, bool first) {
+  using V = vf<S::N>;
+  V c[P][W] = {};
+  for (int64_t g = 0; g < groups; ++g, a += S::GROUP * S::MR) {
+    const float* at = from + offsets[g];
+#pragma GCC unroll 16
+    for (int u = 0; u < S::GROUP; ++u) {
+      forget_place(at);
+      V w[W];
+      EPX_UNROLL for (int v = 0; v < W; ++v) w[v] = raw_load<V>(a + u * S::MR + v * S::N);
+      EPX_UNROLL for (int v = 0; v < W; ++v) keep_here(w[v]);
+#pragma GCC unroll 32
+      for (int p = 0; p < P; ++p) {
+        const V x = splat<V>(at[S::at(u) + p * S::STEP]);
+        EPX_UNROLL for (int v = 0; v < W; ++v) c[p][v] = fma(x, w[v], c[p][v]);
+      }
+    }
+  }
+  if (!first) {
+#pragma GCC unroll 32
+    for (int p = 0; p < P; ++p)
+      EPX_UNROLL for (int v = 0; v < W; ++v) c[p][v] = c[p][v] + raw_load<V>(hold + p * S::MR + v * S::N);
+  }
+#pragma GCC unroll 32
+  for (int p = 0; p < P; ++p)
+    EPX_UNROLL for (int v = 0; v < W; ++v) raw_store(hold + p * S::MR + v * S::N, c[p][v]);
+}
+
+// The sums of N pixels for some filters, `apart` floats from pixel to pixel, as vectors of pixels.
+template <class V, int N, int K> EPX_BODY inline void turn_pixels(V (&r)[K], const float* p, int64_t apart) {
+  if constexpr (K == N / 2) {  // eight lanes: halves of rows side by side, then within each half
+    V a[4];
+    EPX_UNROLL for (int l = 0; l < 4; ++l)
+      a[l] = concat<V>(raw_load<half<V>>(p + l * apart), raw_load<half<V>>(p + (l + 4) * apart));
+    const auto low = build<ints<V>>([](int l) { return l / 4 * 4 + l % 4 / 2 + l % 2 * N; });
+    const auto front = build<ints<V>>([](int l) { return l / 4 * 4 + l % 2 + l % 4 / 2 * N; });
+    const V b0 = pick_two(a[0], a[1], low), b1 = pick_two(a[0], a[1], low + 2);
+    const V b2 = pick_two(a[2], a[3], low), b3 = pick_two(a[2], a[3], low + 2);
+    r[0] = pick_two(b0, b2, front), r[1] = pick_two(b0, b2, front + 2);
+    r[2] = pick_two(b1, b3, front), r[3] = pick_two(b1, b3, front + 2);
+  } else {
+#pragma GCC unroll 16
+    for (int l = 0; l < N; ++l) r[l] = raw_load<V>(p + l * apart);
+    turn(r);
+  }
+}
+
+// Hand on the sums of `width` pixels, two vectors of them at most: whole cache lines are written.
+template <class S, int W, class F>
+__attribute__((noinline)) void finish_pixels(const float* hold, int64_t t, int64_t i, int64_t row, int64_t x,
+                                             int64_t width, const F& finish) {
+  using V = vf<S::N>;
+  constexpr int N = S::N, some = N == 8 ? 4 : N;
+  const F done = finish;  // its pointers in registers: stores of floats might change them
+  for (int g = 0; g < W * N; g += some)
+    for (int64_t k = 0; k < width; k += N) {
+      V r[some];
+      turn_pixels<V, N, some>(r, hold + k * S::MR + g, S::MR);
+#pragma GCC unroll 16
+      for (int l = 0; l < some; ++l) {
+        if (S::M % S::MR != 0 && i + g + l >= S::M) break;
+        if (S::X % N == 0 || width - k >= N) done(whole{}, t, i + g + l, row, x + k, r[l], N);
+        else done(part{}, t, i + g + l, row, x + k, r[l], int(width - k));
+      }
+    }
+}
+
+// WIDE pixels of one row: tiles of nearly equal widths, done(x) when the first x pixels are there.
+template <class S, int W, int WIDE, class D>
+EPX_BODY inline void filter_row(const float* a, const float* from, const int32_t* offsets, int64_t groups,
+                                float* hold, bool first, const D& done) {
+  constexpr int count = int(ceil_div(WIDE, S::PX)), each = WIDE / count, more = WIDE % count;
+  int64_t x = 0;
+  const auto tiles = [&](auto size, int64_t many) EPX_BODY {
+    for (int64_t k = 0; k < many; ++k) {
+      filter_tile<S, size, W>(a, from + x * S::STEP, offsets, groups, hold + x * S::MR, first);
+      x += size;
+      done(x);
+    }
+  };
+  if constexpr (more != 0) tiles(std::integral_constant<int, each + 1>{}, more);
+  tiles(std::integral_constant<int, each>{}, count - more);
+}
+
+// One tile of filters, W vectors of them, for a block of pixels.
+template <class S, int W, class F>
+EPX_BODY inline void filter_block(const float* weights, const float* patch, const int32_t* offsets, float* hold,
+                                  int64_t t, int64_t i, int64_t row, int64_t x, const F& finish) {
+  using G = Gemm<S>;
+  constexpr int last_wide = int(S::X % S::XB);
+  for (int64_t d = 0; d < G::depths; ++d, weights += G::tiles * G::a_tile) {
+    const int64_t k = d * G::KC, groups = least(G::KC, G::K - k) / S::GROUP;
+    const auto along = [&](auto wide, int64_t r) EPX_BODY {
+      float* const held = hold + r * S::XB * S::MR;
+      int64_t handed = 0;
+      filter_row<S, W, wide>(weights, patch + r * S::DOWN, offsets + k / S::GROUP, groups, held, d == 0,
+                             [&](int64_t there) EPX_BODY {
+        if (d + 1 < G::depths) return;
+        while (handed < there && (there == wide || handed + 2 * S::N <= there)) {
+          finish_pixels<S, W>(held + handed * S::MR, t, i, row + r, x + handed,
+                              least(2 * S::N, wide - handed), finish);
+          handed += 2 * S::N;
+        }
+      });
+    };
+    for (int64_t r = 0; r < S::RB; ++r) {
+      if (last_wide == 0 || (S::X >= S::XB && x + S::XB <= S::X)) {
+        if constexpr (S::X >= S::XB) along(std::integral_constant<int, S::XB>{}, r);
+      } else if constexpr (last_wide != 0) {
+        along(std::integral_constant<int, last_wide>{}, r);
+      }
+    }
+  }
+}
+
+// The whole convolution; every thread of a team calls it. `pa` holds the left operand's copy.
+template <class S, class A, class L, class F>
+void convolve_filters(const A& a, const L& lay, const int32_t* offsets, float* pa, const F& finish) {
+  using G = Gemm<S>;
+  if constexpr (!(kept<S> & 1)) pack_left<S>(pa, a);
+  constexpr int rest = int(ceil_div(S::M % S::MR, S::N));
+  constexpr int64_t down = S::ROWS / S::RB, across = ceil_div(S::X, S::XB), parts = ceil_div(G::tiles, S::FB);
+  const Scratch<float> patch(S::PATCH), hold((S::RB * S::XB + 2 * S::N) * S::MR);
+  int64_t held = -1;
+  share<S::DYNAMIC>(S::BATCH * down * across * parts, [&](int64_t u) {
+    const int64_t piece = u / parts, first = u % parts * S::FB;
+    const int64_t t = piece / (down * across), row = piece / across % down * S::RB, x = piece % across * S::XB;
+    if (piece != held) lay(patch.data, t, row, x);
+    held = piece;
+    for (int64_t o = first; o < least(first + S::FB, G::tiles); ++o) {
+      const float* const weights = pa + t * G::a_batch + o * G::a_tile;
+      if (rest == 0 || (o + 1) * S::MR <= S::M)
+        filter_block<S, S::NV>(weights, patch.data, offsets, hold.data, t, o * S::MR, row, x, finish);
+      else if constexpr (rest != 0)
+        filter_block<S, rest>(weights, patch.data, offsets, hold.data, t, o * S::MR, row, x, finish);
+    }
+  });
+}
+
+// to[k] = from[k] for lo <= k < hi, zero before and after, LENGTH in all: vectors that may overlap.
+template <int N, int LENGTH> EPX_BODY inline void lay_row(float* to, const float* from, int64_t lo, int64_t hi) {
+  using V = vf<N>;
+  if (lo >= hi) lo = hi = LENGTH;
+  for (int64_t k = 0; k < lo; k += N) raw_store(to + least(k, LENGTH - N), V{});
+  for (int64_t k = hi; k < LENGTH; k += N) raw_store(to + least(k, LENGTH - N), V{});
+  int64_t k = lo;
+  for (; k + N <= hi; k += N) raw_store(to + k, raw_load<V>(from + k));
+  if (k < hi && hi - lo >= N) raw_store(to + hi - N, raw_load<V>(from + hi - N));
+  else for (; k < hi; ++k) to[k] = from[k];
+}
+
+}  // namespace epx
