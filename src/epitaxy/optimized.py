@@ -44,7 +44,7 @@ def optimize(
         raise BadInput(f"a {type(model).__name__} is no module", "give a torch.nn.Module")
     if "forward" in vars(model):  # PyTorch would call it in place of any class's
         raise BadInput("the module has a forward of its own", "define it in the module's class")
-    given = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else example_inputs
+    given = [example_inputs] if isinstance(example_inputs, torch.Tensor) else [*example_inputs]
     if not all(isinstance(x, torch.Tensor) and x.device.type == "cpu" for x in given):
         raise BadInput("the example inputs are not tensors on the CPU", "give a list of tensors")
     inputs = tuple(x.detach().clone() for x in given)  # one given twice is two inputs

@@ -153,6 +153,15 @@ def test_a_budget_in_all_outlives_the_server(server):
         assert ledger.audit().intact
 
 
+def test_servers_beside_each_other_share_a_budget_in_all(server):
+    one, other = server.start("2 in all"), server.start("2 in all")
+    judge(one, 0)
+    judge(other, 1)
+    for tools in (one, other):
+        with pytest.raises(BadInput, match=SPENT.format(2)):
+            judge(tools, 2)
+
+
 def test_a_budget_that_is_not_understood():
     with pytest.raises(BadInput, match="not understood"):
         Allowance.parse("many in all", None)

@@ -25,7 +25,7 @@ class Allowance:
     """Counts what is judged from now on; without a budget, there is no end.
 
     One that is `lasting` counts in the ledger, from the first server's start: a server that is
-    started again goes on.
+    started again goes on, and servers beside each other share it.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class Allowance:
         self._charging = threading.Lock()
         if self._lasting:
             self._go_on()
+            self._count()
 
     @classmethod
     def parse(cls, text: str, ledger: Path | None) -> Allowance:
@@ -46,12 +47,14 @@ class Allowance:
 
     def _go_on(self) -> None:
         with Ledger(self.ledger) as ledger:
-            events = ledger.events("")
-            begun = [unix for kind, unix, _ in events if kind == BEGUN]
+            begun = [unix for kind, unix, _ in ledger.events("") if kind == BEGUN]
             if not begun:
                 ledger.add_event("", BEGUN, unix_s())
         self._start_s -= max(0.0, unix_s() - begun[0]) if begun else 0.0
-        self.judged = sum(kind == CHARGED for kind, _, _ in events)
+
+    def _count(self) -> None:
+        with Ledger(self.ledger) as ledger:
+            self.judged = sum(kind == CHARGED for kind, _, _ in ledger.events(""))
 
     @property
     def left(self) -> int | None:
@@ -64,6 +67,8 @@ class Allowance:
         budget = self.budget
         if budget is None:
             return
+        if self._lasting:
+            self._count()
         if budget.seconds is not None and now_s() - self._start_s >= budget.seconds:
             raise BadInput("the time for judging is over", "export what is proven")
         if (left := self.left) is not None and count > left:

@@ -60,7 +60,8 @@ def shape(what: Recurrence, choices: Choices, layer: int) -> dict[str, int]:
     rows = what.batch * what.steps
     return {
         "KIND": KINDS.index(what.kind), "N": lanes, "MR": min(choices.tile_m, what.batch),
-        "W": across, "P": 2 if across == 4 else across, "T": what.steps, "B": what.batch, "I": width, "H": what.units,
+        "W": across, "P": 2 if across == 4 else across,
+        "T": what.steps, "B": what.batch, "I": width, "H": what.units,
         "YB": by_row * row, "YT": by_step * row, "TURN": int(what.batch_first),
         "BIAS": int(what.bias), "STEPS": choices.unroll, "DYNAMIC": choices.dynamic,
         "CUT": max(1, min(choices.split_k, rows // 16)),
