@@ -21,7 +21,8 @@ def write_routed(region: Region, choices: Choices) -> str:
     require_lanes(walk(routed.roots))
     if any(isinstance(v, Reduce | Scan) for v in walk(routed.roots)):
         raise Unsupported("a sum among the experts that is no product")
-    if any(s.dtype != "float32" for s in region.outputs):
+    kinds = [*(s.dtype for s in region.outputs), *(p.weight.dtype for p in routed.products)]
+    if any(kind != "float32" for kind in kinds):
         raise Unsupported("experts in other types than float32")
     lines, buffers = arguments(region)
     for first in routed.families:

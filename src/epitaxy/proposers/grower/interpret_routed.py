@@ -33,7 +33,7 @@ def routed(what: Routed, evaluate: Evaluate) -> torch.Tensor:
                 p = next(ready)
                 left = operands[p.operand].reshape(-1, p.depth.size)
                 weight = evaluate(turn(p.weight), (p.depth, p.width), [])
-                sums.append((left @ weight).reshape(-1))
+                sums.append((left @ weight.to(left.dtype)).reshape(-1))
                 if needed < len(sums):
                     break
             operands.append(evaluate(turn(_read(what, value)), (*what.rows, axis), sums))

@@ -28,18 +28,21 @@ from epitaxy.proposers.grower.algebra import (
 )
 from epitaxy.proposers.grower.algebra_whole import Product, Routed
 from epitaxy.proposers.grower.axes import Inexpressible, Ix, NeedSplit, pure, total
+from epitaxy.proposers.grower.contract import memory
 from epitaxy.proposers.grower.experts import chosen
 from epitaxy.proposers.grower.loops import Unrolled
 from epitaxy.proposers.grower.lower_build import Builder
 from epitaxy.proposers.grower.lower_core import (
-    Index as Place,
-)
-from epitaxy.proposers.grower.lower_core import (
+    HALVES,
     Lowering,
     dtype_of,
     is_getitem,
     shape_of,
     spec_of,
+    working,
+)
+from epitaxy.proposers.grower.lower_core import (
+    Index as Place,
 )
 from epitaxy.proposers.grower.rewrite import AtStep, rebuild
 
@@ -120,7 +123,9 @@ class RoutedLowering(Lowering):
             ix.times(math.prod(shape[k + 1 :])) for k, ix in enumerate(index)
         )  # never outside: parameters are read whole
         place = Affine(flat.offset, (*flat.terms, (self.expert, 0)))
-        return self.build.keep(Load(self.families[node], place, dtype_of(node)))
+        dtype = dtype_of(node)
+        own = self.build.keep(Load(self.families[node], place, dtype))
+        return self.build.cast(own, working(dtype))
 
     def _product(self, node: Node, index: Place) -> Value:
         """The sum of a product with an expert's weights, as something read."""
@@ -164,10 +169,10 @@ class RoutedLowering(Lowering):
         axis = self.operands[operand][1]
         k, j = Ix(0, ((axis, 1),)), Ix(0, ((width, 1),))
         turned = str(node.target) == "aten.linear.default"
-        weight = self.pull(right, (j, k) if turned else (k, j))
-        if not isinstance(weight, Load) or weight.dtype != "float32" or weight.guards:
+        weight = memory(self.pull(right, (j, k) if turned else (k, j)))
+        if weight is None or weight.dtype not in ("float32", *HALVES):
             raise Inexpressible(node)
-        if weight.indirect or not weight.axes <= {axis, width, self.expert}:
+        if not weight.axes <= {axis, width, self.expert}:
             raise Inexpressible(node)
         self.made.append(Product(operand, weight, axis, width))
         return len(self.made) - 1

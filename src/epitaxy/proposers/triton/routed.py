@@ -11,9 +11,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from epitaxy.problem import ITEM_BYTES
 from epitaxy.proposers.grower.algebra import Axis, Load, Reduce, Region, Scan, Value, walk
 from epitaxy.proposers.grower.algebra_whole import Product, Routed
-from epitaxy.proposers.grower.contract import size_of
+from epitaxy.proposers.grower.contract import memory, size_of
 from epitaxy.proposers.grower.emit_expr import Unsupported
 from epitaxy.proposers.triton.choices import Choices
 from epitaxy.proposers.triton.expressions import LIMIT, Expressions, Written, indent
@@ -21,6 +22,8 @@ from epitaxy.proposers.triton.products import loaded, precision, tile
 
 Buffers = dict[int, tuple[str, str, int]]
 Temporaries = dict[str, tuple[str, int]]
+TYPES = ("float32", "bfloat16", "float16")
+"""What experts may compute; sums are in float32."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Experts:
     what: Routed
     buffers: Buffers
     temporaries: Temporaries
+    result: str
+    """The dtype of the sum."""
 
     @property
     def rows(self) -> int:
@@ -48,8 +53,8 @@ def experts_of(region: Region) -> Experts:
     assert what is not None
     if any(isinstance(v, Reduce | Scan) for v in walk(what.roots)):
         raise Unsupported("a sum among the experts that is no product")
-    if any(s.dtype != "float32" for s in region.outputs):
-        raise Unsupported("experts in other types than float32")
+    if region.outputs[0].dtype not in TYPES:
+        raise Unsupported(f"experts in {region.outputs[0].dtype}")
     buffers: Buffers = {i: (f"x{i}", s.dtype, s.numel) for i, s in enumerate(region.inputs)}
     slots = what.expert.size * size_of(what.rows)
     temporaries: Temporaries = {
@@ -59,10 +64,19 @@ def experts_of(region: Region) -> Experts:
         temporaries["strange"] = ("int32", size_of(what.rows))
     for m, (value, axis) in enumerate(what.operands):
         if needs(value):
-            temporaries[f"a{m}"] = ("float32", slots * axis.size)
+            temporaries[f"a{m}"] = (_kind(what, m, region.outputs[0].dtype), slots * axis.size)
         elif m == len(what.operands) - 1:
             raise Unsupported("experts whose result is no product's")
-    return Experts(what, buffers, temporaries)
+    return Experts(what, buffers, temporaries, region.outputs[0].dtype)
+
+
+def _kind(what: Routed, operand: int, result: str) -> str:
+    """What an operand is stored in: the type of the matrices that multiply it, as PyTorch has it;
+    that of the `result` where it is added up."""
+    kinds = {p.weight.dtype for p in what.products if p.operand == operand}
+    if operand == len(what.operands) - 1:
+        kinds.add(result)
+    return kinds.pop() if len(kinds) == 1 else "float32"
 
 
 def needs(value: Value) -> list[int]:
@@ -136,7 +150,7 @@ class StageWriter(ExpertWriter):
         self.m, self.n = experts.rows, self.axis.size
         self.k = max(p.depth.size for p in self.products.values())
         self.bm, self.bn, self.bk = tile(choices, (self.m, self.n, self.k), like)
-        self.item = 4
+        self.item = max(ITEM_BYTES[self._type(g)] for g in self._together().values())
 
     @property
     def local_bytes(self) -> int:
@@ -150,6 +164,11 @@ class StageWriter(ExpertWriter):
         for k, p in self.products.items():
             found.setdefault(p.operand, []).append(k)
         return found
+
+    def _type(self, group: Sequence[int]) -> str:
+        """What an operand and the matrices that multiply it are multiplied in."""
+        kinds = {self.products[k].weight.dtype for k in group}
+        return kinds.pop() if len(kinds) == 1 else "float32"
 
     def write(self, name: str) -> Written:
         """The whole kernel under that name. Raises Unsupported."""
@@ -165,7 +184,7 @@ class StageWriter(ExpertWriter):
         for v in walk((self.value,)):
             if isinstance(v, Load) and v.buffer < 0:
                 self.memo[v] = f"sum{-1 - v.buffer}"
-        made = self.use(self.value)
+        made = rounded(self.use(self.value), self.experts.temporaries[f"a{self.number}"][0])
         mask = " & ".join(self.mask("mn"))
         at = f"a{self.number} + place * {self.n} + column"
         self.lines.append(f"tl.store({at}, {made}, mask={mask})")
@@ -206,20 +225,25 @@ class StageWriter(ExpertWriter):
         lines = ["step = start + tl.arange(0, BLOCK_K)"]
         beyond = depth.size % self.bk != 0
         value, axis = self.what.operands[operand]
+        kind = self._type(group)
         if needs(value):
             masks = ["inside", *([f"(step[None, :] < {depth.size})"] if beyond else [])]
             pointers = f"a{operand} + place * {depth.size} + step[None, :]"
             lines.append(f"a = {loaded(pointers, masks)}")
         else:
-            lines += self._given(value, axis, beyond)
+            lines += self._given(value, axis, beyond, kind)
         for k in group:
-            lines.append(f"b = {self._weight(self.products[k], beyond)}")
-            exactly = precision({"float32"}, self.choices)
+            product = self.products[k]
+            wider = "" if product.weight.dtype == kind else f".to(tl.{kind})"
+            lines.append(f"b = {self._weight(product, beyond)}{wider}")
+            exactly = precision({kind}, self.choices)
             lines.append(f"sum{k} = tl.dot(a, b, sum{k}{exactly})")
         return lines
 
-    def _given(self, value: Value, axis: Axis, beyond: bool) -> list[str]:
-        """A block of an operand that no product makes, read where its rows come from."""
+    def _given(self, value: Value, axis: Axis, beyond: bool, kind: str) -> list[str]:
+        """A block of an operand that no product makes, read where its rows come from, as `kind`."""
+        load = memory(value)
+        value = load if load is not None and load.dtype == kind else value
         inner = ExpertWriter(self.experts)
         inner.buffers = self.buffers
         inner.positions = {**self.positions, axis: "depth"}
@@ -236,6 +260,7 @@ class StageWriter(ExpertWriter):
         if inner.shape(value) != "mn":
             made = f"tl.broadcast_to({made}, [BLOCK_M, BLOCK_K])"
         self.helpers |= inner.helpers
+        made = made if value.dtype == kind else rounded(made, kind)
         return [*inner.lines, f"a = {made}"]
 
     def _weight(self, product: Product, beyond: bool) -> str:
@@ -249,6 +274,12 @@ class StageWriter(ExpertWriter):
             parts.append(f"{text} * {index.coefficient(axis)}")
         masks = [f"(step[:, None] < {product.depth.size})"] if beyond else []
         return loaded(" + ".join(parts), [*masks, *self.mask("n")])
+
+
+def rounded(text: str, dtype: str) -> str:
+    """float32 `text` as `dtype`."""
+    plain = text if text.isidentifier() else f"({text})"
+    return text if dtype == "float32" else f"{plain}.to(tl.{dtype})"
 
 
 def stages_of(

@@ -8,7 +8,7 @@ from epitaxy.proposers.grower.algebra import Load, walk
 from epitaxy.proposers.grower.contract import size_of
 from epitaxy.proposers.grower.emit_expr import Unsupported
 from epitaxy.proposers.triton.expressions import LIMIT, Written, indent, power
-from epitaxy.proposers.triton.routed import Experts, ExpertWriter, StageWriter, needs
+from epitaxy.proposers.triton.routed import Experts, ExpertWriter, StageWriter, needs, rounded
 
 SCANNED = 1024
 """Rows, or elements of a result, that a program holds at once."""
@@ -109,17 +109,19 @@ def sum_kernel(experts: Experts, name: str) -> Written:
     outer, writer.lines = writer.lines, []
     writer.lines.append(f"expert = turn // {turns}")
     writer.decode(others, f"turn % {turns}", 1, "")
+    wider = "" if experts.temporaries[f"a{last}"][0] == "float32" else ".to(tl.float32)"
     wide = ".to(tl.int64)" if experts.slots * axis.size > LIMIT else ""
     writer.lines += [
         f"which = expert * {rows} + {writer.flat(what.rows)}",
         f"at = tl.load(slot + which, mask=inside, other=-1){wide}",
         f"pointers = a{last} + at * {axis.size} + column",
-        "total += tl.load(pointers, mask=inside & within & (at >= 0), other=0.0)",
+        f"total += tl.load(pointers, mask=inside & within & (at >= 0), other=0.0){wider}",
     ]
     body, writer.lines = writer.lines, outer
     writer.lines += [f"for turn in range(0, {what.expert.size * turns}):", *indent(body)]
     to = writer.address(what.store.index)
-    writer.lines.append(f"tl.store(y0 + {to}, total, mask=inside & within)")
+    result = rounded("total", experts.result)
+    writer.lines.append(f"tl.store(y0 + {to}, {result}, mask=inside & within)")
     programs = -(-places // bm) * blocks
     comment = "# each place: what its rows add, in the order of the experts"
     return writer.finished(name, comment, programs, (("BLOCK_M", bm), ("BLOCK_N", bn)), ())

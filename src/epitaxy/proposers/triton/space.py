@@ -110,7 +110,8 @@ def _experts(writer: StageWriter, start: Choices, chip: Chip) -> Choices:
     share the registers, and the blocks in flight the local memory."""
     share = power(max(LEAST_BLOCK, writer.m // writer.what.expert.size))
     wide = 64 if len(writer.products) > 1 else 128
-    chosen = replace(start, block_m=min(128, share), block_n=wide, block_k=32, warps=4, stages=2)
+    deep = 64 if writer.item <= 2 else 32
+    chosen = replace(start, block_m=min(128, share), block_n=wide, block_k=deep, warps=4, stages=2)
     return replace(chosen, operands=exactness(chip)[0])
 
 
@@ -134,7 +135,7 @@ def _rows(writer: RowWriter, start: Choices, chip: Chip) -> Choices:
         block_n = min(columns, 128)
         block_m = max(2, min(64, room // block_n))
     else:
-        block_m = max(1, min(1024 // block_n, writer.rows))
+        block_m = max(1, min(1024 // block_n, power(writer.rows)))
     warps = warps_for(block_m * block_n, chip)
     return replace(start, block_m=block_m, block_n=block_n, warps=warps)
 
