@@ -38,6 +38,7 @@ MENDS = {
 }
 
 
+UNFENCED = "no fence stood around its outputs: it makes them neither by torch.empty nor empty_like"
 _MEANING = {
     "fences": "its outputs depend on what lies beyond the ends of its tensors",
     "traced": "its outputs differ when its operators are watched",
@@ -117,9 +118,16 @@ def harsh(place: Place, candidate: Candidate, job: Job, cache: Path) -> list[Fin
             kind = {"traced": True} if guard == "traced" else {"fenced": True}
             with place.machine.start(job.replace(folder=folder, **kind)) as worker:
                 _try(place, guard, worker)
+                if guard == "fences" and _elsewhere(place.machine) and worker.unfenced:
+                    notes.append(Finding(check=guard, severity="note", message=UNFENCED))
     if place.on("reload") and place.on("oracle") and place.reload.state:
         _reloaded(place, job)
     return notes
+
+
+def _elsewhere(machine: Any) -> bool:
+    """Whether its calls are made on another device than the CPU."""
+    return bool(getattr(machine, "device", "cpu") != "cpu")
 
 
 def _reloaded(place: Place, job: Job) -> None:
@@ -162,7 +170,7 @@ def _folder(place: Place, candidate: Candidate, cache: Path) -> tuple[str, list[
     nothing about the candidate.
     """
     toolchain = plugins("toolchains").get(candidate.toolchain)
-    if getattr(place.machine, "device", "cpu") != "cpu":
+    if _elsewhere(place.machine):
         why = f"{candidate.toolchain} runs on the device itself, where nothing checks them"
     elif isinstance(toolchain, Harsh):
         build = toolchain.build_harsh(candidate, place.cases.problem, cache)

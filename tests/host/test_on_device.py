@@ -456,6 +456,27 @@ def test_a_device_that_does_not_start_is_the_machines_fault(tmp_path, monkeypatc
         machine.close()
 
 
+def test_outputs_that_no_fence_surrounds_are_told(judged, machine_of, tmp_path):
+    from epitaxy.machine import Job
+
+    problem = judged.judge_of.problem
+    with machine_of(1) as machine:
+        for number, (result, unfenced) in enumerate(
+            (("torch.empty_like(x).zero_()", False), ("x * 2", True))
+        ):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            text = f"import torch\n\ndef ModelNew(x):\n    return {result}\n"
+            (folder / "model_new.py").write_text(text)
+            job = Job(problem=problem, folder=str(folder), fenced=True)
+            with machine.start(job) as worker:
+                worker.prepare([], {})
+                worker.write(0, judged.judge_of.cases.get(0).inputs)
+                worker.burst([0])
+                worker.outputs()
+                assert worker.unfenced == unfenced
+
+
 def test_a_call_that_changes_its_inputs_is_refused(judged):
     verdict = judged("        return x.mul_(2) + 1\n")
     assert verdict.reason.startswith("inputs"), verdict.reason

@@ -61,6 +61,8 @@ class LocalWorker:
         self.label = job.baseline or os.path.basename(job.folder.rstrip("/"))
         self.layers: tuple[str, ...] = ()
         self.waited_s = 0.0
+        self.unfenced = False
+        """Whether the last outputs stood between no fences, in a process that makes them."""
         self.clocks_s: tuple[float, float] | None = None
         """Seconds of the last burst by the broker's clock and by the device's own; None where the
         device has none, and for a burst of no calls."""
@@ -181,7 +183,7 @@ class LocalWorker:
     def outputs(self) -> list[Any]:
         """The last call's outputs. Raises WorkerFailure("incorrect") when they cannot be it."""
         self._arena.poison()
-        self._ask(Op.OUTPUTS, b"", self._limits.burst_s)
+        self.unfenced = bool(self._ask(Op.OUTPUTS, b"", self._limits.burst_s))
         return self._arena.outputs()
 
     def inputs(self, slot: int) -> list[Any]:

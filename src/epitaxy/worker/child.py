@@ -31,6 +31,8 @@ from epitaxy.worker.trace import Trace, warm
 from epitaxy.worker.views import huge_pages, leniently, mismatch, tensor_at
 
 MESSAGE_LIMIT = 2000
+UNFENCED = b"u"
+"""Answer with outputs, in a process that fences them, none of which was."""
 SPIN_S = 0.002
 """How long an armed worker polls for GO before it sleeps: a sleeper's wake-up is noise."""
 _LONG_S = 0.02
@@ -94,6 +96,7 @@ class Loop:
 
     def answer(self, op: int, sequence: int, payload: bytes, passed: list[int]) -> None:
         """Do what one frame asks; a failure of the callable becomes a FAIL frame."""
+        told = b""
         try:
             if op == Op.PREPARE:
                 self.prepare(passed[0])
@@ -119,7 +122,8 @@ class Loop:
                 if problem:
                     self.fail(sequence, "incorrect", problem)
                     return
-            self.channel.send(pack(Op.DONE, sequence))
+                told = UNFENCED if self.fences is not None and not self.fences.count else b""
+            self.channel.send(pack(Op.DONE, sequence, told))
         except Exception as error:
             ours = op in (Op.STORED, Op.ARM, Op.WITNESS) and self.device.full(error)
             self.fail(sequence, "full" if ours else "crashed", describe(error))

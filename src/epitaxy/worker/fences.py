@@ -33,6 +33,8 @@ class Fences:
         self._device = device
         self._made: list[Any] = []
         self._calls = 0
+        self.count = 0
+        """Outputs that were fenced so far."""
         self._off = "fences" in without
 
     def around(self, inputs: list[Any]) -> list[Any]:
@@ -59,6 +61,7 @@ class Fences:
                 return plain(like, **options)
             whole, part = _fenced(like, MARK)
             self._made.append(whole)
+            self.count += 1
             return part
 
         setattr(torch, plain.__name__, fenced)  # torch declares another signature
