@@ -23,11 +23,13 @@ class Model(nn.Module):
         self.conv = nn.Conv2d(3, 24, 3, padding=1)
         self.square = nn.Conv2d(24, 32, 3, padding=1)
         self.line = nn.Linear(32, 40)
+        self.cell = nn.LSTM(40, 20, 2, bidirectional=True)
         self.last = nn.Linear(40, 40, dtype=torch.bfloat16)
 
     def forward(self, x):
         y = torch.relu(self.square(torch.relu(self.conv(x))))
-        return self.last(torch.relu(self.line(y.mean((2, 3)))).to(torch.bfloat16)).float()
+        y, _ = self.cell(torch.relu(self.line(y.mean((2, 3)))).view(4, 6, 40))
+        return self.last(y.to(torch.bfloat16)).float()
 
 def get_inputs():
     return [torch.randn(24, 3, 12, 12)]
@@ -92,7 +94,12 @@ def replaced(parameter):
     parameter.data = parameter.data * 1.5
 
 
-@pytest.mark.parametrize("name", ["conv.weight", "square.weight", "line.weight", "last.weight"])
+CHANGED = """
+conv.weight square.weight line.weight last.weight cell.weight_ih_l0 cell.weight_hh_l1_reverse
+"""
+
+
+@pytest.mark.parametrize("name", CHANGED.split())
 @pytest.mark.parametrize("change", [scaled, scaled_unseen, replaced])
 def test_a_changed_weight_is_copied_anew(name, change, both):
     for model in both:

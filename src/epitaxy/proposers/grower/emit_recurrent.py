@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from epitaxy.proposers.grower.algebra import Recurrence, Region
 from epitaxy.proposers.grower.emit_frame import function, given, made
+from epitaxy.proposers.grower.emit_gemm import even
+from epitaxy.proposers.grower.emit_keep import Keeper
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.recurrent import GATES
 
@@ -14,28 +16,66 @@ def write_recurrence(region: Region, choices: Choices) -> str:
     """The region's function."""
     what = region.recurrence
     assert what is not None
-    lines = [given(i, spec) for i, spec in enumerate(region.inputs)]
-    lines += [made(i, spec) for i, spec in enumerate(region.outputs)]
+    pointers = [given(i, spec) for i, spec in enumerate(region.inputs)]
+    keeper = Keeper(frozenset(region.weights if choices.keep else ()))
+    lines = [made(i, spec) for i, spec in enumerate(region.outputs)]
     between = what.batch * what.steps * what.ways * what.units
     lines += [f"const epx::Scratch<float> l{k}({between});" for k in range(what.layers - 1)]
     for layer in range(what.layers):
         if layer < 2:  # later layers are like the second
-            sizes = ", ".join(f"{k} = {v}" for k, v in shape(what, choices, layer).items())
-            lines.append(f"struct Shape{layer} {{ enum : int64_t {{ {sizes} }}; }};")
+            lines.append(_sizes(what, choices, layer, keeper))
             lines.append(f"epx::RecurMemory<Shape{layer}> memory{layer};")
         for way in range(what.ways):
-            lines += _direction(what, choices, layer, way)
+            lines += _direction(what, choices, (layer, way), keeper)
     lines += [f"(void)x{i};" for i in range(len(region.inputs))]
-    return function(region, choices, lines, refuses=False)
+    opening = keeper.opening(region.inputs)
+    kept = keeper.function(region.name, region.inputs, [pointers[i] for i in keeper.used])
+    lines = [*pointers, *opening, *lines]
+    return function(region, choices, lines, refuses=bool(keeper.used), before=kept)
 
 
-def _direction(what: Recurrence, choices: Choices, layer: int, way: int) -> list[str]:
-    """One direction of one layer, by a team of threads."""
+def multiplied(what: Recurrence) -> frozenset[int]:
+    """The inputs of the region that are matrices of weights."""
+    first, each = _weights(what)
+    calls = range(what.layers * what.ways)
+    return frozenset(first + at * each + k for at in calls for k in (0, 1))
+
+
+def _weights(what: Recurrence) -> tuple[int, int]:
+    """The number of the first input that is a parameter, and how many each direction has."""
+    return 2 + (what.kind == "lstm"), 4 if what.bias else 2
+
+
+def _sizes(what: Recurrence, choices: Choices, layer: int, keeper: Keeper) -> str:
+    sizes = shape(what, choices, layer) | {"KEPT": int(_keeps(what, keeper))}
+    text = ", ".join(f"{name} = {value}" for name, value in sizes.items())
+    return f"struct Shape{min(layer, 1)} {{ enum : int64_t {{ {text} }}; }};"
+
+
+def _keeps(what: Recurrence, keeper: Keeper) -> bool:
+    """Whether copies of all weights are kept: the layers have their code in common."""
+    return multiplied(what) <= keeper.weights
+
+
+def _direction(
+    what: Recurrence, choices: Choices, place: tuple[int, int], keeper: Keeper
+) -> list[str]:
+    """One direction of one layer, by a team of threads. `place`: layer, direction."""
+    layer, way = place
     states = 2 if what.kind == "lstm" else 1
-    each = 4 if what.bias else 2
+    before, each = _weights(what)
     at = layer * what.ways + way
-    first = 1 + states + at * each
+    first = before + at * each
+    kind = min(layer, 1)
+    copies = []
     weights = [f"x{first + k}" for k in range(each)] + ["nullptr"] * (4 - each)
+    if _keeps(what, keeper):
+        sizes = [_sizes(what, choices, layer, keeper)]
+        for k, (name, depth) in enumerate((("w", "I"), ("u", "H"))):
+            floats = f"epx::Recur<Shape{kind}>::{name}_floats"
+            make = f"epx::copy_panels<Shape{kind}>({{}}, {weights[k]}, Shape{kind}::{depth})"
+            copies += keeper.keep(f"{name}{at}", first + k, floats, sizes, make)
+            weights[k] = f"{name}{at}"
     held = at * what.batch * what.units
     x = "x0" if layer == 0 else f"l{layer - 1}.data"
     y = "y0" if layer + 1 == what.layers else f"l{layer}.data"
@@ -43,10 +83,9 @@ def _direction(what: Recurrence, choices: Choices, layer: int, way: int) -> list
     args = ", ".join(
         [x, *weights, f"x1 + {held}", c0, f"{y} + {way * what.units}", f"y1 + {held}", cn]
     )
-    kind = min(layer, 1)
     call = f"epx::recur<Shape{kind}>(memory{kind}, {'true' if way else 'false'}, {args});"
     threads = f" num_threads({choices.threads})" if choices.threads else ""
-    return [call] if choices.threads == 1 else [f"#pragma omp parallel{threads}", call]
+    return [*copies, *([] if choices.threads == 1 else [f"#pragma omp parallel{threads}"]), call]
 
 
 def shape(what: Recurrence, choices: Choices, layer: int) -> dict[str, int]:
@@ -57,12 +96,13 @@ def shape(what: Recurrence, choices: Choices, layer: int) -> dict[str, int]:
     width = what.width if layer == 0 else what.ways * what.units
     row = what.ways * what.units
     by_row, by_step = (what.steps, 1) if what.batch_first else (1, what.batch)
-    rows = what.batch * what.steps
+    turn = what.batch_first and what.steps > 1
+    high = min(choices.tile_m, what.batch)
     return {
-        "KIND": KINDS.index(what.kind), "N": lanes, "MR": min(choices.tile_m, what.batch),
+        "KIND": KINDS.index(what.kind), "N": lanes, "MR": high,
         "W": across, "P": 2 if across == 4 else across,
         "T": what.steps, "B": what.batch, "I": width, "H": what.units,
-        "YB": by_row * row, "YT": by_step * row, "TURN": int(what.batch_first),
-        "BIAS": int(what.bias), "STEPS": choices.unroll, "DYNAMIC": choices.dynamic,
-        "CUT": max(1, min(choices.split_k, rows // 16)),
+        "YB": by_row * row, "YT": by_step * row, "TURN": int(turn),
+        "BIAS": int(what.bias), "STEPS": choices.unroll,
+        "SPAN": min(what.steps, even(what.steps, -(-what.steps // choices.split_k), high)),
     }  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 
 from epitaxy.errors import BadEnvironment
 from epitaxy.problem import Problem, Work
+from epitaxy.proposers.grower import emit_recurrent
 from epitaxy.proposers.grower.algebra import Region
 from epitaxy.proposers.grower.algebra_forms import Rewriting, rewriting
 from epitaxy.proposers.grower.algebra_masks import TRIANGLE, products
@@ -69,7 +70,9 @@ def grow_program(
 
 
 def multiplied_inputs(region: Region) -> frozenset[int]:
-    """Inputs that contractions of the region read as they stand: copies of these may be kept."""
+    """Inputs that products of the region read as they stand: copies of these may be kept."""
+    if region.recurrence is not None:
+        return emit_recurrent.multiplied(region.recurrence)
     if region.whole:
         return frozenset()
     products = [k.contraction for k in plan(coalesce(region), Choices()).kernels if k.contraction]

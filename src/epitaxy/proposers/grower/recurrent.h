@@ -1,11 +1,12 @@
 // ---- recurrent layers: h[t] = cell(x[t] W + h[t-1] U) ----------------------------------------------
-// The products with x of all steps come first, as one contraction whose columns already lie as the
+// The products with x come first, for many steps at once, with columns that already lie as the
 // steps want them: panels of N (or 2 N) hidden units with all their gates side by side, so that the
 // thread that sums a unit's gates also moves its state on. U is copied into the same panels once; a
 // thread has the same panels in every step, which then stay in its own cache.
 //   KIND 0 LSTM, 1 GRU, 2 tanh, 3 ReLU; T steps of B rows, I inputs, H hidden units; a panel has W
 //   vectors, P of which are summed at a time for MR rows; YB YT strides of the output along rows and
-//   steps; TURN: rows of x come before its steps; BIAS; CUT pieces of the products with x, DYNAMIC.
+//   steps; TURN: rows of x come before its steps; BIAS; SPAN steps' products with x at a time, whose sums
+//   should stay in the caches; KEPT: copies of the weights are given.
 namespace epx {
 
 template <class S> struct Recur {
@@ -14,6 +15,7 @@ template <class S> struct Recur {
   static constexpr int64_t NR = S::W * S::N, panels = ceil_div(S::H, units), wide = panels * NR;
   static constexpr int64_t pitch = panels * units, rows = S::T * S::B;
   static constexpr int64_t state = S::B * pitch;
+  static constexpr int64_t w_floats = panels * S::I * NR, u_floats = panels * S::H * NR;  // copies
   static constexpr int block = int(S::B < 8 * S::MR ? S::B : 8 * S::MR);  // rows of a step
   struct Input { enum : int64_t {
     N = S::N, MR = S::MR, NV = S::P, BATCH = 1, M = rows, J = wide, K = S::I, MC = S::MR, JC = wide, KC = S::I,
@@ -47,30 +49,9 @@ template <class S> void copy_weights(float* to, const float* w, int64_t depth, i
     }
 }
 
-// The products of R rows with one panel of weights.
-template <class G, class S, int R>
-EPX_BODY inline void products(vf<S::N> (&c)[R][S::W], const float* rows, const float* weights) {
-#pragma GCC unroll 4
-  for (int w = 0; w < S::W; w += S::P) {
-    vf<S::N> d[R][S::P] = {};
-    multiply<G, R, int(S::P), false>(d, rows, weights + w * S::N * G::K, G::K, S::N);
-#pragma GCC unroll 32
-    for (int r = 0; r < R; ++r)
-      EPX_UNROLL for (int p = 0; p < S::P; ++p) c[r][w + p] = d[r][p];
-  }
-}
-
-// x W + bias for the R rows of x from i and one panel; they are kept step by step.
-template <class S, int R>
-__attribute__((noinline)) void input_tile(const float* x, const float* w, const float* bias, float* to, int64_t i) {
-  using V = vf<S::N>;
-  V c[R][S::W];
-  products<typename Recur<S>::Input, S, R>(c, x + i * S::I, w);
-  for (int r = 0; r < R; ++r) {
-    const int64_t row = S::TURN ? (i + r) % S::T * S::B + (i + r) / S::T : i + r;
-    EPX_UNROLL for (int v = 0; v < S::W; ++v)
-      store(to + row * Recur<S>::NR + v * S::N, c[r][v] + load<V>(bias + v * S::N));
-  }
+// The copy of one matrix of weights; every thread of a team calls it.
+template <class S> void copy_panels(float* to, const float* w, int64_t depth) {
+  share<false>(Recur<S>::panels, [&](int64_t p) { copy_weights<S>(to + p * depth * Recur<S>::NR, w, depth, p); });
 }
 
 // The gates that need only their own sums, from what came from x in g and from h in c. In a loop of
@@ -112,28 +93,59 @@ template <int MR, int64_t count, class F> EPX_BODY inline void tiles_of(const F&
   for (int64_t k = more; k < tiles; ++k, i += low) body(std::integral_constant<int, int(low)>{}, i);
 }
 
-// The sums over h of R rows and P vectors of a panel.
+// x W + bias for R rows of x and P vectors of a panel, to places `step` apart.
 template <class S, int R>
-__attribute__((noinline)) void sum_tile(const float* h, const float* u, float* to) {
+__attribute__((noinline)) void input_tile(const float* x, const float* w, const float* bias, float* to, int64_t step) {
   using V = vf<S::N>;
   V d[R][S::P] = {};
-  multiply<typename Recur<S>::Step, R, int(S::P), false>(d, h, u, S::H, S::N);
+  multiply<typename Recur<S>::Input, R, int(S::P), false>(d, x, w, S::I, S::N);
+#pragma GCC unroll 32
+  for (int r = 0; r < R; ++r)
+    EPX_UNROLL for (int p = 0; p < S::P; ++p) store(to + r * step + p * S::N, d[r][p] + load<V>(bias + p * S::N));
+}
+
+// The same for `steps` steps and one panel: all rows of a step, then those of the next.
+template <class S, int64_t steps>
+void input_panel(const float* x, const float* w, const float* bias, float* to) {
+  constexpr int64_t NR = Recur<S>::NR;
+  for (int64_t v = 0; v < NR; v += S::P * S::N, w += S::P * S::N * S::I, bias += S::P * S::N, to += S::P * S::N) {
+    if constexpr (S::TURN) {
+      for (int64_t b = 0; b < S::B; ++b)
+        tiles_of<S::MR, steps>([&](auto rows, int64_t i) {
+          input_tile<S, rows>(x + (b * S::T + i) * S::I, w, bias, to + (i * S::B + b) * NR, S::B * NR);
+        });
+    } else {
+      tiles_of<S::MR, steps * S::B>(
+          [&](auto rows, int64_t i) { input_tile<S, rows>(x + i * S::I, w, bias, to + i * NR, NR); });
+    }
+  }
+}
+
+// The sums over h of R rows and P vectors of a panel; meanwhile SOON lines at a time are asked for.
+template <class S, int R, int64_t SOON>
+__attribute__((noinline)) void sum_tile(const float* h, const float* u, const float* soon, float* to) {
+  using V = vf<S::N>;
+  V d[R][S::P] = {};
+  multiply<typename Recur<S>::Step, R, int(S::P), false, SOON>(d, h, u, S::H, S::N, soon);
 #pragma GCC unroll 32
   for (int r = 0; r < R; ++r)
     EPX_UNROLL for (int p = 0; p < S::P; ++p) store(to + r * Recur<S>::NR + p * S::N, d[r][p]);
 }
 
 // One step for ROWS rows and one panel, of which `n` units exist. P vectors of weights serve all
-// rows while they are in the nearest cache.
+// rows while they are in the nearest cache, and the next ones come from farther away.
 template <class S, int64_t ROWS>
 void step_rows(const float* h, const float* u, const float* g, const float* late, float* next, float* state,
                float* y, int64_t panel, int64_t n) {
   using A = Recur<S>;
   using V = vf<S::N>;
   alignas(64) float sums[ROWS * A::NR];
+  constexpr int64_t tiles = ceil_div(ROWS, S::MR), soon = ceil_div(S::STEPS * S::P * S::N, 16 * tiles);
   for (int64_t w = 0; w < S::W; w += S::P)
     tiles_of<S::MR, ROWS>([&](auto rows, int64_t i) {
-      sum_tile<S, rows>(h + i * A::pitch, u + w * S::N * S::H, sums + i * A::NR + w * S::N);
+      const float* const from = u + w * S::N * S::H;
+      const float* const later = from + S::P * S::N * S::H + i * tiles / ROWS * (S::H / S::STEPS) * soon * 16;
+      sum_tile<S, rows, soon>(h + i * A::pitch, from, later, sums + i * A::NR + w * S::N);
     });
   for (int64_t r = 0; r < ROWS; ++r) open_gates<S>(g + r * A::NR, sums + r * A::NR);
   const int64_t at = panel * A::units;
@@ -156,19 +168,21 @@ template <class S> struct RecurMemory {
   using A = Recur<S>;
   Scratch<float> inputs, weights, gates, bias, late, hidden, state;
   RecurMemory()
-      : inputs(A::panels * S::I * A::NR), weights(A::panels * S::H * A::NR), gates(A::rows * A::wide),
+      : inputs(S::KEPT ? 0 : A::w_floats), weights(S::KEPT ? 0 : A::u_floats), gates(S::SPAN * S::B * A::wide),
         bias(A::wide), late(A::pitch), hidden(2 * A::state), state(A::state) {}
 };
 
 // One direction of one layer, `back` from the last step; every thread of a team calls it. `c0`,
-// `cn`: of an LSTM only.
+// `cn`: of an LSTM only. `w`, `u`: KEPT copies of the weights, or these as they are.
 template <class S>
 void recur(RecurMemory<S>& m, bool back, const float* x, const float* w, const float* u, const float* bw, const float* bu,
            const float* h0, const float* c0, float* y, float* hn, float* cn) {
   using A = Recur<S>;
   share<false>(A::panels, [&](int64_t p) {
-    copy_weights<S>(m.inputs.data + p * S::I * A::NR, w, S::I, p);
-    copy_weights<S>(m.weights.data + p * S::H * A::NR, u, S::H, p);
+    if constexpr (!S::KEPT) {
+      copy_weights<S>(m.inputs.data + p * S::I * A::NR, w, S::I, p);
+      copy_weights<S>(m.weights.data + p * S::H * A::NR, u, S::H, p);
+    }
     for (int64_t lane = 0; lane < A::NR; ++lane) {
       const int64_t row = weight_row<S>(p, lane);
       const bool apart = S::KIND == 1 && lane >= 2 * S::N;  // r scales what h gives, with its bias
@@ -184,28 +198,31 @@ void recur(RecurMemory<S>& m, bool back, const float* x, const float* w, const f
         m.state.data[b * A::pitch + unit] = S::KIND == 0 && there ? c0[b * S::H + unit] : 0.0f;
       }
   });
-  constexpr int64_t chunk = ceil_div(A::rows, S::CUT * S::MR) * S::MR;
-  share<S::DYNAMIC>(A::panels * S::CUT, [&](int64_t k) {
-    const int64_t p = k % A::panels, i1 = least((k / A::panels + 1) * chunk, A::rows);
-    int64_t i = k / A::panels * chunk;
-    const float *weights = m.inputs.data + p * S::I * A::NR, *bias = m.bias.data + p * A::NR;
-    float* to = m.gates.data + p * A::rows * A::NR;
-    for (; i + S::MR <= i1; i += S::MR) input_tile<S, S::MR>(x, weights, bias, to, i);
-    for (; i < i1; ++i) input_tile<S, 1>(x, weights, bias, to, i);
-  });
-  for (int64_t s = 0; s < S::T; ++s) {
-    const int64_t t = back ? S::T - 1 - s : s;
-    const float* h = m.hidden.data + s % 2 * A::state;
-    float* next = m.hidden.data + (s + 1) % 2 * A::state;
-    share<false>(A::panels, [&](int64_t p) {
-      const auto block = [&](auto rows, int64_t i) {
-        step_rows<S, decltype(rows)::value>(
-            h + i * A::pitch, m.weights.data + p * S::H * A::NR,
-            m.gates.data + ((p * S::T + t) * S::B + i) * A::NR, m.late.data, next + i * A::pitch,
-            m.state.data + i * A::pitch, y + i * S::YB + t * S::YT, p, S::H - p * A::units);
-      };
-      tiles_of<A::block, S::B>(block);
+  const float *const pw = S::KEPT ? w : m.inputs.data, *const pu = S::KEPT ? u : m.weights.data;
+  constexpr int64_t rest = S::T % S::SPAN;
+  for (int64_t s0 = 0; s0 < S::T; s0 += S::SPAN) {
+    const int64_t steps = least(S::SPAN, S::T - s0), t0 = back ? S::T - s0 - steps : s0;
+    share<false, false>(A::panels, [&](int64_t p) {  // each thread for itself: it has these panels below
+      const float* const from = x + t0 * (S::TURN ? 1 : S::B) * S::I;
+      const float *w = pw + p * A::NR * S::I, *bias = m.bias.data + p * A::NR;
+      float* const to = m.gates.data + p * S::SPAN * S::B * A::NR;
+      if (rest == 0 || steps == S::SPAN) input_panel<S, S::SPAN>(from, w, bias, to);
+      else if constexpr (rest != 0) input_panel<S, rest>(from, w, bias, to);
     });
+    for (int64_t s = s0; s < s0 + steps; ++s) {
+      const int64_t t = back ? S::T - 1 - s : s;
+      const float* h = m.hidden.data + s % 2 * A::state;
+      float* next = m.hidden.data + (s + 1) % 2 * A::state;
+      share<false>(A::panels, [&](int64_t p) {
+        const auto block = [&](auto rows, int64_t i) {
+          step_rows<S, decltype(rows)::value>(
+              h + i * A::pitch, pu + p * S::H * A::NR, m.gates.data + ((p * S::SPAN + t - t0) * S::B + i) * A::NR,
+              m.late.data, next + i * A::pitch, m.state.data + i * A::pitch, y + i * S::YB + t * S::YT, p,
+              S::H - p * A::units);
+        };
+        tiles_of<A::block, S::B>(block);
+      });
+    }
   }
   share<false>(S::B, [&](int64_t b) {
     const int64_t from = S::T % 2 * A::state + b * A::pitch;

@@ -37,7 +37,7 @@ LIGHT = 0.03
 def space(region: Region, chip: Chip) -> dict[str, tuple[int, ...]]:
     """The values that each decision may take for `region` on `chip`."""
     if region.recurrence is not None:
-        return space_recurrent.options(chip)
+        return space_recurrent.options(chip) | ({"keep": (0, 1)} if region.weights else {})
     if region.loop is not None:
         return space_loop.options(chip)
     if region.routed is not None:
@@ -130,7 +130,8 @@ def _least_s(region: Region, chip: Chip) -> float:
 def first_guess(region: Region, chip: Chip) -> Choices:
     """A good start from the measured chip: enough tasks for the cores, streams past the caches."""
     if region.recurrence is not None:
-        return space_recurrent.guess(region.recurrence, chip)
+        cell = space_recurrent.guess(region.recurrence, chip)
+        return replace(cell, keep=int(bool(region.weights)))
     if region.loop is not None:
         return space_loop.guess(region, chip)
     if region.routed is not None:

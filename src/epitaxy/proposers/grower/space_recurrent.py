@@ -12,6 +12,9 @@ WORTH_STEP = 200_000
 """Floating-point operations of a step under which the threads wait for each other longer than
 they work."""
 
+SPAN_BYTES = 1 << 20
+"""Of what x gives to the steps that are worked on at a time: more leaves the caches too early."""
+
 
 def options(chip: Chip) -> dict[str, tuple[int, ...]]:
     """The values that each decision may take."""
@@ -22,8 +25,7 @@ def options(chip: Chip) -> dict[str, tuple[int, ...]]:
         "tile_m": (1, 2, 3, 4, 5, 6) if registers(chip) < 32 else (2, 4, 6, 8),
         "tile_n": (1, 2, 3),
         "unroll": (1, 2, 4, 8),
-        "split_k": (1, 2, 4, 8),
-        "dynamic": (0, 1),
+        "split_k": (1, 2, 4, 8, 16),
     }
 
 
@@ -33,10 +35,12 @@ def guess(what: Recurrence, chip: Chip) -> Choices:
     across = gates if gates == 3 else 2
     most = max(1, (registers(chip) - across - 1) // across)
     tiles = -(-what.batch // most)
+    summed = 4 * what.batch * gates * what.units  # bytes of what x gives in a step
     step = 2 * what.batch * gates * what.units * what.units
     return Choices(
         width=max(4, chip.vector_bytes // 4),
         threads=0 if step > WORTH_STEP else 1,
         tile_m=-(-what.batch // tiles),
-        tile_n=2, unroll=1, split_k=4, dynamic=0,
+        tile_n=2, unroll=4, dynamic=0,
+        split_k=max(1, min(16, what.steps // 8, -(-what.steps * summed // SPAN_BYTES))),
     )  # fmt: skip
