@@ -72,6 +72,22 @@ def run(library, region, inputs):
     return outs
 
 
+def regions_of(program: Program) -> list[Any]:
+    """The regions that a program calls, in order."""
+    return [s.region for s in program.steps if isinstance(s, RegionCall)]
+
+
+def renamed(program: Program, prefix: str) -> Program:
+    """The program with names of its regions that begin with `prefix`: one library holds several."""
+    steps = [
+        replace(s, region=replace(s.region, name=f"{prefix}_{s.region.name}"))
+        if isinstance(s, RegionCall)
+        else s
+        for s in program.steps
+    ]
+    return replace(program, steps=tuple(steps))
+
+
 class Together:
     """Cases captured one by one and compiled at once, which spares the headers of each.
 
@@ -86,21 +102,14 @@ class Together:
     def add(self, name: str, function: Any, inputs: Sequence[Any], *choices: Choices) -> None:
         """Capture a case to be written under each of these decisions. All of it must be grown."""
         program = capture(function, inputs, accept=writable)
-        assert program.left == (), "everything here can be grown"
+        assert all(isinstance(s, RegionCall) for s in program.steps), "all here can be grown"
         for number, each in enumerate(choices):
-            place = len(self.programs)
-            steps = [
-                replace(s, region=replace(s.region, name=f"case{place}_{s.region.name}"))
-                for s in program.steps
-                if isinstance(s, RegionCall)
-            ]
-            assert len(steps) == len(program.steps)
-            self._decisions += [(s.region.name, each) for s in steps]
-            self.programs[name, number] = replace(program, steps=tuple(steps))
+            self.programs[name, number] = renamed(program, f"case{len(self.programs)}")
+            self._decisions += [(r.name, each) for r in self.regions(name, number)]
 
     def regions(self, name: str, number: int = 0) -> list[Any]:
         """The regions of a case."""
-        return [s.region for s in self.programs[name, number].steps if isinstance(s, RegionCall)]
+        return regions_of(self.programs[name, number])
 
     def build(self, folder: Path) -> Together:
         """Compile all that was added."""

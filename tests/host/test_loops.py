@@ -1,10 +1,8 @@
 """Loops over time steps, written in Python: one region each, with the numbers PyTorch has."""
 
-from dataclasses import replace
-
 import pytest
 import torch
-from grown_case import build_all, run
+from grown_case import build_all, regions_of, renamed, run
 from torch import nn
 
 from epitaxy.proposers.grower.capture import capture
@@ -133,18 +131,9 @@ def grown(tmp_path_factory):
     """All loops captured and compiled together: name -> program, and the library."""
     programs, regions, genome = {}, [], []
     for number, (name, (function, inputs)) in enumerate(CASES.items()):
-        program = capture(function, inputs, accept=writable)
-        named = [
-            replace(s, region=replace(s.region, name=f"{name}_{s.region.name}"))
-            if isinstance(s, RegionCall)
-            else s
-            for s in program.steps
-        ]
-        programs[name] = replace(program, steps=tuple(named))
-        for s in named:
-            if isinstance(s, RegionCall):
-                regions.append(s.region)
-                genome.append((s.region.name, GENOMES[number % 3]))
+        programs[name] = renamed(capture(function, inputs, accept=writable), name)
+        regions += regions_of(programs[name])
+        genome += [(r.name, GENOMES[number % 3]) for r in regions_of(programs[name])]
     folder = tmp_path_factory.mktemp("loops")
     return programs, build_all(regions, Genome(tuple(genome)), folder)
 

@@ -1,10 +1,8 @@
 """Recurrent layers: one region for all steps, with the numbers that PyTorch has."""
 
-from dataclasses import replace
-
 import pytest
 import torch
-from grown_case import build_all, run
+from grown_case import build_all, regions_of, renamed, run
 from torch import nn
 
 from epitaxy.proposers.grower.capture import capture
@@ -58,13 +56,9 @@ def grown(tmp_path_factory):
     for number, (name, (layer, inputs)) in enumerate(CASES.items()):
         program = capture(Spread(layer), flat(inputs), accept=writable)
         assert program.left == ()
-        named = [
-            replace(s, region=replace(s.region, name=name)) if isinstance(s, RegionCall) else s
-            for s in program.steps
-        ]
-        programs[name] = replace(program, steps=tuple(named))
-        regions += [s.region for s in named if isinstance(s, RegionCall)]
-        genome.append((name, GENOMES[number % 3]))
+        programs[name] = renamed(program, name)
+        regions += regions_of(programs[name])
+        genome += [(r.name, GENOMES[number % 3]) for r in regions_of(programs[name])]
     folder = tmp_path_factory.mktemp("recurrent")
     return programs, build_all(regions, Genome(tuple(genome)), folder)
 

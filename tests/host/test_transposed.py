@@ -1,14 +1,12 @@
 """Transposed convolutions: convolutions, one for each phase of the stride."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 import torch.nn.functional as F
-from grown_case import build_all, run
+from grown_case import Together
 
 from epitaxy.proposers.grower.capture import capture
-from epitaxy.proposers.grower.genome import Choices, Genome
+from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.growth import writable
 from epitaxy.proposers.grower.interpret import run_program
 
@@ -66,27 +64,22 @@ RAGGED = {
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory):
     """All cases captured and compiled together, copied and packed as the image is read."""
-    regions, genome = [], []
+    together = Together()
     for number, (name, (function, inputs)) in enumerate(CASES.items()):
-        program = capture(function, inputs, accept=writable)
-        assert program.left == ()
-        (step,) = program.steps
-        regions.append(replace(step.region, name=name))
-        genome.append((name, Choices(unroll=1, pack_b=number % 2, tile_m=4)))
-    library = build_all(regions, Genome(tuple(genome)), tmp_path_factory.mktemp("transposed"))
-    return {r.name: r for r in regions}, library
+        together.add(name, function, inputs, Choices(unroll=1, pack_b=number % 2, tile_m=4))
+        assert len(together.regions(name)) == 1
+    return together.build(tmp_path_factory.mktemp("transposed"))
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_transposed_convolutions_compute_what_pytorch_computes(name, grown):
     function, inputs = CASES[name]
-    regions, library = grown
     spoiled = inputs[0].clone()
     spoiled.view(-1)[37] = float("nan")
     for first in (inputs[0], spoiled):
         given = [first, *inputs[1:]]
         exact = function(*[x.double() for x in given])
-        (made,) = run(library, regions[name], given)
+        (made,) = grown.outputs(name, 0, given)
         torch.testing.assert_close(made.double(), exact, rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
