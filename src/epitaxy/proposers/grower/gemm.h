@@ -49,7 +49,8 @@ template <class S> struct Gemm {
   static constexpr int64_t part_floats = S::PARTS > 1 ? S::PARTS * blocks * block_floats : 0;
   // Panels of B come from the last cache, one after the other. While the tiles of one are worked on
   // they ask for all of the next, each for so many lines at a time.
-  static constexpr int64_t soon = S::PACK_B && !own_b && !S::ACROSS && !S::NEXT
+  static constexpr bool far = KC * panels * NR > (1 << 16);  // a smaller B stays in the second cache
+  static constexpr int64_t soon = S::PACK_B && !own_b && far && !S::ACROSS && !S::NEXT
                                       ? ceil_div(S::STEPS * NR, 16 * (S::MC / MR)) : 0;
 };
 // A copy is of words; what is not copied is read as floats where it lies.

@@ -162,7 +162,7 @@ def first_guess(region: Region, chip: Chip) -> Choices:
     products = [k.contraction for k in kernels if k.contraction]
     if products:
         largest_product = max(products, key=lambda c: c.work)
-        guess = space_contract.guess(largest_product, guess, chip)
+        guess = space_contract.guess(largest_product, guess, chip, region.weights)
         guess = space_contract.keeping(largest_product, guess, region.weights)
     attentions = [k.attention for k in kernels if k.attention]
     if attentions:

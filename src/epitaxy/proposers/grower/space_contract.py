@@ -42,6 +42,8 @@ WAYS = 8
 """Lines of one set of a first cache, at least."""
 FEW_COLUMNS = 256
 """With fewer the left operand is read too seldom to be copied, if only because its rows collide."""
+LONG = 1024
+"""Steps after which sums are put aside, about: with more nothing is won."""
 FEW_FILTERS = 96
 """With more the tile of few rows at the end, where they do not divide, costs nothing."""
 LEAST_CHANNELS = 16
@@ -84,8 +86,9 @@ def options(chip: Chip) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def guess(what: Contraction, base: Choices, chip: Chip) -> Choices:
-    """`base` with the decisions that suit `what`: register tile, blocks, copies, threads."""
+def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int] = ()) -> Choices:
+    """`base` with the decisions that suit `what`: register tile, blocks, copies, threads. Copies of
+    `weights` may be kept."""
     if what.fetched:  # tiles end within lines, of which no part is streamed by itself
         return _guess_fetched(what, replace(base, stream=0), chip)
     m, n, k = size_of(what.rows), size_of(what.columns), size_of(what.inner)
@@ -95,12 +98,16 @@ def guess(what: Contraction, base: Choices, chip: Chip) -> Choices:
     a, b = load_of(what.left).index, load_of(what.right).index
     pack_b = m > _reads(b, what, first) * tile_m or step(b, what.columns) != 1
     long = k >= 4 * max(m, n) and m * n < LONG_RESULT  # the threads share k, not the result
-    # Copied panels stream from the second cache; where they lie apart they had better stay.
-    near = second // 8 if pack_b and not long else first // 2
-    kc = max(64, min(1024, near // (tile_n * lanes * FLOAT_BYTES)))
+    room = second * 3 // (4 * FLOAT_BYTES)
+    shared = (
+        size_of(what.batch) == 1 and m * LONG > room
+    )  # several blocks of rows: one copy for all
+    # Panels of such copies stream from the second cache; one's own copy had better stay there.
+    streams = pack_b and not long and (shared or load_of(what.right).buffer in weights)
+    near = second // 8 if streams else first // 2
+    kc = max(64, min(LONG, near // (tile_n * lanes * FLOAT_BYTES)))
     kc = k if k <= kc * 3 // 2 else kc
     cores = chip.cores if what.work > WORTH_THREADS else 1
-    room = second * 3 // (4 * FLOAT_BYTES)
     mc, nc = _blocks(what, (tile_m, tile_n * lanes), min(kc, k), room, 1 if long else cores)
     blocks = size_of(what.batch) * pieces(m, mc, tile_m) * pieces(n, nc, tile_n * lanes)
     split = min(-(-2 * cores // blocks), k // 128) if blocks < cores else 1
