@@ -585,7 +585,6 @@ def test_with_a_gpu_local_and_its_name_mean_it(monkeypatch):
 
 def test_the_jail_of_a_gpus_worker_lets_it_control_the_gpu_only(tmp_path, monkeypatch):
     monkeypatch.setattr(_gpu, "nodes", lambda: ("/dev/nvidia0",))
-    monkeypatch.setattr(FakeGpu, "_packages", lambda self: [])
     it = FakeGpu(home=tmp_path)
     problem = load(EXAMPLE)
     made = it._jail_of(str(tmp_path), problem)

@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,18 @@ def jail(folder: str, problem: Problem, cpu_s: int = CPU_S) -> dict[str, Any]:
     }
 
 
+def folders_of(packages: Iterable[str]) -> list[str]:
+    """The folders that these installed packages lie in; none for one that is not installed."""
+    specs = (importlib.util.find_spec(package) for package in packages)
+    places = (place for spec in specs if spec for place in spec.submodule_search_locations or ())
+    return sorted({str(Path(place).parent) for place in places})
+
+
 @functools.cache
 def readable() -> tuple[str, ...]:
     """Python, torch, the system's libraries and what they ask about the processor."""
     found = {sys.prefix, sys.base_prefix, sys.exec_prefix, str(Path(__file__).parents[1])}
-    for package in ("torch", "numpy"):
-        spec = importlib.util.find_spec(package)
-        if spec is not None and spec.submodule_search_locations:
-            found.add(str(Path(next(iter(spec.submodule_search_locations))).parent))
+    found |= set(folders_of(("torch", "numpy")))
     system = ("/usr", "/lib", "/lib64", "/lib32", "/etc/ld.so.cache", "/etc/localtime")
     kernel = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system")
     devices = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")

@@ -7,7 +7,6 @@ says how fast the chip would be.
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from epitaxy.chip import Chip
 from epitaxy.errors import BadEnvironment, BadInput
 from epitaxy.machine import Job
+from epitaxy.machines._jail import folders_of
 from epitaxy.machines._worker import Limits, LocalWorker
 from epitaxy.machines.local import LocalMachine
 from epitaxy.plugin import plugins
@@ -117,8 +117,5 @@ class AbsentMachine(LocalMachine):
 
     def _jail_of(self, folder: str, problem: Problem) -> dict[str, Any]:
         made = super()._jail_of(folder, problem)
-        for package in self._stand_in.packages:
-            spec = importlib.util.find_spec(package)
-            for place in (spec and spec.submodule_search_locations) or ():
-                made["read_only"].append(str(Path(place).parent))
+        made["read_only"] += folders_of(self._stand_in.packages)
         return made

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import os
-from pathlib import Path
 from typing import Any
 
 from epitaxy.chip import Chip
@@ -19,6 +18,7 @@ from epitaxy.machine import Job
 from epitaxy.machines import _gpu
 from epitaxy.machines._energy import per_call_j
 from epitaxy.machines._fingerprint import version_of
+from epitaxy.machines._jail import folders_of
 from epitaxy.machines._nvml import Nvml
 from epitaxy.machines._worker import Limits, LocalWorker
 from epitaxy.machines._zygote import Zygote
@@ -183,15 +183,6 @@ class NvidiaMachine(LocalMachine):
         made = super()._jail_of(folder, problem)
         made["limits"] |= LIMITED
         made["devices"] = list(_gpu.nodes())
-        made["read_only"] += [*_gpu.READ, *_gpu.library_folders(), *self._packages()]
+        packages = (p for it in self._residents.values() for p in it.packages)
+        made["read_only"] += [*_gpu.READ, *_gpu.library_folders(), *folders_of(packages)]
         return made
-
-    def _packages(self) -> list[str]:
-        import importlib.util
-
-        found = []
-        for package in {p for it in self._residents.values() for p in it.packages}:
-            spec = importlib.util.find_spec(package)
-            for place in (spec and spec.submodule_search_locations) or ():
-                found.append(str(Path(place).parent))
-        return sorted(found)
