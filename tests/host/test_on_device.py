@@ -524,6 +524,8 @@ def test_a_slice_of_a_gpu_is_not_the_chip(tmp_path, monkeypatch):
     monkeypatch.setattr(_gpu, "UVM", tmp_path)
     (tmp_path / "capabilities" / "gpu0" / "mig" / "gi1").mkdir(parents=True)
     assert "MIG" in _gpu.present(chips).detail
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert "hides" in _gpu.present(chips).detail
     monkeypatch.setattr(_gpu, "DRIVER", tmp_path / "none")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1")
     assert not _gpu.present(chips).ok

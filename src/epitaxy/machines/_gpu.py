@@ -111,6 +111,12 @@ def present(chips: Sequence[Chip]) -> Availability:
     """Whether CUDA can be used here, on a chip that is known. Says why not."""
     if not here():
         return Availability(ok=False, detail="no NVIDIA GPU here", mend=_MEND)
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return Availability(
+            ok=False,
+            detail="CUDA_VISIBLE_DEVICES hides every GPU",
+            mend="unset CUDA_VISIBLE_DEVICES",
+        )
     from epitaxy.machines._fingerprint import version_of
 
     build = cuda_build()

@@ -82,14 +82,13 @@ class NvidiaMachine(LocalMachine):
 
     @functools.cached_property
     def toolchains(self) -> tuple[str, ...]:
-        """Names; each is aimed at the chip from now on."""
+        """Names; the judge aims each at the chip when it builds."""
         kinds, chip = plugins("toolchains"), self.chip()
         found = []
         for name in kinds.names():
             kind: Any = kinds.get(name)
             fits = isinstance(kind, Resident) and isinstance(kind, Crossing)
             if fits and kind.targets(chip) and kind.available().ok:
-                kind.aim(chip)
                 self._residents[name] = kind.resident(chip)
                 found.append(name)
         return (*found, "torch")
