@@ -310,7 +310,11 @@ def main(descriptors: Sequence[int], spec: Spec) -> None:
     if spec.threads:
         torch.set_num_threads(spec.threads)
     torch.set_grad_enabled(False)
-    loop = Loop(link, memory, spec)  # a device that does not start is not the callable's fault
+    try:
+        loop = Loop(link, memory, spec)
+    except Exception as error:  # no fault of the callable, which is not there yet
+        os.write(2, f"its device does not start: {describe(error)}".encode())
+        raise SystemExit(1) from None
     link.send(pack(Op.HELLO, 0, " ".join(layers).encode()))
     loop.serve()
 
