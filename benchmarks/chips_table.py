@@ -34,6 +34,7 @@ PROBLEMS = (
     "examples/gelu_chain.py", "examples/groupnorm_swish.py", "examples/cumsum.py",
     "examples/matmul_square.py", "examples/matmul_tall.py", "examples/matmul_batched.py",
     "examples/linear_gelu.py", "examples/linear_relu_residual.py", "examples/matrix_vector.py",
+    "examples/causal_attention.py",
 )  # fmt: skip
 TOOLCHAINS = FrozenDict(
     h100_sxm="triton_nvidia", h200_sxm="triton_nvidia", mi300x="triton_amd", mi325x="triton_amd",

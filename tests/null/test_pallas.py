@@ -48,6 +48,13 @@ def test_xla_outside_a_kernel_is_a_library():
     assert "jnp.maximum of jax" in findings(libraries, "jnp.maximum(x, 0)")[0]
 
 
+def test_which_block_is_next_is_the_kernels_own_business():
+    spec = "in_specs=[pl.BlockSpec((8, 16), lambda i: (jnp.minimum(i, 3), 0))],"
+    assert findings(libraries, CALL.replace("(_kernel,", f"(_kernel, {spec}")) == []
+    outside = f"{CALL[:-3]}(jnp.minimum(x, 3))"
+    assert "jnp.minimum of jax" in findings(libraries, outside)[0]
+
+
 @pytest.mark.parametrize(
     "head", ["from jax import debug\n", "import jax.experimental.io_callback\n"]
 )

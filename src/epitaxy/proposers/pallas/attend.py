@@ -13,20 +13,18 @@ value is not finite.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from epitaxy.proposers._frames import Array
 from epitaxy.proposers._genomes import Choices
 from epitaxy.proposers._nests import Known
-from epitaxy.proposers._texts import placed
-from epitaxy.proposers.grower.algebra import Axis, Index, Load, Value, operands
+from epitaxy.proposers.grower.algebra import Axis, Load, Value, operands
 from epitaxy.proposers.grower.attention import Attention, Limit, limits
 from epitaxy.proposers.grower.contract import load_of, size_of
 from epitaxy.proposers.grower.emit_expr import Unsupported
 from epitaxy.proposers.grower.schedule import Kernel
 from epitaxy.proposers.pallas.calls import BUFFERS, Call, Limits, Result
-from epitaxy.proposers.pallas.expressions import FLOATS, STORED, Expressions, bracketed
+from epitaxy.proposers.pallas.expressions import FLOATS, STORED, Expressions
 from epitaxy.proposers.pallas.products import divisor, whole
 from epitaxy.proposers.pallas.views import Side, View
 
@@ -73,16 +71,19 @@ class Attend:
         """The keys of a step; those `fetched` are the nearest that some query looks at."""
         at = "j"
         for limit in self.limits if fetched else ():
-            bound = self.loosest(limit)
-            if limit.upper:
-                below = self.loosest(limit, -1)
-                if limit.offset < 1 or limit.rise < 0:  # rows that look at no key
-                    below = f"jnp.maximum({below}, 0)"
-                at = f"jnp.minimum({at}, lax.div({below}, {self.bn}))"
-            else:
-                last = self.steps[-1] - 1
-                at = f"jnp.maximum({at}, jnp.minimum(lax.div({bound}, {self.bn}), {last}))"
+            at = f"jnp.{'minimum' if limit.upper else 'maximum'}({at}, {self._edge(limit)})"
         return Side(self.what.weighted.keys, self.bn, at)
+
+    def _edge(self, limit: Limit) -> str:
+        """The outermost block with a key that a limit leaves to some query of the block."""
+        key, last = self.loosest(limit, -int(limit.upper)), self.steps[-1] - 1
+        if not limit.rise:
+            return str(min(max(0, int(key)) // self.bn, last))
+        if not limit.upper:
+            return f"jnp.minimum(lax.div({key}, {self.bn}), {last})"
+        if limit.offset < 1 or limit.rise < 0:  # queries that look at no key
+            key = f"jnp.maximum({key}, 0)"
+        return f"lax.div({key}, {self.bn})"
 
     def loosest(self, limit: Limit, more: int = 0) -> str:
         """A limit on keys for all queries of a block, and `more`."""
@@ -163,22 +164,6 @@ class _Inputs:
         return found
 
 
-class _Placed(Expressions):
-    """Writes values that may say where a row, a column or a batch is."""
-
-    def __init__(self, arrays: Mapping[Load, Array], at: Mapping[Axis, str]) -> None:
-        super().__init__(arrays, {})
-        self.at = at
-
-    def expression(self, value: Value) -> str:
-        """The right-hand side for a value. Raises Unsupported."""
-        if not isinstance(value, Index):
-            return super().expression(value)
-        if not {a for a, c in value.index.terms if c} <= set(self.at):
-            raise Unsupported("positions along an axis that is not the loops'")
-        return placed(value.index, self.at, bracketed)
-
-
 def write_attention(
     name: str, kernel: Kernel, known: Known, made: Attend
 ) -> tuple[str, tuple[str, ...], frozenset[str]]:
@@ -200,7 +185,7 @@ def write_attention(
         if one.dtype not in FLOATS:
             raise Unsupported(f"attention of {one.dtype} on a TPU")
     arrays = inputs.arrays(inner.scores, inner.product, (made.rows, fetched))
-    scores = _Placed(arrays, made.batch | _positions(made.rows, "row")
+    scores = Expressions(arrays, {}, at=made.batch | _positions(made.rows, "row")
                      | _positions(fetched, "key"))  # fmt: skip
     scores.memo[inner.product] = "product"
     scores.count_uses([inner.scores])
@@ -208,8 +193,9 @@ def write_attention(
     if made.ragged:
         scored = f"jnp.where(key < {made.n}, {scored}, -jnp.inf)"
     sides = (made.rows, made.columns)
-    last = _Placed(inputs.arrays(target.value, inner.total, sides), made.batch
-                   | _positions(made.rows, "row") | _positions(made.columns, "column"))  # fmt: skip
+    arrays = inputs.arrays(target.value, inner.total, sides)
+    last = Expressions(arrays, {}, at=made.batch | _positions(made.rows, "row")
+                       | _positions(made.columns, "column"))  # fmt: skip
     last.memo[inner.total] = "total"
     last.count_uses([target.value])
     result = last.use(target.value)

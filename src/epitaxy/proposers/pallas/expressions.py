@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from epitaxy.proposers._frames import Array
-from epitaxy.proposers._texts import COMPARE, INFIX, Statements, chosen, literal
+from epitaxy.proposers._texts import COMPARE, INFIX, Statements, chosen, literal, placed
 from epitaxy.proposers.grower.algebra import (
+    Affine,
     Axis,
     Const,
     Index,
@@ -38,14 +39,15 @@ HELPERS = Path(__file__).parent / "helpers.py.txt"
 
 class Expressions(Statements):
     """Writes statements for values; `where` gives each axis its dimension, `read` is how a block is
-    taken."""
+    taken, `at` what says where along an axis each place of the block is."""
 
     joint = "_"
 
     def __init__(
-        self, arrays: Mapping[Load, Array], where: Mapping[Axis, int], read: str = "[...]"
-    ) -> None:
-        self.arrays, self.where, self.read = arrays, where, read
+        self, arrays: Mapping[Load, Array], where: Mapping[Axis, int], read: str = "[...]",
+        at: Mapping[Axis, str] | None = None,
+    ) -> None:  # fmt: skip
+        self.arrays, self.where, self.read, self.at = arrays, where, read, at or {}
         super().__init__()
 
     def constant(self, value: Const) -> str:
@@ -61,10 +63,17 @@ class Expressions(Statements):
         if isinstance(value, Reduce):
             return self._reduce(value)
         if isinstance(value, Index):
-            raise Unsupported("positions along an axis")
+            return self._position(value)
         if isinstance(value, Scan):
             return self._scan(value)
         raise Unsupported(f"{value}")
+
+    def _position(self, value: Index) -> str:
+        """Of 32 bits: no axis is as long as 2**31."""
+        index = Affine(value.index.offset, tuple(t for t in value.index.terms if t[0].size > 1))
+        if not {a for a, c in index.terms if c} <= set(self.at):
+            raise Unsupported("positions along an axis that is not the loops'")
+        return placed(index, self.at, bracketed)
 
     def _scan(self, value: Scan) -> str:
         """Along a whole dimension of the block, of whole registers, one of the last two."""

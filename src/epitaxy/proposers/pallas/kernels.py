@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -93,6 +94,20 @@ class Blocks:
         """Bytes of the block in VMEM."""
         return self.its.bytes(self.block(array), array.dtype)
 
+    def positions(self, lines: Sequence[str]) -> list[str]:
+        """Where each place of a block is, along the axes whose positions `lines` use."""
+        words = set(re.findall(r"\w+", "\n".join(lines)))
+        found = []
+        for axis, d in self.where.items():
+            if f"at_{axis.name}" in words:
+                shape = tuple(b if n == d else 1 for n, b in enumerate(self.blocks))
+                along = f"lax.broadcasted_iota(jnp.int32, {shape}, {d})"
+                if d in self.grid:
+                    step = f"pl.program_id({self.grid.index(d)})"
+                    along = f"{step} * {self.blocks[d]} + {along}"
+                found.append(f"at_{axis.name} = {along}")
+        return found
+
     def spec(self, array: Array) -> str:
         """The text of a BlockSpec."""
         names = [f"i{n}" for n in range(len(self.steps))]
@@ -139,7 +154,7 @@ def write_kernel(
     renamed = {a: replace(a, name=n) for n, a in inputs.items()}
     arrays = {x: renamed[a] for x, a in arrays.items()}
     outputs = MEMORY.written(kernel, made.frame)
-    writer = Expressions(arrays, made.where)
+    writer = Expressions(arrays, made.where, at={a: f"at_{a.name}" for a in made.where})
     writer.count_uses([t.value for t in kernel.targets])
     for target, array in zip(kernel.targets, outputs, strict=True):
         value = writer.use(target.value)
@@ -150,7 +165,7 @@ def write_kernel(
             value = f"({value}).astype(jnp.{target.dtype})"
         writer.lines.append(f"{array.name}_ref[...] = {value}")
     refs = [f"{x}_ref" for x in (*inputs, *(o.name for o in outputs))]
-    body = [f"# {described(kernel)}", *writer.lines]
+    body = [f"# {described(kernel)}", *made.positions(writer.lines), *writer.lines]
     source = "\n".join([f"def {name}({', '.join(refs)}):", *(f"    {x}" for x in body), ""])
     call = _call(name, made, list(inputs.items()), outputs)
     if large is None:
