@@ -7,6 +7,7 @@ only results of earlier passes; stores happen as soon as their value can be had.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from epitaxy.proposers.grower.algebra import (
     TRANSCENDENTAL,
@@ -63,8 +64,9 @@ class Passes:
                 self.row_stores.append(t)
         self.count = 1 + max([*self.reduces, *self.stores], default=-1)
 
-    def needed(self, number: int) -> list[Value]:
-        """Values that vary along the inner axes and are evaluated in pass `number`, in order."""
+    def needed(self, number: int, held: Collection[Value] = ()) -> list[Value]:
+        """Values that vary along the inner axes and are evaluated in pass `number`, in order, when
+        `held` can be read instead of computed."""
         roots = [r.arg for r in self.reduces.get(number, [])]
         roots += [t.value for t in self.stores.get(number, [])]
         seen: dict[Value, None] = {}
@@ -74,33 +76,43 @@ class Passes:
             if v in seen or isinstance(v, Reduce) or not v.axes & self.inner:
                 continue
             seen[v] = None
-            stack.extend(operands(v))
+            if v not in held:
+                stack.extend(operands(v))
         return [v for v in self.values if v in seen]
 
     def stashed(self) -> dict[Value, int]:
         """Costly values worth keeping between passes, with the pass that computes them first."""
         found: dict[Value, int] = {}
-        wanted = [self.needed(p) for p in range(self.count)]
-        for p, values in enumerate(wanted):
-            later = {v for q in range(p + 1, self.count) for v in wanted[q]}
-            shared = [v for v in values if v in later and v not in found]
+        for p in range(self.count):
+            later = {v for q in range(p + 1, self.count) for v in self.needed(q, found)}
+            shared = [v for v in self.needed(p, found) if v in later and v not in found]
             for v in shared:
                 users = [u for u in shared if v in operands(u)]
-                if not users and kind(v.dtype) == "f" and _cost(v) > 0:
+                if not users and kind(v.dtype) == "f" and self._cost(v, found) > 0:
                     found[v] = p
         return found
 
+    def costly(self, number: int) -> int:
+        """How many dear functions pass `number` evaluates for each element."""
+        return sum(isinstance(v, Map) and v.fn in COSTLY for v in self.needed(number))
 
-def _cost(value: Value) -> int:
-    """How dear it is to compute `value` again (0: just load it again)."""
-    cost = 0
-    for v in walk((value,)):
-        if isinstance(v, Scan) or (isinstance(v, Map) and v.fn in COSTLY):
-            cost += 4
-        elif isinstance(v, Map):
-            cost += 1
-    loads = sum(isinstance(v, Load) and bool(v.axes) for v in walk((value,)))
-    return cost if cost >= 4 else max(0, loads - 1)
+    def _cost(self, value: Value, held: Collection[Value]) -> int:
+        """How dear it is to compute `value` again from `held` and memory (0: as cheap as a load)."""
+        cost = loads = 0
+        seen, stack = set[Value](), [value]
+        while stack:
+            v = stack.pop()
+            if v in seen or isinstance(v, Reduce) or not v.axes & self.inner:
+                continue
+            seen.add(v)
+            if isinstance(v, Load) or v in held:
+                loads += 1
+            elif isinstance(v, Scan) or (isinstance(v, Map) and v.fn in COSTLY):
+                cost += 4
+            elif isinstance(v, Map):
+                cost += 1
+            stack += () if v in held else operands(v)
+        return cost if cost >= 4 else max(0, loads - 1)
 
 
 def lane_axis(kernel: Kernel, choices: Choices) -> Axis | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from epitaxy.proposers.grower.algebra import Axis, Load, Reduce, Scan, Value
 from epitaxy.proposers.grower.emit_expr import (
@@ -31,6 +32,21 @@ HORIZONTAL = {
     "any": "any",
     "all": "all",
 }
+
+
+FETCHED = 1024
+"""Floats that are fetched early of rows that data chooses."""
+
+
+def gathered(values: Iterable[Value], lane: Axis | None) -> list[Load]:
+    """Loads of rows along `lane` of which data says where they begin."""
+    loads = [v for v in values if isinstance(v, Load) and v.indirect and not v.guards]
+    return [
+        v
+        for v in loads
+        if lane is not None and v.index.coefficient(lane) == 1
+        if not any(lane in of.axes for of, _ in v.indirect)
+    ]
 
 
 class Loops(KernelWriter):
@@ -84,9 +100,18 @@ class Loops(KernelWriter):
             vector = self.lane is not None
             value = self.vector(target.value) if vector else self.use(target.value)
             body.lines.append(self.put(target, value, vector))
-        if self.choices.ahead and 0 < number == self.passes.count - 1:
+        if self.choices.ahead and number == self.fetching():
             body.lines += self.next_row()
         return body
+
+    def fetching(self) -> int:
+        """The pass beside which the next row is fetched: after the first one, where arithmetic
+        leaves memory idle the longest; the last one where none does. A kernel of one pass fetches
+        what data chooses: the hardware foresees the rest."""
+        last = self.passes.count - 1
+        if last == 0 and gathered(self.passes.values, self.lane):
+            return 0
+        return max(range(1, last + 1), key=lambda p: (self.passes.costly(p), p), default=-1)
 
     def next_row(self) -> list[str]:
         """Prefetches of what the first pass of the next task reads."""
@@ -161,7 +186,27 @@ class RowWriter(Loops):
             for v in loads
             if steps and not v.guards and self.lane in v.axes
             if v.index.coefficient(self.lane) == 1 and v.index.coefficient(steps[-1])
-        ]
+        ] + self._chosen_rows(each)
+
+    def _chosen_rows(self, each: int) -> list[str]:
+        """Prefetches of rows that data chooses, some rows on: where they are is read once a row."""
+        loads = gathered(self.passes.values, self.lane)
+        steps = [a for a in self.kernel.outer if a.size > 1 and a != self.lane]
+        if not loads or not steps:
+            return []
+        assert self.lane is not None
+        step, scopes, row = steps[-1], self.scopes, self.scopes[0]
+        name, later = self.names[step], self.fresh("later")
+        rows = max(1, FETCHED // self.lane.size)
+        row.lines.append(f"const int64_t {later} = epx::least({name} + {rows}, {step.size - 1});")
+        self.names[step], self.scopes = later, [Scope(row.axes, row.lines)]
+        lines = []
+        for load in loads:
+            parts = [self.buffers[load.buffer][0], self.address(load.index)]
+            parts += [f"{self.use(v)} * {stride}" for v, stride in load.indirect]
+            lines.append(f"if (u % {each} == 0) epx::prefetch({' + '.join(parts)});")
+        self.names[step], self.scopes = name, scopes
+        return lines
 
     def _flat(self) -> bool:
         """Whether the kernel is element-wise: then its axes are all parallel."""

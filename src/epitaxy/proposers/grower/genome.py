@@ -43,8 +43,8 @@ DECISIONS: dict[str, str] = {
     "pack_a": "1: copy the left operand tile by tile before use, 0: read it where it is",
     "pack_b": "1: copy the right operand panel by panel before use, 0: read it where it is",
     "keep": "1: copies of weights are made once and kept until a weight changes, 0: in every call",
-    "ahead": "1: fetch the next row while the last pass over this one runs (the next product of a "
-    "batch while this one is worked out), 0: don't",
+    "ahead": "1: fetch the next row while a pass over this one runs, rows that data chooses some "
+    "rows early (the next product of a batch while this one is worked out), 0: don't",
     "winograd": "results of each side of a square in Winograd's transform of a 3 x 3 convolution, "
     "0: no transform",
     "squares": "squares that one piece of a transformed convolution computes",

@@ -19,7 +19,15 @@ from epitaxy.proposers.grower import (
     space_routed,
     space_samples,
 )
-from epitaxy.proposers.grower.algebra import TRANSCENDENTAL, Map, Reduce, Region, Scan, walk
+from epitaxy.proposers.grower.algebra import (
+    TRANSCENDENTAL,
+    Load,
+    Map,
+    Reduce,
+    Region,
+    Scan,
+    walk,
+)
 from epitaxy.proposers.grower.contract import load_of
 from epitaxy.proposers.grower.emit_columns import SMALL_WINDOW
 from epitaxy.proposers.grower.emit_kernel import lane_axis
@@ -66,6 +74,8 @@ def space(region: Region, chip: Chip) -> dict[str, tuple[int, ...]]:
         options["tile"] = tuple(lanes * k for k in (1, 2, 4, 8, 16, 32, 128))
         options["stash"] = (0, 1)
         options["split"] = (0, *(chip.cores * k for k in (1, 2, 4, 8, 16)))
+    if any(isinstance(v, Load) and v.indirect for v in values):
+        options["ahead"] = (0, 1)
     if reduces:
         options["sum"] = (0, 1, 2)
         options["online"] = (0, 1)
@@ -150,7 +160,7 @@ def first_guess(region: Region, chip: Chip) -> Choices:
     guess = Choices(
         width=lanes,
         unroll=4,
-        stream=int(written > last // 2),
+        stream=int(written >= last // 2),
         threads=1 if moved < SMALL else 0,
         grain=max(2048, min(65536, 1 << int(math.log2(max(2, largest // pieces))))),
         tile=16 * lanes,
