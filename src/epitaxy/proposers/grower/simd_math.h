@@ -167,7 +167,7 @@ template <class V, class F> EPX V log_any(V x, F finish) {
     return log_special(x, finish(e, log1p_near(f)));
 }
 template <class V, class F> EPX V log_by(V x, F finish) {
-    V y = log_usual(x, finish);  // before the branch: compilers keep fewer values across it
+    V y = log_usual(x, finish);
     if (__builtin_expect(any(unusual(x)), 0)) y = log_any(x, finish);
     return y;
 }
