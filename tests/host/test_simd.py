@@ -116,6 +116,12 @@ def test_terms_of_a_divergence(lib: ctypes.CDLL, lanes: int) -> None:
     assert np.array_equal(got[~finite], want[~finite], equal_nan=True)
     one = np.full(16, 0.25, F32)
     assert np.all(run(lib, f"kl_term_{lanes}", one, one) == 0)
+    # Nearly equal distributions: what is left of the sum is 1e-7 of its terms.
+    near = one * np.float32(4.9e-4) * (1 + np.arange(one.size, dtype=np.float32) % 7 * 1e-6)
+    far = np.roll(near, 1)
+    exact = near.astype(np.float64) * np.log(near.astype(np.float64) / far.astype(np.float64))
+    near_sum = run(lib, f"kl_term_{lanes}", near, far).astype(np.float64).sum()
+    assert near_sum == pytest.approx(exact.sum(), rel=0.02)
 
 
 @pytest.mark.parametrize("lanes", LANES)

@@ -211,12 +211,13 @@ template <class V> EPX V softplus(V x) {
         return fma(e, p, max_fast(splat<V>(0.0f), x));
     }
 }
-// t log(t) - t log(x), of which the first is 0 where t is: one logarithm, of the quotient, does.
+// t log(t) - t log(x), of which the first is 0 where t is: one logarithm, of the quotient, does. What
+// the quotient was rounded by counts where t and x are nearly equal: sums of such terms cancel.
 template <class V> EPX V kl_term(V t, V x) {
     if constexpr (std::is_same_v<elem<V>, double>)
         return select(t == 0.0, splat<V>(0.0), t * log(t)) - t * log(x);
     else {
-        V q = t / x, y = t * log_usual(q, natural());
+        V q = t / x, y = fma(t, log_usual(q, natural()), fma(-q, x, t));
         auto odd = unusual(q) | (t < 0.0f);
         if (__builtin_expect(any(odd), 0)) {
             V own = select(t == 0.0f, splat<V>(0.0f), t * log_any(t, natural()));
