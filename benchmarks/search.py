@@ -181,10 +181,30 @@ def _inputs(region: Any) -> list[Any]:
 def _call(library: Path | None, region: Any, inputs: Sequence[Any]) -> Callable[[], None]:
     import torch
 
-    function = getattr(ctypes.CDLL(str(library)), region.name)
+    opened = ctypes.CDLL(str(library))
+    function = getattr(opened, region.name)
     outputs = [torch.zeros(s.shape, dtype=getattr(torch, s.dtype)) for s in region.outputs]
-    packed = [(ctypes.c_void_p * len(t))(*[x.data_ptr() for x in t]) for t in (inputs, outputs)]
-    return lambda: (function(*packed), outputs)[0]
+    given = [*inputs, *_copies(opened, region, inputs)]
+    packed = [_pointers(given), _pointers(outputs)]
+    return lambda: (function(*packed), given, outputs)[0]
+
+
+def _copies(opened: ctypes.CDLL, region: Any, inputs: Sequence[Any]) -> list[Any]:
+    """The copies of weights that the region keeps between calls, as its last input; [] for none."""
+    import torch
+
+    if not hasattr(opened, f"{region.name}_keep"):
+        return []
+    keep = getattr(opened, f"{region.name}_keep")
+    keep.restype = ctypes.c_int64
+    room = torch.empty(keep(_pointers(inputs), None) + 16)
+    kept = room[-(room.data_ptr() // 4) % 16 :]  # from a whole line on
+    keep(_pointers(inputs), ctypes.c_void_p(kept.data_ptr()))
+    return [kept]
+
+
+def _pointers(tensors: Sequence[Any]) -> Any:
+    return (ctypes.c_void_p * len(tensors))(*[x.data_ptr() for x in tensors])
 
 
 @contextlib.contextmanager
