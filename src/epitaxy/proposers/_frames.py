@@ -7,6 +7,7 @@ transposed before the kernel.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from epitaxy.proposers.grower.algebra import (
@@ -16,6 +17,7 @@ from epitaxy.proposers.grower.algebra import (
     Region,
     Store,
     Value,
+    operands,
     walk,
 )
 from epitaxy.proposers.grower.emit_expr import Unsupported
@@ -110,6 +112,19 @@ def _size(axes: tuple[Axis, ...]) -> int:
 def loads(values: tuple[Value, ...]) -> list[Load]:
     """The loads that values need, each once."""
     return [v for v in walk(values) if isinstance(v, Load)]
+
+
+def loads_beside(value: Value, total: Value) -> Iterator[Load]:
+    """What `value` reads besides `total` and what that is made of, each once."""
+    stack, seen = [value], {total}
+    while stack:
+        one = stack.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        stack.extend(operands(one))
+        if isinstance(one, Load):
+            yield one
 
 
 def frame_of(kernel: Kernel) -> Frame:

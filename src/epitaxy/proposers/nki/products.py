@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from epitaxy.proposers._frames import Array, ordered, spans
+from epitaxy.proposers._frames import Array, loads_beside, ordered, spans
 from epitaxy.proposers._nests import Known
-from epitaxy.proposers.grower.algebra import Axis, Load, Value, operands
+from epitaxy.proposers.grower.algebra import Axis, Load, Value
 from epitaxy.proposers.grower.contract import Contraction, size_of
 from epitaxy.proposers.grower.emit_expr import Unsupported
 from epitaxy.proposers.grower.schedule import Kernel
@@ -160,16 +160,7 @@ def fused(
     batch, rows, columns = place
     frame = (*batch, *rows, *columns)
     found: dict[Load, Array] = {}
-    stack = [value]
-    seen: set[Value] = {total}
-    while stack:
-        one = stack.pop()
-        if one in seen:
-            continue
-        seen.add(one)
-        stack.extend(operands(one))
-        if not isinstance(one, Load):
-            continue
+    for one in loads_beside(value, total):
         name, dtype, numel = known[one.buffer]
         memory = ordered(one.index)
         plain = not one.guards and not one.indirect and not one.index.offset

@@ -15,10 +15,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from epitaxy.proposers._frames import Array
+from epitaxy.proposers._frames import Array, loads_beside
 from epitaxy.proposers._genomes import Choices
 from epitaxy.proposers._nests import Known
-from epitaxy.proposers.grower.algebra import Axis, Load, Value, operands
+from epitaxy.proposers.grower.algebra import Axis, Load, Value
 from epitaxy.proposers.grower.attention import Attention, Limit, limits
 from epitaxy.proposers.grower.contract import load_of, size_of
 from epitaxy.proposers.grower.emit_expr import Unsupported
@@ -151,16 +151,9 @@ class _Inputs:
     def arrays(self, value: Value, total: Value, sides: tuple[Side, Side]) -> dict[Load, Array]:
         """What `total` is combined with in `value`, by load. Raises Unsupported."""
         found: dict[Load, Array] = {}
-        stack, seen = [value], {total}
-        while stack:
-            one = stack.pop()
-            if one in seen:
-                continue
-            seen.add(one)
-            stack.extend(operands(one))
-            if isinstance(one, Load):
-                made = self.take(one, sides)
-                found[one] = Array(one.buffer, made.ref, made.dtype, (), (), ())
+        for one in loads_beside(value, total):
+            made = self.take(one, sides)
+            found[one] = Array(one.buffer, made.ref, made.dtype, (), (), ())
         return found
 
 
