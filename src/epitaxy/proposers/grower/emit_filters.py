@@ -69,7 +69,6 @@ class FiltersWriter(ConvWriter):
         source, _ = self.buffers[patch.load.buffer]
         outer = (*self.what.batch, *self.what.columns)
         index = Affine(patch.load.index.offset, among(patch.load.index, outer))
-        start = [(a, self.names[a]) for a in outer]
         places = self._places(batch, *pixels)
         start = [(a, self.names[a]) for a in outer]
         return [*places, *copy_lines(patch, self.N, f"{source} + {self.address(index)}", start)]

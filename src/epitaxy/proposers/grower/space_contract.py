@@ -36,7 +36,7 @@ LATE = 0.1
 """How much of a block the cores wait for each other at the end, on average: none runs evenly."""
 MANY_BLOCKS = 256
 """So many blocks end together, however they are shared."""
-SHORT = 64
+BRIEF = 64
 """Sums of so few products are cheap beside writing them: blocks better have long rows."""
 NEXT_ROW = 1000
 """Multiply-adds in the time that going on to another row of the result costs, for each block: its
@@ -119,7 +119,7 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
     split = min(-(-2 * cores // blocks), k // 128) if blocks < cores else 1
     if split > 1:
         kc = min(kc, -(-k // split))
-    panels = second if k <= SHORT else second // 2
+    panels = second if k <= BRIEF else second // 2
     form = _form(what, m, second)
     if form == ROWS and cores > 1 and n < 64 * cores:
         form = TILES  # too narrow to share: the threads share k
@@ -306,7 +306,7 @@ def _blocks(
     each = even(m, m, tile[0]), even(n, n, tile[1])
     if batch >= 4 * cores and each[0] * depth + kept * each[0] * each[1] <= room:
         return m, n  # a product is small enough
-    short = size_of(what.inner) <= SHORT and n > 1024
+    short = size_of(what.inner) <= BRIEF and n > 1024
     widths = (64, 128, 256, 384, 512, 1024, *((2048, 4096) if short else ()))
     next_row = NEXT_ROW / size_of(what.inner) if short else 0.0
     best: tuple[float, int, int] = (-math.inf, tile[0], tile[1])
