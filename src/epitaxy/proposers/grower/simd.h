@@ -153,7 +153,13 @@ template <class To, class V> EPX To convert(V v) {  // lane-wise conversion; flo
         return concat<To>(convert<half<To>>(low(v)), convert<half<To>>(high(v)));
 #if defined(__AVX2__)
     else if constexpr (lanes<V> == 8 && std::is_same_v<elem<V>, uint8_t> && sizeof(To) == 32)
-        return convert<To>(vi<8>(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bits_as<int64_t>(v)))));
+    {
+        vi<8> wide = vi<8>(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bits_as<int64_t>(v))));
+#if defined(__AVX512VL__)
+        asm("" : "+v"(wide));  // gcc 12 cannot assemble this extension once it has merged it with a mask
+#endif
+        return convert<To>(wide);
+    }
 #endif
     else if constexpr (sizeof(elem<V>) < 4 && is_float<To>)  // by int32: compilers do each step well
         return __builtin_convertvector(__builtin_convertvector(v, ints<rebind<V, float>>), To);
