@@ -171,16 +171,23 @@ class Measurement:
         return tuple(self.compare(name) for name in self.samples if name != OURS)
 
     def compare(self, name: str) -> Comparison:
-        """The candidate against one party, with all that makes the ratio uncertain."""
-        return paired.compare(
+        """The candidate against one party, with all that makes the ratio uncertain.
+
+        The time of a party that some processes did not time is brought to what the candidate took
+        in all of them: a machine's speed changes, and times side by side should tell the ratio.
+        """
+        beside = self.times(OURS, beside=name)
+        found = paired.compare(
             name,
             self.times(name),
-            self.times(OURS, beside=name),
+            beside,
             rounds=[taken.rounds for taken in self._with(name)],
             again=self.times(AGAIN, beside=name),
             spread=paired.PRIOR,
             waits=(self._waits(name), self._waits(OURS, beside=name)),
         )
+        pace = timing.median(self.times(OURS)) / timing.median(beside)
+        return found.replace(time_s=found.time_s * pace)
 
     def metrics(self) -> dict[str, float]:
         """Figures on the measurement itself, for the verdict."""

@@ -131,6 +131,18 @@ def test_who_is_clearly_behind_is_timed_no_more():
     assert "fewer processes: slow" in it.findings()[-1].message
 
 
+def test_times_side_by_side_tell_the_ratio_where_the_machine_changed_its_speed():
+    it = Measurement(FULL, Machine())
+    for factor, parties in ((1, ("fast", "slow")), (1.6, ("fast",)), (1.6, ("fast",))):
+        calls = {OURS: 0.8e-3, AGAIN: 0.8e-3, "fast": 1e-3, "slow": 1.2e-3}
+        workers = {n: Worker(calls[n] * factor) for n in (OURS, AGAIN, *parties)}
+        it.process(workers, [0, 1], random.Random(1))
+    ours = timing.median(it.times(OURS))
+    assert ours == pytest.approx(1.6 * 0.8e-3, rel=0.02)
+    for found in it.comparisons():
+        assert found.time_s / ours == pytest.approx(found.speedup, rel=0.03), found.baseline
+
+
 def test_slow_baselines_are_timed_again_only_where_there_is_time():
     it = Measurement(FULL, object())
     theirs = {"first": Worker(10.0), "like it": Worker(10.0)}
