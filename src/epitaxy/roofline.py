@@ -32,7 +32,12 @@ there from call to call. 0.4 leaves a fifth below the worst of these; work that 
 altogether falls far beneath it, and work that was halved is for the correctness checks to find.
 """
 
-_WIDENS = {"float16": "float32", "bfloat16": "float32", "float32": "bfloat16"}
+_STANDS = {
+    "float16": ("float32",),
+    "bfloat16": ("float32",),
+    "float32": ("bfloat16",),
+    "int8": ("bfloat16", "float32"),
+}
 """Whose peak stands for one that is not known. A chip that multiplies bfloat16 alone makes a
 product of float32 of several of these: its peak is a rate that float32 cannot exceed."""
 _KINDS = ("read", "write", "stream", "copy", "copy_stream")
@@ -122,8 +127,8 @@ def _peak(chip: Chip, dtype: str) -> tuple[float, str]:
     peaks = chip.peak_flops_per_s
     if peaks.get(dtype, 0.0) > 0:
         return peaks[dtype], "compute"
-    wide = _WIDENS.get(dtype, "")
-    if peaks.get(wide, 0.0) > 0:
+    wide = next((d for d in _STANDS.get(dtype, ()) if peaks.get(d, 0.0) > 0), "")
+    if wide:
         return peaks[wide], f"compute ({wide} peak: none known for {dtype})"
     raise BadInput(
         f"{chip.name} has no known peak for {dtype}",

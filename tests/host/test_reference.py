@@ -148,5 +148,34 @@ def test_errors_are_relative_to_the_oracle_and_catch_every_kind_of_wrong(tmp_pat
     ids=["attention", "causal attention", "lstm", "gru"],
 )  # fmt: skip
 def test_products_that_pytorch_does_not_count_are_counted(call, shapes, flops):
-    counted, _ = work(call, [torch.randn(*shape) for shape in shapes], [])
+    counted, *_ = work(call, [torch.randn(*shape) for shape in shapes], [])
     assert counted == flops
+
+
+def whole(*shape):
+    return torch.randint(-9, 9, shape, dtype=torch.int8)
+
+
+@pytest.mark.parametrize(
+    ("call", "given", "dtype"),
+    [
+        (torch._int_mm, [whole(32, 16), whole(16, 8)], "int8"),
+        (lambda a, b: a.int() @ b.int(), [whole(32, 16), whole(16, 8)], "int8"),
+        (
+            lambda a, b: (a.bfloat16() @ b.bfloat16()).float(),
+            [torch.randn(8, 8), torch.randn(8, 8)],
+            "bfloat16",
+        ),
+        (
+            lambda a, b: (a @ b.T).bfloat16() @ b[:, :2].bfloat16(),
+            [torch.randn(8, 8), torch.randn(8, 8)],
+            "float32",
+        ),
+        (torch.relu, [torch.randn(8)], ""),
+    ],
+    ids=["int8", "wider integers", "result in float32", "mostly float32", "no product"],
+)
+def test_the_dtype_of_work_is_that_of_what_is_multiplied(call, given, dtype):
+    """The result may be wider, and its peak another: a floor of that would call an honest kernel
+    faster than physics."""
+    assert work(call, given, [])[2] == dtype

@@ -110,11 +110,13 @@ def test_more_bytes_never_lower_the_floor():
 def test_a_borrowed_peak_says_so():
     limit = floor(Work(flops=4e12, dtype="bfloat16"), chip(), MIB)
     assert limit.limit == "compute (float32 peak: none known for bfloat16)"
+    limit = floor(Work(flops=4e12, dtype="int8"), chip(), MIB)
+    assert limit.limit == "compute (float32 peak: none known for int8)"
 
 
 def test_an_unknown_peak_is_an_error_with_a_mend():
-    with pytest.raises(BadInput, match="no known peak for int8") as caught:
-        floor(Work(flops=1e9, dtype="int8"), chip(), MIB)
+    with pytest.raises(BadInput, match="no known peak for float64") as caught:
+        floor(Work(flops=1e9, dtype="float64"), chip(), MIB)
     assert "epitaxy probe" in caught.value.mend
 
 

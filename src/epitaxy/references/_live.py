@@ -121,15 +121,16 @@ class Live:
             )
         return x.detach().contiguous()
 
-    def work(self, given: Sequence[Any]) -> tuple[float, float]:
-        """Flops of contractions, and bytes of inputs and parameters that one call reads."""
+    def work(self, given: Sequence[Any]) -> tuple[float, float, str]:
+        """Flops of contractions, bytes of inputs and parameters that one call reads, and the
+        dtype of most flops."""
         own, state = cloned(given), list(self.state().values())
         try:
             return work(self.callable, own, state)
         except (RuntimeError, NotImplementedError, TypeError):
             # Not every operator can be watched: then all bytes count, and no flops.
             tensors = [x for x in (*own, *state) if isinstance(x, torch.Tensor)]
-            return 0.0, float(sum(t.numel() * t.element_size() for t in tensors))
+            return 0.0, float(sum(t.numel() * t.element_size() for t in tensors)), ""
 
 
 def spec(x: torch.Tensor) -> TensorSpec:

@@ -13,22 +13,25 @@ from torch.utils.flop_counter import flop_registry, shape_wrapper
 
 _LOOK_UPS = ("embedding", "index", "index_select", "gather", "take", "_unsafe_index")
 _BAGS = ("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
+_FLOATS = ("float64", "float32", "float16", "bfloat16")
 _PICKS = ("nll_loss_forward", "nll_loss2d_forward")
 
 
 def work(
     function: Callable[..., Any], given: Sequence[Any], state: Sequence[torch.Tensor]
-) -> tuple[float, float]:
-    """(flops of contractions, bytes of inputs and parameters read) of one call.
+) -> tuple[float, float, str]:
+    """(flops of contractions, bytes of inputs and parameters read, dtype of most flops) of a call.
 
-    Flops are two per multiply-add, as PyTorch's counter sees them. Bytes count once what
+    Flops are two per multiply-add, as PyTorch's counter sees them; their dtype is what is
+    multiplied, for whole numbers of any width the fastest, int8 ("": none). Bytes count once what
     operators read of each tensor: a slice counts as itself, a table as the rows that are looked
     up, what is never read as nothing. Raises whatever the function raises.
     """
     counter = _Counter([x for x in (*given, *state) if isinstance(x, torch.Tensor)])
     with torch.no_grad(), counter:
         function(*given)
-    return float(counter.flops), float(counter.total())
+    dtype = max(counter.flops, key=counter.flops.__getitem__, default="")
+    return float(sum(counter.flops.values())), float(counter.total()), dtype
 
 
 def _attention(
@@ -74,7 +77,7 @@ class _Counter(TorchDispatchMode):
             **flop_registry,
             **{p: shape_wrapper(f) for p, f in _UNCOUNTED.items()},  # type: ignore[no-untyped-call]
         }
-        self.flops = 0
+        self.flops: dict[str, int] = {}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -95,7 +98,9 @@ class _Counter(TorchDispatchMode):
             return made
         result = func(*args, **kwargs)
         if (formula := self._formulas.get(func._overloadpacket)) is not None:
-            self.flops += formula(*args, **kwargs, out_val=result)
+            dtype = _multiplied(tree_leaves((args, kwargs)))
+            count = formula(*args, **kwargs, out_val=result)
+            self.flops[dtype] = self.flops.get(dtype, 0) + count
         aliases = [a.alias_info for a in func._schema.arguments if a.alias_info is not None]
         if any(not a.is_write for a in aliases):
             return result  # a view reads nothing
@@ -106,6 +111,13 @@ class _Counter(TorchDispatchMode):
                 part = _bytes(tensor) if whole else _part(func, tensors, result)
                 self._read[_key(tensor)] += part
         return result
+
+
+def _multiplied(arguments: Sequence[Any]) -> str:
+    """The dtype of the first tensor's numbers; int8 for all that no peak is measured for."""
+    first = next(x for x in arguments if isinstance(x, torch.Tensor))
+    name = str(first.dtype.to_real()).removeprefix("torch.")
+    return name if name in _FLOATS else "int8"
 
 
 def _partial(func: Any) -> bool:

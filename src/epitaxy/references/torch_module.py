@@ -72,7 +72,7 @@ class TorchModules:
         outputs = examine(live, given)
         parameters = tuple(spec(t) for t in live.state().values() if t.numel())
         inputs = tuple(spec(x) if isinstance(x, torch.Tensor) else None for x in given)
-        flops, read = live.work(given)
+        flops, read, multiplied = live.work(given)
         return Problem(
             name=name,
             reference=self.name,
@@ -86,9 +86,7 @@ class TorchModules:
                 flops=flops,
                 bytes_read=read,
                 bytes_written=float(sum(spec(t).bytes for t in outputs)),
-                dtype=str(outputs[0].dtype).removeprefix("torch.")
-                if outputs[0].is_floating_point()
-                else "float32",
+                dtype=multiplied or _arithmetic(outputs[0].dtype),
             ),
         )
 
@@ -306,6 +304,11 @@ class TorchReference:
     def same(self, a: Sequence[Any], b: Sequence[Any]) -> bool:
         """Whether two lists of tensors hold the same bits (NaN equals itself)."""
         return all(same(x, y) for x, y in zip(a, b, strict=True))
+
+
+def _arithmetic(dtype: torch.dtype) -> str:
+    """What arithmetic without products is done in."""
+    return str(dtype).removeprefix("torch.") if dtype.is_floating_point else "float32"
 
 
 def _vanishing(dtype: torch.dtype) -> float:
