@@ -6,7 +6,8 @@
 //   of keys and values; QI QD, KJ KD, VJ VE strides; MR rows by NV vectors is the tile of scores,
 //   MR by WV that of the values; PARTS pieces of the keys for the threads; PACK_Q PACK_V copies;
 //   LINES: lanes run along the depth and keys are read as they lie (few rows); SKIPS: some blocks
-//   of keys are masked away; SAFE: rows without keys are zero, not NaN.
+//   of keys are masked away; SAFE: rows without keys are zero, not NaN; OWN: each thread copies the
+//   keys and values that it needs, next to where it uses them.
 // score(tail, t, i, j, sum, n) turns products into scores, live(i0, i1, j0, j1) is false where all of
 // them are masked, finish(tail, t, i, e, value, n) takes the result.
 namespace epx {
@@ -30,8 +31,8 @@ template <class S> struct Attend {
   static constexpr int64_t tiles = S::MC / S::MR;
   static constexpr int64_t piece = ceil_div(panels, S::PARTS) * G::NR;  // keys of one part
   static constexpr int64_t k_batch = panels * S::D * G::NR, v_batch = wide * S::J;
-  static constexpr int64_t k_floats = S::LINES ? 0 : S::KVB * k_batch;
-  static constexpr int64_t v_floats = S::PACK_V ? S::KVB * v_batch : 0;
+  static constexpr int64_t k_own = S::LINES ? 0 : k_batch, v_own = S::PACK_V ? v_batch : 0;
+  static constexpr int64_t k_floats = S::OWN ? 0 : S::KVB * k_own, v_floats = S::OWN ? 0 : S::KVB * v_own;
   static constexpr int64_t part = S::MC * (wide + 2);  // sums of values, maxima, sums of weights
   static constexpr int64_t part_floats = S::PARTS > 1 ? S::BATCH * blocks * S::PARTS * part : 0;
 };
@@ -251,29 +252,54 @@ template <int N> inline bool odd_floats(const float* p, int64_t rows, int64_t pi
   return rest != rest;
 }
 
-// Copies of keys and values that all threads share; `odd` tells where a zero weight would not make
-// a value vanish, so that no block may be skipped.
+// Whether a zero weight would not make some value vanish, so that no block may be skipped.
+template <class S> inline bool odd_keys(const float* k, const float* v) {
+  return odd_floats<S::N>(k, S::J, S::KJ, S::KD, S::D) || odd_floats<S::N>(v, S::J, S::VJ, S::VE, S::E);
+}
+// Copies of one panel of keys, and of one depth of the values.
+template <class S> inline void copy_panel(float* to, const float* k, int64_t q) {
+  constexpr int64_t NR = Attend<S>::G::NR;
+  pack_panel<typename Attend<S>::Scores>(to + q * S::D * NR, k, 0, S::D, q * NR);
+}
+template <class S> inline void copy_depth(float* to, const float* v, int64_t depth) {
+  constexpr int64_t NR = Attend<S>::H::NR;
+  const int64_t j = depth * S::JC;
+  for (int64_t e = 0; e < S::E; e += NR)
+    pack_panel<typename Attend<S>::Values>(to + e * S::J + j * NR, v, j, least(S::JC, S::J - j), e);
+}
+
+// Copies of keys and values that all threads share.
 template <class S, class K, class W>
 void copy_keys(const K& k, const W& v, float* pk, float* pv, int* odd) {
   using A = Attend<S>;
-  using G = typename A::G;
-  using H = typename A::H;
-  if constexpr (S::SKIPS)
-    share<false>(S::KVB, [&](int64_t u) {
-      odd[u] = odd_floats<S::N>(k(u), S::J, S::KJ, S::KD, S::D) || odd_floats<S::N>(v(u), S::J, S::VJ, S::VE, S::E);
-    });
+  if constexpr (S::SKIPS) share<false>(S::KVB, [&](int64_t u) { odd[u] = odd_keys<S>(k(u), v(u)); });
   if constexpr (!S::LINES)
     share<false>(S::KVB * A::panels, [&](int64_t x) {
-      const int64_t u = x / A::panels, q = x % A::panels;
-      pack_panel<typename A::Scores>(pk + u * A::k_batch + q * S::D * G::NR, k(u), 0, S::D, q * G::NR);
+      copy_panel<S>(pk + x / A::panels * A::k_batch, k(x / A::panels), x % A::panels);
     });
   if constexpr (S::PACK_V)
     share<false>(S::KVB * A::depths, [&](int64_t x) {
-      const int64_t u = x / A::depths, j = x % A::depths * S::JC;
-      for (int64_t e = 0; e < S::E; e += H::NR)
-        pack_panel<typename A::Values>(pv + u * A::v_batch + e * S::J + j * H::NR, v(u), j, least(S::JC, S::J - j), e);
+      copy_depth<S>(pv + x / A::depths * A::v_batch, v(x / A::depths), x % A::depths);
     });
 }
+
+// Copies of the keys and values that one thread works on.
+template <class S> struct Held {
+  using A = Attend<S>;
+  Scratch<float> k, v;
+  int64_t u = -1;  // whose
+  bool odd = false;
+  Held() : k(S::OWN ? A::k_own : 0), v(S::OWN ? A::v_own : 0) {}
+  void take(int64_t next, const float* keys, const float* values) {
+    if (next == u) return;
+    u = next;
+    if constexpr (S::SKIPS) odd = odd_keys<S>(keys, values);
+    if constexpr (!S::LINES)
+      for (int64_t q = 0; q < A::panels; ++q) copy_panel<S>(k.data, keys, q);
+    if constexpr (S::PACK_V)
+      for (int64_t d = 0; d < A::depths; ++d) copy_depth<S>(v.data, values, d);
+  }
+};
 
 // The whole attention; every thread of a team calls it. q(t), k(u), v(u): the first elements of a
 // batch; of(t): which keys and values batch t has.
@@ -281,13 +307,17 @@ template <class S, class Q, class K, class W, class O, class F, class L, class E
 void attend(const Q& q, const K& k, const W& v, const O& of, float* pk, float* pv, float* parts, int* odd,
             const F& score, const L& live, const E& finish) {
   using A = Attend<S>;
-  copy_keys<S>(k, v, pk, pv, odd);
+  if constexpr (!S::OWN) copy_keys<S>(k, v, pk, pv, odd);
   Rows<S> work;
+  Held<S> held;
   share<S::DYNAMIC>(S::BATCH * A::blocks * S::PARTS, [&](int64_t x) {
     const int64_t t = x / (A::blocks * S::PARTS), u = of(t), b = A::blocks - 1 - x / S::PARTS % A::blocks;
     const int64_t i0 = b * S::MC, i1 = least(i0 + S::MC, S::M);
     int64_t j = x % S::PARTS * A::piece, end = least(j + A::piece, S::J);
-    const bool skips = S::SKIPS && !odd[u];
+    if constexpr (S::OWN) held.take(u, k(u), v(u));
+    const float* keys = S::OWN ? held.k.data : pk + u * A::k_batch;
+    const float* values = S::OWN ? held.v.data : pv + u * A::v_batch;
+    const bool skips = S::SKIPS && !(S::OWN ? held.odd : odd[u]);
     if (skips) narrow<S>(j, end, i0, i1, live);
     const int64_t rows = i1 - i0;
     for (int64_t e = 0; e < rows * A::wide; e += S::N) store(work.sums.data + e, vf<S::N>{});
@@ -296,8 +326,8 @@ void attend(const Q& q, const K& k, const W& v, const O& of, float* pk, float* p
       for (int64_t y = 0; y * S::MR < rows; ++y)
         pack_tile<typename A::Scores>(work.queries.data + y * A::G::a_tile, q(t), i0 + y * S::MR, 0, S::D);
     for (; j < end; j += S::JC)
-      attend_keys<S>(work, q(t), k(u), v(u), pk + u * A::k_batch, pv + u * A::v_batch, t, i0, i1, j,
-                     least(j + S::JC, end), skips, score, live);
+      attend_keys<S>(work, q(t), k(u), v(u), keys, values, t, i0, i1, j, least(j + S::JC, end), skips, score,
+                     live);
     if constexpr (S::PARTS > 1) {
       float* to = parts + x * A::part;
       std::memcpy(to, work.sums.data, sizeof(float) * rows * A::wide);

@@ -70,13 +70,14 @@ class AttentionWriter(KernelWriter):
         if lines:
             across = max(1, min(8, 12 // high, -(-e // self.N)))
         keys = even(j, chosen.nc, wide * self.N)
-        panels = -(-j // (wide * self.N))
+        parts = max(1, min(chosen.split_k, -(-j // (wide * self.N))))
+        apart = not chosen.dynamic and parts == 1 and size_of(what.shared) > 1
         return {
             "N": self.N, "MR": high, "NV": wide, "WV": across,
             "BATCH": size_of(what.batch), "KVB": size_of(what.shared),
             "M": m, "J": j, "D": size_of(inner.depth), "E": e,
             "MC": even(m, chosen.mc, high), "JC": keys,
-            "PARTS": max(1, min(chosen.split_k, panels)),
+            "PARTS": parts,
             "QI": step(q, what.rows) or 0, "QD": step(q, inner.depth) or 0,
             "KJ": step(k, inner.keys) or 0, "KD": step(k, inner.depth) or 0,
             "VJ": step(v, inner.keys) or 0, "VE": step(v, what.columns) or 0,
@@ -84,6 +85,7 @@ class AttentionWriter(KernelWriter):
             "PACK_V": int(chosen.pack_b or step(v, what.columns) != 1),
             "LINES": int(lines), "SKIPS": int(bool(self.conditions)), "SAFE": int(inner.safe),
             "STEPS": chosen.unroll, "DYNAMIC": chosen.dynamic,
+            "OWN": int(apart),
         }  # fmt: skip
 
     def _operand(self, value: Value, variable: str, axes: Sequence[Axis]) -> str:

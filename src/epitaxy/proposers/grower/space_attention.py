@@ -9,7 +9,7 @@ from epitaxy.proposers.grower.attention import Attention, memory
 from epitaxy.proposers.grower.contract import size_of, step
 from epitaxy.proposers.grower.emit_attention import LINES
 from epitaxy.proposers.grower.genome import Choices
-from epitaxy.proposers.grower.space_contract import WORTH_THREADS, tiles
+from epitaxy.proposers.grower.space_contract import WORTH_THREADS, cache_bytes, tiles
 
 OPTIONS: dict[str, tuple[int, ...]] = {
     "attend": (0, 1),
@@ -24,6 +24,10 @@ OPTIONS: dict[str, tuple[int, ...]] = {
 }
 FEW = 4
 """Queries up to which keys are not worth a copy."""
+KEYS = 256
+"""Keys at a time, for eight tiles of rows. Where the second cache holds more than LARGE bytes they
+are twice as many, for half the rows: running sums are scaled half as often."""
+LARGE = 640 << 10
 
 
 def guess(what: Attention, base: Choices, chip: Chip) -> Choices:
@@ -34,16 +38,20 @@ def guess(what: Attention, base: Choices, chip: Chip) -> Choices:
     down, along = step(query, what.rows) or 0, step(value, what.weighted.keys) or 0
     cores = chip.cores if what.work > WORTH_THREADS else 1
     lines = m <= FEW
-    rows = 8 * tile_m
+    large = cache_bytes(chip, 1, 512 << 10) > LARGE
+    nc, rows = (2 * KEYS, 4 * tile_m) if large else (KEYS, 8 * tile_m)
     while rows > 2 * tile_m and batch * -(-m // rows) < 4 * cores:
         rows -= tile_m
     tasks = batch * -(-m // rows)
+    sets = size_of(what.shared)
+    even = sets > 1 and (sets % cores == 0 or sets >= 8 * cores)
     split = min(-(-2 * cores // tasks), keys // 64) if tasks < cores else 1
     return replace(
         base,
-        attend=1, threads=0 if cores > 1 else 1, unroll=1, prefetch=0, dynamic=1, stream=0,
+        attend=1, threads=0 if cores > 1 else 1, unroll=1, prefetch=0, stream=0,
+        dynamic=int(not even),
         form=LINES if lines else 0,
-        tile_m=tile_m, tile_n=tile_n, mc=rows, nc=256,
+        tile_m=tile_m, tile_n=tile_n, mc=rows, nc=nc,
         split_k=max(1, split),
         pack_a=int(step(query, what.weighted.depth) != 1 or (down * 4) % 2048 == 0),
         pack_b=int(not lines and along * 4 >= 1024),

@@ -100,7 +100,7 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
     m, n, k = size_of(what.rows), size_of(what.columns), size_of(what.inner)
     lanes = base.width
     tile_m, tile_n = min(tiles(chip), key=lambda t: _cycles(m, n, lanes, *t))
-    first, second = _cache(chip, 0, 32 << 10), _cache(chip, 1, 512 << 10)
+    first, second = cache_bytes(chip, 0, 32 << 10), cache_bytes(chip, 1, 512 << 10)
     a, b = load_of(what.left).index, load_of(what.right).index
     pack_b = m > _reads(b, what, first) * tile_m or step(b, what.columns) != 1
     long = k >= 4 * max(m, n) and m * n < LONG_RESULT  # the threads share k, not the result
@@ -128,7 +128,7 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
     elif form == ROWS:  # the sums wait in half of the first cache; one or two rows fit anyway
         held = first // 2 // (m * FLOAT_BYTES) // 64 * 64
         nc = max(64, min(4096 if m <= 2 else 512, n // cores, held))
-    far = form == ROWS and m > 1 and n * k * FLOAT_BYTES > _cache(chip, 2, 4 << 20)
+    far = form == ROWS and m > 1 and n * k * FLOAT_BYTES > cache_bytes(chip, 2, 4 << 20)
     return replace(
         base,
         threads=0 if cores > 1 else base.threads,
@@ -196,7 +196,7 @@ def _guess_fetched(what: Contraction, base: Choices, chip: Chip) -> Choices:
     kc = k if k <= 288 else 192
     if image and image.planes:
         step = _step_bytes(what, image, (tile_m, tile_n * lanes))
-        kc = min(kc, _cache(chip, 0, 32 << 10) // 2 // step)
+        kc = min(kc, cache_bytes(chip, 0, 32 << 10) // 2 // step)
     unit = tile_n * lanes
     share = n * size_of(what.batch) // (2 * chip.cores)
     nc = max(unit, min(24 * lanes, share) // unit * unit)
@@ -223,7 +223,7 @@ def _guess_filters(what: Contraction, base: Choices, chip: Chip) -> dict[str, in
     high = tile_n * lanes
     if m < high or -(-m // lanes) * lanes * 4 > m * 5 or patch_of(what, 1, 1) is None:
         return {}
-    room = _cache(chip, 1, 512 << 10) * 5 // 8
+    room = cache_bytes(chip, 1, 512 << 10) * 5 // 8
     pieces = size_of(what.batch) * size_of(what.columns)
     kept: list[tuple[int, int]] = []
     for nc in BLOCKS:
@@ -340,7 +340,7 @@ def _busy(sizes: tuple[int, int, int], block: tuple[int, int], cores: int) -> fl
     return batch * m * n / (cores * max(free))
 
 
-def _cache(chip: Chip, number: int, default: int) -> int:
+def cache_bytes(chip: Chip, number: int, default: int) -> int:
     """Bytes of a cache that one core has."""
     if len(chip.levels) <= number + 1:
         return default
