@@ -160,6 +160,12 @@ void convolve_filters(const A& a, const L& lay, const int32_t* offsets, float* p
   });
 }
 
+// Ask for a row that is copied soon, of the next channel: rows of an image are too few for the
+// hardware to foresee.
+template <int LENGTH> EPX_BODY inline void row_ahead(const float* from) {
+  for (int k = 0; k < LENGTH; k += 16) prefetch(from + k);
+}
+
 // to[k] = from[k] for lo <= k < hi, zero before and after, LENGTH in all: vectors that may overlap.
 template <int N, int LENGTH> EPX_BODY inline void lay_row(float* to, const float* from, int64_t lo, int64_t hi) {
   using V = vf<N>;

@@ -52,7 +52,7 @@ inline bool changed(const float* kept, int which, const void* weight, int64_t by
 }
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-inline int64_t least(int64_t a, int64_t b) { return b < a ? b : a; }
+constexpr int64_t least(int64_t a, int64_t b) { return b < a ? b : a; }
 inline bool within(int64_t i, int64_t size) { return uint64_t(i) < uint64_t(size); }
 
 // body(0) .. body(count - 1), shared among the threads of the team that calls it. Who is done waits

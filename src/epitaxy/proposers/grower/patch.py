@@ -108,8 +108,10 @@ def copy_lines(
     loops = [(f"p{i}", a.size, patch.load.index.coefficient(a)) for i, a in enumerate(patch.plain)]
     loops += [(f"u{i}", s.length, s.stride) for i, s in enumerate(sides)]
     parts += [f"{name} * {step}" for name, _, step in loops]
+    ahead = patch.load.index.coefficient(patch.plain[-1]) if patch.plain else 0
     body = [
         f"const bool there = {there};",
+        *([f"epx::row_ahead<{last.length}>({' + '.join([*parts, str(ahead)])});"] if ahead else []),
         f"{row}(to, {' + '.join(parts)}, there ? lo : 0, there ? hi : 0);",
         f"to += {patch.pitch};",
     ]

@@ -303,6 +303,13 @@ template <class V, class T> EPX V load_between(const T* p, int lo, int hi, elem<
     } else if constexpr (is_scalar<V>) {
         return lo <= 0 && hi > 0 ? load<V>(p) : fill;
     } else {
+#if defined(__AVX512F__)
+        if constexpr (std::is_same_v<T, elem<V>> && sizeof(T) == 4 && sizeof(V) == 64) {
+            const __m512i at = (__m512i)iota<ints<V>>(), other = (__m512i)splat<V>(fill);
+            const __mmask16 below = _mm512_cmplt_epi32_mask(at, _mm512_set1_epi32(hi));
+            return V(_mm512_mask_loadu_epi32(other, _mm512_mask_cmpge_epi32_mask(below, at, _mm512_set1_epi32(lo)), p));
+        } else
+#endif
 #if defined(__AVX2__)
         if constexpr (std::is_same_v<T, elem<V>> && sizeof(T) == 4 && (sizeof(V) == 32 || sizeof(V) == 16)) {
             const auto m = lane_mask<ints<V>>(hi) & ~lane_mask<ints<V>>(lo);

@@ -53,8 +53,8 @@ FEW_FILTERS = 96
 """With more the tile of few rows at the end, where they do not divide, costs nothing."""
 LEAST_CHANNELS = 16
 """With fewer, turning pixels into squares and back costs more than is won by it."""
-SQUARES = 56
-"""Squares of a piece of a transformed convolution, about: their pixels and sums fill the caches."""
+SQUARES = 7
+"""Vectors of squares of a piece of a transformed convolution, about: their pixels fill the caches."""
 BLOCKS = (32, 64, 96, 128, 192, 256, 384, 512)
 """Pixels of a block of a convolution whose lanes run along the filters."""
 SHORT, PIECE = 160, 96
@@ -76,7 +76,7 @@ OPTIONS: dict[str, tuple[int, ...]] = {
     "pack_a": (0, 1),
     "pack_b": (0, 1),
     "winograd": (0, 2),
-    "squares": (16, 32, 64, 128),
+    "squares": (16, 32, 64, 128, 224),
     "unroll": (1, 2, 4, 8),
     "dynamic": (0, 1),
     "prefetch": (0, 16, 64),
@@ -200,7 +200,7 @@ def _guess_fetched(what: Contraction, base: Choices, chip: Chip) -> Choices:
     unit = tile_n * lanes
     share = n * size_of(what.batch) // (2 * chip.cores)
     nc = max(unit, min(24 * lanes, share) // unit * unit)
-    squares = _guess_squares(what, chip)
+    squares = _guess_squares(what, lanes, chip)
     filters = _guess_filters(what, base, chip)
     if filters and not squares:
         return replace(
@@ -251,7 +251,7 @@ def _step_bytes(what: Contraction, image: Image, tile: tuple[int, int]) -> int:
     return FLOAT_BYTES * (rows + lines * LINE * min(taps, image.phases) // taps)
 
 
-def _guess_squares(what: Contraction, chip: Chip) -> dict[str, int]:
+def _guess_squares(what: Contraction, lanes: int, chip: Chip) -> dict[str, int]:
     """Winograd's transform where it can be used and there are channels enough: squares of 2 x 2,
     whose results are as exact as without (4 x 4 is faster, and errs several times as much). Rows
     of squares are shared evenly among the cores."""
@@ -261,7 +261,7 @@ def _guess_squares(what: Contraction, chip: Chip) -> dict[str, int]:
     if windows_of(what) is None or min(size_of(what.rows), what.inner[0].size) < LEAST_CHANNELS:
         return {}
     across, rows = -(-x.size // 2), size_of(images) * -(-y.size // 2)
-    rounds = -(-rows // (max(1, SQUARES // across) * chip.cores))
+    rounds = -(-rows // (max(1, SQUARES * lanes // across) * chip.cores))
     return {"winograd": 2, "squares": -(-rows // (rounds * chip.cores)) * across}
 
 

@@ -57,8 +57,10 @@ template <class S> struct Squares {
   static constexpr int64_t blocks = ceil_div(rows, ROWS);
   static constexpr int64_t wide = ROWS * across;              // squares of a block
   static constexpr int64_t pitch = ceil_div(wide, S::N) * S::N + S::N;  // vectors reach past the end
-  static constexpr int64_t line = (across + S::N) * O + I + S::N;       // pixels of a row, padded
+  static constexpr int64_t apart = S::K * pitch + 16;                   // points lie in sets of their own
   static constexpr int64_t tiles = ceil_div(S::M, S::MR);
+  static constexpr int64_t some = (1 << 15) / (S::MR * points * pitch);  // sums that stay near at hand
+  static constexpr int64_t filters = least(tiles, some < 1 ? 1 : some) * S::MR;
   static constexpr int64_t filter_floats = points * tiles * S::K * S::MR;
 };
 
@@ -70,18 +72,18 @@ template <int HALF, class V> EPX_BODY inline V woven(V a, V b) {
   constexpr int N = lanes<V>;
   return pick_two(a, b, build<ints<V>>([](int l) { return l / 2 + HALF * N / 2 + (l % 2) * N; }));
 }
-// d[s] lane k is p[k * O + s]: O + 2 pixels for each of N squares of a row.
-template <class V> EPX_BODY inline void squares_at(const float* p, V (&d)[4]) {
+// d[s] lane k is p[k * O + s], where at(j) is the vector at p + j: O + 2 pixels for each of N squares.
+template <class V, class A> EPX_BODY inline void squares_at(const A& at, V (&d)[4]) {
   constexpr int N = lanes<V>;
   EPX_UNROLL for (int s = 0; s < 4; s += 2) {
-    const V a = load<V>(p + s), b = load<V>(p + s + N);
+    const V a = at(s), b = at(s + N);
     d[s] = every_other<0>(a, b), d[s + 1] = every_other<1>(a, b);
   }
 }
-template <class V> EPX_BODY inline void squares_at(const float* p, V (&d)[6]) {
+template <class V, class A> EPX_BODY inline void squares_at(const A& at, V (&d)[6]) {
   constexpr int N = lanes<V>;
   EPX_UNROLL for (int s = 0; s < 6; s += 4) {
-    const V a = load<V>(p + s), b = load<V>(p + s + N), c = load<V>(p + s + 2 * N), e = load<V>(p + s + 3 * N);
+    const V a = at(s), b = at(s + N), c = at(s + 2 * N), e = at(s + 3 * N);
     const V even = every_other<0>(a, b), odd = every_other<1>(a, b);
     const V even2 = every_other<0>(c, e), odd2 = every_other<1>(c, e);
     d[s] = every_other<0>(even, even2), d[s + 1] = every_other<0>(odd, odd2);
@@ -135,30 +137,51 @@ template <class S> void transform_filters(float* to, const float* a) {
   });
 }
 
-// One channel of one row of squares: its pixels transformed, to `to` + point * step.
-template <class S>
-inline void transform_pixels(float* to, int64_t step, const float* image, int64_t square_row, float* lines) {
+// N squares from s on of `count` rows of squares of one channel, transformed: to `to` + point * Q::apart.
+// Where not all that is read lies within the row (!INSIDE), the rest is zero.
+template <class S, bool INSIDE, class B>
+inline void transform_squares(float* to, const B& image, int64_t k, int64_t s, int64_t first, int64_t count) {
   using Q = Squares<S>;
   constexpr int I = Q::I, O = Q::O, N = S::N;
   using V = vf<N>;
-  const int64_t top = square_row * O - S::PY;
-  for (int64_t x = 0; x < S::W; x += N) {  // downwards: pixels of a row side by side
-    const int n = int(least(N, S::W - x));
-    V d[I];
-    EPX_UNROLL for (int y = 0; y < I; ++y)
-      d[y] = !within(top + y, S::H) ? V{}
-             : S::W % N == 0 || n == N ? load<V>(image + (top + y) * S::TY + x)
-                                       : load_n<V>(image + (top + y) * S::TY + x, n);
-    Winograd<O>::pixels(d);
-    EPX_UNROLL for (int y = 0; y < I; ++y) store(lines + y * Q::line + S::PX + x, d[y]);
-  }
-  for (int y = 0; y < I; ++y)  // across: squares side by side
-    for (int64_t s = 0; s < Q::across; s += N) {
-      V d[I];
-      squares_at(lines + y * Q::line + s * O, d);
-      Winograd<O>::pixels(d);
-      EPX_UNROLL for (int x = 0; x < I; ++x) store(to + (y * I + x) * step + s, d[x]);
+  const int64_t x = s * O - S::PX;
+  for (int64_t r = 0; r < count; ++r) {
+    const int64_t top = (first + r) % Q::down * O - S::PY;
+    const float* const from = image((first + r) / Q::down) + k * S::TK + top * S::TY + x;
+    V d[I][I];
+    EPX_UNROLL for (int y = 0; y < I; ++y) {
+      const auto at = [&](int64_t j) EPX_BODY {
+        if constexpr (INSIDE) return raw_load<V>(from + y * S::TY + j);
+        else return load_between<V>(from + y * S::TY + j, int(-x - j), int(S::W - x - j), 0.0f);
+      };
+      if (within(top + y, S::H)) squares_at(at, d[y]);
+      else EPX_UNROLL for (int j = 0; j < I; ++j) d[y][j] = V{};
+      Winograd<O>::pixels(d[y]);
     }
+    EPX_UNROLL for (int j = 0; j < I; ++j) {
+      V c[I];
+      EPX_UNROLL for (int y = 0; y < I; ++y) c[y] = d[y][j];
+      Winograd<O>::pixels(c);
+      EPX_UNROLL for (int y = 0; y < I; ++y) raw_store(to + (y * I + j) * Q::apart + r * Q::across, c[y]);
+    }
+  }
+}
+// All channels of a block, transformed; the pixels of the next one are asked for: rows of an image
+// are too few for the hardware to foresee.
+template <class S, class B> inline void transform_pixels(float* to, const B& image, int64_t first, int64_t count) {
+  using Q = Squares<S>;
+  for (int64_t k = 0; k < S::K; ++k, to += Q::pitch) {
+    for (int64_t r = 0; r < (k + 1 < S::K ? count : 0); ++r) {
+      const float* const row = image((first + r) / Q::down) + (k + 1) * S::TK + (first + r) % Q::down * Q::O * S::TY;
+      for (int64_t y = 0; y < Q::O; ++y)
+        for (int64_t x = 0; x < S::W; x += 16) prefetch(row + y * S::TY + x);
+    }
+    for (int64_t s = (Q::across - 1) / S::N * S::N; s >= 0; s -= S::N) {
+      const int64_t x = s * Q::O - S::PX;
+      if (x >= 0 && x + (S::N + 1) * Q::O <= S::W) transform_squares<S, true>(to + s, image, k, s, first, count);
+      else transform_squares<S, false>(to + s, image, k, s, first, count);
+    }
+  }
 }
 
 // The results of filter i for one row of squares (of all images), from sums at `from` + point * step.
@@ -208,20 +231,23 @@ template <class S, int R, int W> __attribute__((noinline)) void products(const f
   for (int r = 0; r < R; ++r)
     EPX_UNROLL for (int v = 0; v < W; ++v) store(to + r * Q::points * Q::pitch + v * S::N, c[r][v]);
 }
-// All points of a block of `vectors` vectors of squares: sums[filter][point][square].
-template <class S> void multiply_points(const float* filters, const float* pixels, float* sums, int64_t vectors) {
+// Filters i0 .. i1 - 1 at all points of `vectors` vectors of squares: sums[filter][point][square].
+template <class S>
+void multiply_points(const float* filters, const float* pixels, float* sums, int64_t i0, int64_t i1, int64_t vectors) {
   using Q = Squares<S>;
   constexpr int rest = int(S::M % S::MR);
   for (int64_t point = 0; point < Q::points; ++point) {
     const float* a = filters + point * Q::tiles * S::K * S::MR;
     const auto column = [&](int64_t v, auto width) EPX_BODY {
       constexpr int W = decltype(width)::value;
-      const float* b = pixels + point * S::K * Q::pitch + v * S::N;
+      const float* b = pixels + point * Q::apart + v * S::N;
       float* to = sums + point * Q::pitch + v * S::N;
-      int64_t i = 0;
-      for (; i + S::MR <= S::M; i += S::MR)
-        products<S, int(S::MR), W>(a + i * S::K, b, to + i * Q::points * Q::pitch);
-      if constexpr (rest != 0) products<S, rest, W>(a + i * S::K, b, to + i * Q::points * Q::pitch);
+      int64_t i = i0;
+      for (; i + S::MR <= i1; i += S::MR)
+        products<S, int(S::MR), W>(a + i * S::K, b, to + (i - i0) * Q::points * Q::pitch);
+      if constexpr (rest != 0) {
+        if (i < i1) products<S, rest, W>(a + i * S::K, b, to + (i - i0) * Q::points * Q::pitch);
+      }
     };
     int64_t v = 0;
     for (; v + S::NV <= vectors; v += S::NV) column(v, std::integral_constant<int, int(S::NV)>{});
@@ -235,20 +261,17 @@ template <class S, class B, class F>
 void convolve_winograd(const float* a, const B& image, float* filters, const F& finish) {
   using Q = Squares<S>;
   if constexpr (!(kept<S> & 1)) transform_filters<S>(filters, a);
-  const Scratch<float> pixels(Q::points * S::K * Q::pitch), sums(Q::points * S::M * Q::pitch);
-  const Scratch<float> lines(Q::I * Q::line);
-  std::memset(lines.data, 0, size_t(Q::I * Q::line) * sizeof(float));  // what pads the rows stays zero
+  const Scratch<float> pixels(Q::points * Q::apart), sums(Q::points * Q::filters * Q::pitch);
   share<S::DYNAMIC>(Q::blocks, [&](int64_t block) {
     const int64_t first = block * Q::ROWS, count = least(Q::ROWS, Q::rows - first);
-    for (int64_t r = 0; r < count; ++r)
-      for (int64_t k = 0; k < S::K; ++k)
-        transform_pixels<S>(pixels.data + k * Q::pitch + r * Q::across, S::K * Q::pitch,
-                            image((first + r) / Q::down) + k * S::TK, (first + r) % Q::down, lines.data);
-    multiply_points<S>(filters, pixels.data, sums.data, ceil_div(count * Q::across, S::N));
-    for (int64_t i = 0; i < S::M; ++i)
-      for (int64_t r = 0; r < count; ++r)
-        results_of<S>(sums.data + i * Q::points * Q::pitch + r * Q::across, Q::pitch,
-                      i, first + r, finish);
+    transform_pixels<S>(pixels.data, image, first, count);
+    for (int64_t i0 = 0; i0 < S::M; i0 += Q::filters) {
+      const int64_t i1 = least(S::M, i0 + Q::filters);
+      multiply_points<S>(filters, pixels.data, sums.data, i0, i1, ceil_div(count * Q::across, S::N));
+      for (int64_t i = i0; i < i1; ++i)
+        for (int64_t r = 0; r < count; ++r)
+          results_of<S>(sums.data + (i - i0) * Q::points * Q::pitch + r * Q::across, Q::pitch, i, first + r, finish);
+    }
   });
 }
 
