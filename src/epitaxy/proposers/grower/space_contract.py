@@ -54,7 +54,7 @@ FEW_FILTERS = 96
 LEAST_CHANNELS = 16
 """With fewer, turning pixels into squares and back costs more than is won by it."""
 SQUARES = 7
-"""Vectors of squares of a piece of a transformed convolution, about: their pixels fill the caches."""
+"""Vectors of squares of a piece of a transformed convolution: their pixels fill the caches."""
 BLOCKS = (32, 64, 96, 128, 192, 256, 384, 512)
 """Pixels of a block of a convolution whose lanes run along the filters."""
 SHORT, PIECE = 160, 96
