@@ -31,6 +31,7 @@ from epitaxy.proposers.grower.emit_thin import TILES, ThinWriter, form_of
 from epitaxy.proposers.grower.emit_winograd import WinogradWriter, windows_of
 from epitaxy.proposers.grower.genome import Choices, Genome
 from epitaxy.proposers.grower.idioms import with_idioms
+from epitaxy.proposers.grower.pieces import pieced
 from epitaxy.proposers.grower.ranges import require_lanes
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import Kernel, plan
@@ -91,7 +92,7 @@ def emit_region(region: Region, choices: Choices) -> str:
         return write_picks(region, choices)
     if region.sums is not None:
         return write_sums(region, choices)
-    region = with_idioms(coalesce(region))
+    region = with_idioms(coalesce(pieced(region)))
     require_lanes(walk(region.roots))
     schedule = plan(region, choices)
     buffers: dict[int, tuple[str, str]] = {}

@@ -256,7 +256,7 @@ def combine(kind_: str, of: str, a: str, b: str) -> str:
     if kind_ == "all":
         return f"{a} & {b}"
     fn = "maximum" if kind_ == "max" else "minimum"
-    return f"epx::{fn}({a}, {b})" if of == "f" else f"epx::int_{fn}({a}, {b})"
+    return f"epx::{fn}({b}, {a})" if of == "f" else f"epx::int_{fn}({a}, {b})"
 
 
 def reduce_operand(reduce: Reduce, name: str) -> tuple[str, str]:

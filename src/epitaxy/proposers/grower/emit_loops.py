@@ -34,6 +34,8 @@ HORIZONTAL = {
 }
 
 
+SHARED, FEWEST = 1 << 15, 16
+"""Elements of a kernel that threads share at all, and the least number of pieces that they get."""
 FETCHED = 1024
 """Floats that are fetched early of rows that data chooses."""
 
@@ -160,13 +162,12 @@ class RowWriter(Loops):
         tasks = [(self.names[a], a.size) for a in outer]
         self.stash_at = self.flat_inner()
         low, high = "0", str(lane.size) if lane else "1"
-        if self._flat() and lane is not None and lane.size > self.choices.grain:
-            pieces = -(-lane.size // self.choices.grain)
+        grain = self._grain(math.prod(n for _, n in tasks))
+        if self._flat() and lane is not None and lane.size > grain:
+            pieces = -(-lane.size // grain)
             tasks.append(("piece", pieces))
-            row.lines.append(f"const int64_t low = piece * {self.choices.grain};")
-            row.lines.append(
-                f"const int64_t high = epx::least(low + {self.choices.grain}, {lane.size});"
-            )
+            row.lines.append(f"const int64_t low = piece * {grain};")
+            row.lines.append(f"const int64_t high = epx::least(low + {grain}, {lane.size});")
             low, high = "low", "high"
         for number in range(self.passes.count):
             self._pass(number, row, inner, (low, high))
@@ -207,6 +208,13 @@ class RowWriter(Loops):
             lines.append(f"if (u % {each} == 0) epx::prefetch({' + '.join(parts)});")
         self.names[step], self.scopes = name, scopes
         return lines
+
+    def _grain(self, tasks: int) -> int:
+        """Elements of a piece: fewer where a kernel is so small beside its region's largest, which
+        the decision is for, that threads would have nothing to do."""
+        if self.kernel.numel < SHARED or tasks >= FEWEST:
+            return self.choices.grain
+        return min(self.choices.grain, max(2048, self.kernel.numel // FEWEST // 1024 * 1024))
 
     def _flat(self) -> bool:
         """Whether the kernel is element-wise: then its axes are all parallel."""

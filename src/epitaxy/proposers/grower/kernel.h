@@ -191,17 +191,15 @@ template <class V> EPX_BODY inline V compensated(V sum, V x, V& c) {
 // Position of the largest (smallest) of all lanes of all accumulators; first on ties; NaN wins.
 template <bool LARGEST, int U, class V, class I>
 inline int64_t position(const V (&best)[U], const I (&at)[U]) {
-  auto b = lane(best[0], 0);
-  int64_t p = lane(at[0], 0);
-  for (int u = 0; u < U; ++u)
-    for (int k = 0; k < lanes<V>; ++k) {
-      const auto x = lane(best[u], k);
-      const int64_t q = lane(at[u], k);
-      const bool nan = x != x, bnan = b != b;
-      const bool better = nan ? !bnan : !bnan && (LARGEST ? x > b : x < b);
-      if (better || ((x == b || (nan && bnan)) && q < p)) b = x, p = q;
-    }
-  return p;
+  const auto ahead = [](auto a, auto b) { return LARGEST ? maximum(a, b) : minimum(a, b); };
+  const auto first = [](auto a, auto b) { return select(b < a, b, a); };
+  const auto b = fold(join(best, ahead), ahead);
+  I where = splat<I>(std::numeric_limits<elem<I>>::max());
+  for (int u = 0; u < U; ++u) {
+    const auto here = b != b ? best[u] != best[u] : best[u] == splat<V>(b);
+    where = first(where, select(here, at[u], where));
+  }
+  return fold(where, first);
 }
 // Where x replaces best: it is ahead, or NaN while best is not. (Not x <= best: either is NaN.)
 template <bool LARGEST, class V> EPX_BODY inline auto better(V x, V best) {

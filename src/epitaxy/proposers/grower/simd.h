@@ -120,17 +120,31 @@ template <class To, class V> EPX To bits_as(V v) {  // the same bits, as another
 }
 template <class V> EPX ints<V> bits(V v) { return bits_as<ints<V>>(v); }
 
+#if defined(__clang__) || __GNUC__ >= 12
+#define EPX_SHUFFLE  // __builtin_shufflevector: halves of a value need no way through memory
+#endif
 template <class V> using half = vec<elem<V>, lanes<V> / 2>;
+template <class V, int... I> EPX half<V> part_(V v, int from, std::integer_sequence<int, I...>) {
+#if defined(EPX_SHUFFLE)
+    return from ? __builtin_shufflevector(v, v, (lanes<V> / 2 + I)...) : __builtin_shufflevector(v, v, I...);
+#else
+    half<V> h;
+    std::memcpy(&h, (const char*)&v + from * sizeof h, sizeof h);
+    return h;
+#endif
+}
 template <class V> EPX half<V> low(V v) {
     if constexpr (is_wide<V>) return v.lo;
-    else { half<V> h; std::memcpy(&h, &v, sizeof h); return h; }
+    else if constexpr (lanes<V> == 2) return v[0];
+    else return part_(v, 0, std::make_integer_sequence<int, lanes<V> / 2>{});
 }
 template <class V> EPX half<V> high(V v) {
     if constexpr (is_wide<V>) return v.hi;
-    else { half<V> h; std::memcpy(&h, (const char*)&v + sizeof h, sizeof h); return h; }
+    else if constexpr (lanes<V> == 2) return v[1];
+    else return part_(v, 1, std::make_integer_sequence<int, lanes<V> / 2>{});
 }
 template <class V, class H, int... I> EPX V join_(H lo, H hi, std::integer_sequence<int, I...>) {
-#if defined(__clang__) || __GNUC__ >= 12
+#if defined(EPX_SHUFFLE)
     return __builtin_shufflevector(lo, hi, I...);
 #else
     return V{(I < lanes<H> ? lo[I % lanes<H>] : hi[I % lanes<H>])...};
@@ -160,6 +174,12 @@ template <class To, class V> EPX To convert(V v) {  // lane-wise conversion; flo
 #endif
         return convert<To>(wide);
     }
+#endif
+#if defined(__AVX512F__)
+    else if constexpr (lanes<V> == 8 && std::is_same_v<elem<V>, float> && std::is_same_v<elem<To>, double>)
+        return To(_mm512_cvtps_pd((__m256)v));  // gcc makes it of quarters
+    else if constexpr (lanes<V> == 8 && std::is_same_v<elem<V>, double> && std::is_same_v<elem<To>, float>)
+        return To(_mm512_cvtpd_ps((__m512d)v));
 #endif
     else if constexpr (sizeof(elem<V>) < 4 && is_float<To>)  // by int32: compilers do each step well
         return __builtin_convertvector(__builtin_convertvector(v, ints<rebind<V, float>>), To);
@@ -235,9 +255,16 @@ template <class V> EPX rebind<V, uint16_t> to_f16(V v) {
     r = select(a > 0x7f800000, splat<ints<V>>(0x7e00), r);
     return convert<rebind<V, uint16_t>>(r | ((u >> 16) & 0x8000));
 }
-template <class V> EPX V even_lanes(V a, V b) {  // lanes 0, 2, ... of a then b
+template <class V, int... I> EPX V even_(V a, V b, std::integer_sequence<int, I...>) {
+#if defined(EPX_SHUFFLE)
+    return __builtin_shufflevector(a, b, (2 * I)...);
+#else
     constexpr int L = lanes<V>;
-    return build<V>([=](int i) { return 2 * i < L ? a[(2 * i) % L] : b[(2 * i) % L]; });
+    return V{(2 * I < L ? a[(2 * I) % L] : b[(2 * I) % L])...};
+#endif
+}
+template <class V> EPX V even_lanes(V a, V b) {  // lanes 0, 2, ... of a then b
+    return even_(a, b, std::make_integer_sequence<int, lanes<V>>{});
 }
 template <class V> EPX V raw_load(const void* p) { V v; std::memcpy(&v, p, sizeof v); return v; }
 template <class V> EPX void raw_store(void* p, V v) { std::memcpy(p, &v, sizeof v); }
@@ -461,12 +488,20 @@ template <class V> EPX V abs(V x) {
         EPX_IF512(_mm512_##x86##_ps(a, b)) EPX_IF256(_mm256_##x86##_ps(a, b)) EPX_IF128(_mm_##x86##_ps(a, b)) \
         else return select(a op b, a, b); }
 EPX_MINMAX(max_fast, >, max) EPX_MINMAX(min_fast, <, min)
-template <class V> EPX V maximum(V a, V b) {
-    if constexpr (is_float<V>) return select(a != a, a, max_fast(a, b)); else return max_fast(a, b);
-}
-template <class V> EPX V minimum(V a, V b) {
-    if constexpr (is_float<V>) return select(a != a, a, min_fast(a, b)); else return min_fast(a, b);
-}
+// Of a running one, b is the sum so far: what is looked at for NaN does not wait for it.
+#if defined(__AVX512F__)
+#define EPX_NAN_FIRST(x86) else if constexpr (EPX_IS(16)) \
+    return V(_mm512_mask_##x86##_ps(a, _mm512_cmp_ps_mask(a, a, 7), a, b));
+#else
+#define EPX_NAN_FIRST(x86)
+#endif
+#define EPX_EXTREME(name, fast, x86) \
+    template <class V> EPX V name(V a, V b) { \
+        if constexpr (is_wide<V>) return {name(a.lo, b.lo), name(a.hi, b.hi)}; \
+        EPX_NAN_FIRST(x86) \
+        else if constexpr (is_float<V>) return select(a != a, a, fast(a, b)); \
+        else return fast(a, b); }
+EPX_EXTREME(maximum, max_fast, max) EPX_EXTREME(minimum, min_fast, min)
 template <class V> EPX auto isnan(V x) { return x != x; }
 template <class V> EPX auto isinf(V x) { return abs(x) == std::numeric_limits<elem<V>>::infinity(); }
 template <class V> EPX V rsqrt(V x) { return elem<V>(1) / sqrt(x); }

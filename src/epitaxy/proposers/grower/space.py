@@ -15,14 +15,13 @@ from epitaxy.proposers.grower import (
     space_attention,
     space_contract,
     space_loop,
+    space_maps,
     space_recurrent,
     space_routed,
     space_samples,
 )
 from epitaxy.proposers.grower.algebra import (
-    TRANSCENDENTAL,
     Load,
-    Map,
     Reduce,
     Region,
     Scan,
@@ -32,6 +31,7 @@ from epitaxy.proposers.grower.contract import load_of
 from epitaxy.proposers.grower.emit_columns import SMALL_WINDOW
 from epitaxy.proposers.grower.emit_kernel import lane_axis
 from epitaxy.proposers.grower.genome import Choices, Genome
+from epitaxy.proposers.grower.pieces import pieced
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import Kernel, plan
 from epitaxy.proposers.grower.schedule_contract import contractions
@@ -166,9 +166,7 @@ def first_guess(region: Region, chip: Chip) -> Choices:
         tile=16 * lanes,
         ahead=int(moved > last // 2),
     )
-    if _polynomials(region):
-        guess = replace(guess, width=4 * lanes if lanes <= 8 else 2 * lanes, unroll=1)
-    kernels = plan(coalesce(region), guess).kernels
+    kernels = plan(coalesce(pieced(region)), guess).kernels
     products = [k.contraction for k in kernels if k.contraction]
     if products:
         largest_product = max(products, key=lambda c: c.work)
@@ -183,6 +181,7 @@ def first_guess(region: Region, chip: Chip) -> Choices:
         guess = replace(guess, tile=min(_wide(k, guess, pieces) for k in sums))
     if columns and guess.ahead:
         guess = replace(guess, prefetch=8 * lanes)
+    guess = space_maps.guess(kernels, guess, lanes)
     for kernel in kernels:
         rows = math.prod(a.size for a in kernel.outer)
         if not kernel.whole and kernel.inner and kernel.numel > SMALL and rows < pieces:
@@ -196,19 +195,6 @@ def _kept_products(region: Region) -> int:
     products = [k.contraction for k in kernels if k.contraction]
     loads = [(load_of(c.left), None if c.fetched else load_of(c.right)) for c in products]
     return sum(any(x is not None and x.buffer in region.weights for x in pair) for pair in loads)
-
-
-def _polynomials(region: Region) -> bool:
-    """Whether it is element-wise work on transcendental functions alone.
-
-    Their long chains of dependent instructions fill the processor's schedulers; several registers
-    to a value set independent chains side by side (a quarter less time for softplus, mish and elu
-    on Zen 3).
-    """
-    values = walk(region.roots)
-    if any(isinstance(v, Reduce | Scan) for v in values):
-        return False
-    return any(isinstance(v, Map) and v.fn in TRANSCENDENTAL for v in values)
 
 
 def _wide(kernel: Kernel, choices: Choices, pieces: int) -> int:

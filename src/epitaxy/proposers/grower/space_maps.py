@@ -1,0 +1,90 @@
+"""First guesses for element-wise kernels and for windows, from what was measured of each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from epitaxy.proposers.grower.algebra import TRANSCENDENTAL, Load, Map, Scan, walk
+from epitaxy.proposers.grower.emit_columns import SMALL_WINDOW
+from epitaxy.proposers.grower.emit_kernel import lane_axis
+from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.schedule import Kernel
+
+PAGE = 4096
+"""Bytes: the hardware foresees what is read no further than to the end of a page."""
+IN_REGISTERS = 4
+"""Vectors of a window's results handled together where vectors have 16 lanes."""
+UNROLLED = 8
+"""Chunks of a tile that kernel.h's loops write out; more are kept in memory."""
+
+
+def guess(kernels: Sequence[Kernel], choices: Choices, lanes: int) -> Choices:
+    """`choices` with the width, tile and distance of fetches that element-wise kernels and windows
+    of `kernels` want."""
+    plain = [k for k in kernels if not k.whole]
+    if not plain or len(plain) < len(kernels):
+        return choices
+    reduced = sum(bool(k.inner) for k in plain)
+    largest = max(plain, key=lambda k: k.numel)
+    if not reduced and _polynomials(largest):
+        choices = replace(choices, width=_chains(largest, lanes, choices), unroll=1)
+    if lanes <= 8:  # nothing of what follows has been measured with shorter vectors
+        return choices
+    small = [k for k in plain if _window(k, choices)]
+    if small and len(small) == reduced:
+        choices = replace(choices, tile=min(_tile(k, choices, lanes) for k in small))
+    if choices.ahead and any(_scattered(k, choices) for k in plain):
+        choices = replace(choices, prefetch=PAGE // (4 * lanes))
+    return choices
+
+
+def _polynomials(kernel: Kernel) -> int:
+    """How many transcendental functions it computes for each element.
+
+    Their long chains of dependent instructions fill the processor's schedulers; several registers
+    to a value set independent chains side by side (a quarter less time for softplus, mish and elu
+    on Zen 3).
+    """
+    values = walk(tuple(t.value for t in kernel.targets))
+    return sum(isinstance(v, Map) and v.fn in TRANSCENDENTAL for v in values)
+
+
+def _chains(kernel: Kernel, lanes: int, choices: Choices) -> int:
+    """Lanes of a value of dependent polynomials. With vectors of 16 lanes a single function that
+    leaves the caches waits for memory, and streams written one register at a time are up to 8 %
+    faster (tanh, two cores, Zen 5); with two functions two registers are (softplus 8 %)."""
+    if lanes <= 8:
+        return 4 * lanes
+    return lanes if choices.stream and _polynomials(kernel) == 1 else 2 * lanes
+
+
+def _window(kernel: Kernel, choices: Choices) -> bool:
+    """Whether every lane reduces a small window of its own."""
+    points = math.prod(a.size for a in kernel.inner)
+    return (
+        bool(kernel.inner) and points <= SMALL_WINDOW and lane_axis(kernel, choices) in kernel.outer
+    )
+
+
+def _tile(kernel: Kernel, choices: Choices, lanes: int) -> int:
+    """The row of results where it is short, else four vectors: more results than loops are written
+    out for leave the registers (maxpool1d: 1.2 to 1.3 times as fast with 4 as with 16, Zen 5)."""
+    lane = lane_axis(kernel, choices)
+    assert lane is not None
+    return choices.tile if lane.size <= UNROLLED * lanes else IN_REGISTERS * lanes
+
+
+def _scattered(kernel: Kernel, choices: Choices) -> bool:
+    """Whether it reads short rows one after the other, in several places at once: the hardware,
+    which stops at the end of each page, falls behind (rotary 1.2, a 3 x 3 pool 1.2 times as fast on
+    one core with fetches a page ahead, Zen 5; long rows gain nothing)."""
+    lane = lane_axis(kernel, choices)
+    values = walk(tuple(t.value for t in kernel.targets))
+    loads = [v for v in values if isinstance(v, Load)]
+    if lane is None or lane.size * 4 >= PAGE or any(v.indirect for v in loads):
+        return False
+    if any(isinstance(v, Scan) for v in values):
+        return False
+    return kernel.inner == () or _window(kernel, choices)
