@@ -1,5 +1,7 @@
 """Recurrent layers: one region for all steps, with the numbers that PyTorch has."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from grown_case import build_all, regions_of, renamed, run
@@ -51,23 +53,27 @@ def flat(inputs):
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory):
-    """All layers captured and compiled together: name -> program, and the library."""
+    """All layers captured and compiled together, threads in step with one another and each with
+    rows of its own: name -> program, and the library."""
     programs, regions, genome = {}, [], []
     for number, (name, (layer, inputs)) in enumerate(CASES.items()):
         program = capture(Spread(layer), flat(inputs), accept=writable)
         assert program.left == ()
-        programs[name] = renamed(program, name)
-        regions += regions_of(programs[name])
-        genome += [(r.name, GENOMES[number % 3]) for r in regions_of(programs[name])]
+        own = replace(GENOMES[number % 3], form=1, mc=1 + 2 * (number % 3))
+        for form, chosen in (("", GENOMES[number % 3]), ("_alone", own)):
+            programs[name + form] = renamed(program, name + form)
+            regions += regions_of(programs[name + form])
+            genome += [(r.name, chosen) for r in regions_of(programs[name + form])]
     folder = tmp_path_factory.mktemp("recurrent")
     return programs, build_all(regions, Genome(tuple(genome)), folder)
 
 
+@pytest.mark.parametrize("form", ["", "_alone"], ids=["team", "alone"])
 @pytest.mark.parametrize("name", CASES)
-def test_recurrent_layers_compute_what_pytorch_computes(name, grown):
+def test_recurrent_layers_compute_what_pytorch_computes(name, form, grown):
     layer, inputs = CASES[name]
     programs, library = grown
-    program = programs[name]
+    program = programs[name + form]
     state = dict(Spread(layer).state_dict())
     (step,) = [s for s in program.steps if isinstance(s, RegionCall)]
     with torch.no_grad():

@@ -10,6 +10,8 @@ from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.recurrent import GATES
 
 KINDS = ("lstm", "gru", "tanh", "relu")
+ALONE = 1
+"""The form whose threads have rows or directions of their own, and wait for nobody within a layer."""
 
 
 def write_recurrence(region: Region, choices: Choices) -> str:
@@ -24,9 +26,7 @@ def write_recurrence(region: Region, choices: Choices) -> str:
     for layer in range(what.layers):
         if layer < 2:  # later layers are like the second
             lines.append(_sizes(what, choices, layer, keeper))
-            lines.append(f"epx::RecurMemory<Shape{layer}> memory{layer};")
-        for way in range(what.ways):
-            lines += _direction(what, choices, (layer, way), keeper)
+        lines += _layer(what, choices, layer, keeper)
     lines += [f"(void)x{i};" for i in range(len(region.inputs))]
     opening = keeper.opening(region.inputs)
     kept = keeper.function(region.name, region.inputs, [pointers[i] for i in keeper.used])
@@ -57,10 +57,50 @@ def _keeps(what: Recurrence, keeper: Keeper) -> bool:
     return multiplied(what) <= keeper.weights
 
 
+def _layer(what: Recurrence, choices: Choices, layer: int, keeper: Keeper) -> list[str]:
+    """All directions of one layer: one after another by a team of threads, or each row and
+    direction by the thread that gets it."""
+    kind = min(layer, 1)
+    copies: list[str] = []
+    calls = []
+    for way in range(what.ways):
+        made, call = _direction(what, choices, (layer, way), keeper)
+        copies += made
+        calls.append(call)
+    threads = f" num_threads({choices.threads})" if choices.threads else ""
+    memory = f"epx::RecurMemory<Shape{kind}> memory;"
+    if not _alone(what, choices):
+        team = [] if choices.threads == 1 else [f"#pragma omp parallel{threads}"]
+        return [*copies, "{", memory, *(line for call in calls for line in (*team, call)), "}"]
+    parts = what.batch // _rows(what, choices)
+    team = [] if choices.threads == 1 else [f"#pragma omp parallel for schedule(static){threads}"]
+    each = [
+        f"{f'if (piece / {parts} == {way}) ' if what.ways > 1 else ''}{call}"
+        for way, call in enumerate(calls)
+    ]
+    return [
+        *copies, *team,
+        f"for (int64_t piece = 0; piece < {what.ways * parts}; ++piece) {{",
+        f"  const int64_t b = piece % {parts} * Shape{kind}::B;",
+        *(f"  {line}" for line in (memory, *each)),
+        "}",
+    ]  # fmt: skip
+
+
+def _alone(what: Recurrence, choices: Choices) -> bool:
+    return choices.form == ALONE and what.ways * (what.batch // _rows(what, choices)) > 1
+
+
+def _rows(what: Recurrence, choices: Choices) -> int:
+    """Rows of one piece: at most as many as chosen, and a divisor of all."""
+    most = max(1, min(choices.mc, what.batch))
+    return next(rows for rows in range(most, 0, -1) if what.batch % rows == 0)
+
+
 def _direction(
     what: Recurrence, choices: Choices, place: tuple[int, int], keeper: Keeper
-) -> list[str]:
-    """One direction of one layer, by a team of threads. `place`: layer, direction."""
+) -> tuple[list[str], str]:
+    """What copies one direction of one layer (`place`) keeps, and the call for it."""
     layer, way = place
     states = 2 if what.kind == "lstm" else 1
     before, each = _weights(what)
@@ -76,16 +116,17 @@ def _direction(
             make = f"epx::copy_panels<Shape{kind}>({{}}, {weights[k]}, Shape{kind}::{depth})"
             copies += keeper.keep(f"{name}{at}", first + k, floats, sizes, make)
             weights[k] = f"{name}{at}"
+    sizes_of = shape(what, choices, layer)
     held = at * what.batch * what.units
     x = "x0" if layer == 0 else f"l{layer - 1}.data"
     y = "y0" if layer + 1 == what.layers else f"l{layer}.data"
-    c0, cn = (f"x2 + {held}", f"y2 + {held}") if states == 2 else ("nullptr", "nullptr")
-    args = ", ".join(
-        [x, *weights, f"x1 + {held}", c0, f"{y} + {way * what.units}", f"y1 + {held}", cn]
-    )
-    call = f"epx::recur<Shape{kind}>(memory{kind}, {'true' if way else 'false'}, {args});"
-    threads = f" num_threads({choices.threads})" if choices.threads else ""
-    return [*copies, *([] if choices.threads == 1 else [f"#pragma omp parallel{threads}"]), call]
+    alone = _alone(what, choices)
+    row = f" + b * {sizes_of['I'] * (what.steps if sizes_of['TURN'] else 1)}" if alone else ""
+    state = f" + {held}" + (f" + b * {what.units}" if alone else "")
+    out = f" + {way * what.units}" + (f" + b * {sizes_of['YB']}" if alone else "")
+    c0, cn = (f"x2{state}", f"y2{state}") if states == 2 else ("nullptr", "nullptr")
+    args = ", ".join([f"{x}{row}", *weights, f"x1{state}", c0, f"{y}{out}", f"y1{state}", cn])
+    return copies, f"epx::recur<Shape{kind}>(memory, {'true' if way else 'false'}, {args});"
 
 
 def shape(what: Recurrence, choices: Choices, layer: int) -> dict[str, int]:
@@ -97,12 +138,13 @@ def shape(what: Recurrence, choices: Choices, layer: int) -> dict[str, int]:
     row = what.ways * what.units
     by_row, by_step = (what.steps, 1) if what.batch_first else (1, what.batch)
     turn = what.batch_first and what.steps > 1
-    high = min(choices.tile_m, what.batch)
+    rows = _rows(what, choices) if _alone(what, choices) else what.batch
+    high = min(choices.tile_m, rows)
     return {
         "KIND": KINDS.index(what.kind), "N": lanes, "MR": high,
         "W": across, "P": 2 if across == 4 else across,
-        "T": what.steps, "B": what.batch, "I": width, "H": what.units,
+        "T": what.steps, "B": rows, "XB": what.batch, "I": width, "H": what.units,
         "YB": by_row * row, "YT": by_step * row, "TURN": int(turn),
-        "BIAS": int(what.bias), "STEPS": choices.unroll,
+        "BIAS": int(what.bias), "STEPS": choices.unroll, "ALONE": int(_alone(what, choices)),
         "SPAN": min(what.steps, even(what.steps, -(-what.steps // choices.split_k), high)),
     }  # fmt: skip

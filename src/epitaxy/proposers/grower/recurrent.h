@@ -6,7 +6,8 @@
 //   KIND 0 LSTM, 1 GRU, 2 tanh, 3 ReLU; T steps of B rows, I inputs, H hidden units; a panel has W
 //   vectors, P of which are summed at a time for MR rows; YB YT strides of the output along rows and
 //   steps; TURN: rows of x come before its steps; BIAS; SPAN steps' products with x at a time, whose sums
-//   should stay in the caches; KEPT: copies of the weights are given.
+//   should stay in the caches; KEPT: copies of the weights are given; ALONE: one thread has these B of
+//   XB rows to itself, and waits for nobody until the layer ends.
 namespace epx {
 
 template <class S> struct Recur {
@@ -47,6 +48,14 @@ template <class S> void copy_weights(float* to, const float* w, int64_t depth, i
       float* own = to + lane / PN * depth * PN + lane % PN;
       for (int64_t k = k0; k < least(k0 + 16, depth); ++k) own[k * PN] = row < 0 ? 0.0f : w[row * depth + k];
     }
+}
+
+// body(0) .. body(count - 1): by this thread alone, or shared among the team that calls it.
+template <class S, bool WAIT = true, class F> EPX_BODY inline void pieces(int64_t count, const F& body) {
+  if constexpr (S::ALONE)
+    for (int64_t u = 0; u < count; ++u) body(u);
+  else
+    share<false, WAIT>(count, body);
 }
 
 // The copy of one matrix of weights; every thread of a team calls it.
@@ -114,9 +123,14 @@ void input_panel(const float* x, const float* w, const float* bias, float* to) {
         tiles_of<S::MR, steps>([&](auto rows, int64_t i) {
           input_tile<S, rows>(x + (b * S::T + i) * S::I, w, bias, to + (i * S::B + b) * NR, S::B * NR);
         });
-    } else {
+    } else if constexpr (S::B == S::XB) {
       tiles_of<S::MR, steps * S::B>(
           [&](auto rows, int64_t i) { input_tile<S, rows>(x + i * S::I, w, bias, to + i * NR, NR); });
+    } else {
+      for (int64_t t = 0; t < steps; ++t)
+        tiles_of<S::MR, S::B>([&](auto rows, int64_t b) {
+          input_tile<S, rows>(x + (t * S::XB + b) * S::I, w, bias, to + (t * S::B + b) * NR, NR);
+        });
     }
   }
 }
@@ -172,13 +186,13 @@ template <class S> struct RecurMemory {
         bias(A::wide), late(A::pitch), hidden(2 * A::state), state(A::state) {}
 };
 
-// One direction of one layer, `back` from the last step; every thread of a team calls it. `c0`,
+// One direction of one layer, `back` from the last step; every thread of a team calls it, or one ALONE. `c0`,
 // `cn`: of an LSTM only. `w`, `u`: KEPT copies of the weights, or these as they are.
 template <class S>
 void recur(RecurMemory<S>& m, bool back, const float* x, const float* w, const float* u, const float* bw, const float* bu,
            const float* h0, const float* c0, float* y, float* hn, float* cn) {
   using A = Recur<S>;
-  share<false>(A::panels, [&](int64_t p) {
+  pieces<S>(A::panels, [&](int64_t p) {
     if constexpr (!S::KEPT) {
       copy_weights<S>(m.inputs.data + p * S::I * A::NR, w, S::I, p);
       copy_weights<S>(m.weights.data + p * S::H * A::NR, u, S::H, p);
@@ -202,8 +216,8 @@ void recur(RecurMemory<S>& m, bool back, const float* x, const float* w, const f
   constexpr int64_t rest = S::T % S::SPAN;
   for (int64_t s0 = 0; s0 < S::T; s0 += S::SPAN) {
     const int64_t steps = least(S::SPAN, S::T - s0), t0 = back ? S::T - s0 - steps : s0;
-    share<false, false>(A::panels, [&](int64_t p) {  // each thread for itself: it has these panels below
-      const float* const from = x + t0 * (S::TURN ? 1 : S::B) * S::I;
+    pieces<S, false>(A::panels, [&](int64_t p) {  // each thread for itself: it has these panels below
+      const float* const from = x + t0 * (S::TURN ? 1 : S::XB) * S::I;
       const float *w = pw + p * A::NR * S::I, *bias = m.bias.data + p * A::NR;
       float* const to = m.gates.data + p * S::SPAN * S::B * A::NR;
       if (rest == 0 || steps == S::SPAN) input_panel<S, S::SPAN>(from, w, bias, to);
@@ -213,7 +227,7 @@ void recur(RecurMemory<S>& m, bool back, const float* x, const float* w, const f
       const int64_t t = back ? S::T - 1 - s : s;
       const float* h = m.hidden.data + s % 2 * A::state;
       float* next = m.hidden.data + (s + 1) % 2 * A::state;
-      share<false>(A::panels, [&](int64_t p) {
+      pieces<S>(A::panels, [&](int64_t p) {
         const auto block = [&](auto rows, int64_t i) {
           step_rows<S, decltype(rows)::value>(
               h + i * A::pitch, pu + p * S::H * A::NR, m.gates.data + ((p * S::SPAN + t - t0) * S::B + i) * A::NR,
@@ -224,7 +238,7 @@ void recur(RecurMemory<S>& m, bool back, const float* x, const float* w, const f
       });
     }
   }
-  share<false>(S::B, [&](int64_t b) {
+  pieces<S>(S::B, [&](int64_t b) {
     const int64_t from = S::T % 2 * A::state + b * A::pitch;
     std::memcpy(hn + b * S::H, m.hidden.data + from, sizeof(float) * S::H);
     if constexpr (S::KIND == 0) std::memcpy(cn + b * S::H, m.state.data + b * A::pitch, sizeof(float) * S::H);

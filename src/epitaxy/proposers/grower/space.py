@@ -140,7 +140,7 @@ def _least_s(region: Region, chip: Chip) -> float:
 def first_guess(region: Region, chip: Chip) -> Choices:
     """A good start from the measured chip: enough tasks for the cores, streams past the caches."""
     if region.recurrence is not None:
-        cell = space_recurrent.guess(region.recurrence, chip)
+        cell = space_recurrent.guess(region.recurrence, chip, bool(region.weights))
         return replace(cell, keep=int(bool(region.weights)))
     if region.loop is not None:
         return space_loop.guess(region, chip)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from epitaxy.chip import Chip
 from epitaxy.proposers.grower.algebra import Recurrence
+from epitaxy.proposers.grower.emit_recurrent import ALONE
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.recurrent import GATES
-from epitaxy.proposers.grower.space_contract import registers
+from epitaxy.proposers.grower.space_contract import cache_bytes, registers
 
 WORTH_STEP = 200_000
 """Floating-point operations of a step under which the threads wait for each other longer than
@@ -26,21 +27,47 @@ def options(chip: Chip) -> dict[str, tuple[int, ...]]:
         "tile_n": (1, 2, 3),
         "unroll": (1, 2, 4, 8),
         "split_k": (1, 2, 4, 8, 16),
+        "form": (0, 1),
+        "mc": (1, 2, 4, 8, 16, 32, 64),
     }
 
 
-def guess(what: Recurrence, chip: Chip) -> Choices:
-    """A tile that fills the registers with one panel's gates, and threads where a step is long."""
+FEWEST = 4
+"""Rows under which a thread of its own reads weights more often than it multiplies with them."""
+
+
+def guess(what: Recurrence, chip: Chip, kept: bool) -> Choices:
+    """A tile that fills the registers with one panel's gates, and threads where a step is long.
+
+    `kept`: copies of the weights are, so that threads may share them without copying first.
+    """
     gates = GATES[what.kind]
     across = gates if gates == 3 else 2
     most = max(1, (registers(chip) - across - 1) // across)
     tiles = -(-what.batch // most)
     summed = 4 * what.batch * gates * what.units  # bytes of what x gives in a step
     step = 2 * what.batch * gates * what.units * what.units
+    alone = _alone(what, chip, most) if kept else 0
+    worth = step * (what.steps // FEWEST if alone else 1) > WORTH_STEP
     return Choices(
         width=max(4, chip.vector_bytes // 4),
-        threads=0 if step > WORTH_STEP else 1,
-        tile_m=-(-what.batch // tiles),
+        threads=0 if worth else 1,
+        tile_m=alone or -(-what.batch // tiles),
         tile_n=2, unroll=4, dynamic=0,
         split_k=max(1, min(16, what.steps // 8, -(-what.steps * summed // SPAN_BYTES))),
+        form=ALONE if alone else 0, **({"mc": alone} if alone else {}),
     )  # fmt: skip
+
+
+def _alone(what: Recurrence, chip: Chip, most: int) -> int:
+    """Rows for a thread of its own: as many as a tile may have, with equal work for all cores and
+    weights that stay in the second cache; 0 where there are none such."""
+    weights = 4 * GATES[what.kind] * what.units**2
+    if 4 * weights > 5 * cache_bytes(chip, 1, 512 << 10):
+        return 0
+    fits = [
+        rows
+        for rows in range(FEWEST, min(most, what.batch) + 1)
+        if what.batch % rows == 0 and what.ways * (what.batch // rows) % chip.cores == 0
+    ]
+    return max(fits, default=0)
