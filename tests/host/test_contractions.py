@@ -120,6 +120,11 @@ CASES = {
     "int8_linear": (lambda a, b: a.int() @ b.int().T, [small(19, 100), small(53, 100)]),
     "int8_left_turned": (lambda a, b: (a.int().T @ b.int()) * 3, [small(61, 37), small(61, 53)]),
     "int8_row": (lambda a, b: a.int() @ b.int().T, [small(1, 100), small(53, 100)]),
+    "int8_ends": (
+        lambda a, b: a.int() @ b.int(),
+        [small(40, 203) // 128 * 255 + 127, small(203, 66) // 128 * 255 + 127],
+    ),
+    "int8_of_bytes": (lambda a, b: a.int() @ b.int(), [small(37, 61), small(61, 53).byte()]),
     "int8_exact_floats": (
         lambda a, b, s: (a.to(s.dtype) @ b.to(s.dtype).T) * s,
         [small(19, 101), small(53, 101), T(53)],
@@ -151,7 +156,7 @@ def compute(function, inputs, choices, folder):
     return alone.build(folder).outputs("alone", 0, inputs, state)
 
 
-EVERY_GENOME = ("primes", "few_rows_linear", "upper_masked")
+EVERY_GENOME = ("primes", "few_rows_linear", "upper_masked", "int8_ends")
 
 
 def picked(name):
@@ -180,10 +185,11 @@ def test_contractions_compute_what_pytorch_computes(name, grown):
             torch.testing.assert_close(ours.double(), wanted, rtol=1e-5, atol=1e-5 * max(scale, 1))
 
 
-def test_products_of_small_integers_are_pairs_and_scales_stay_outside(tmp_path):
+def test_products_of_small_integers_are_of_bytes_and_scales_stay_outside(tmp_path):
     function, inputs = CASES["int8_exact_floats"]
     (step,) = capture(function, inputs).steps
-    assert "DOT = 1" in emit_region(step.region, Choices())
+    assert "DOT = 3" in emit_region(step.region, Choices())
+    assert "DOT = 1" in emit_region(step.region, Choices(form=1)), "lanes along k take pairs"
     function, inputs = CASES["int8_weights"]
     (step,) = capture(function, inputs).steps
     kernels = plan(coalesce(step.region), Choices()).kernels

@@ -15,8 +15,9 @@ NARROW = {
     "int32": ("int8", "uint8", "int16"),
 }
 """Types of memory that contractions in each type read, converting as they go."""
-FLOATS, INTEGERS, BRAINS = range(3)
-"""What is multiplied (dot.h): floats, pairs of integers, pairs of bfloat16 where the chip does."""
+FLOATS, INTEGERS, BRAINS, BYTES = range(4)
+"""What is multiplied (dot.h): floats, pairs of integers, pairs of bfloat16 where the chip does, four
+signed bytes where the chip does and else pairs of them."""
 MOST_EXACT = 1 << 16
 """Products of 8-bit integers whose sum cannot leave 32 bits."""
 
@@ -127,10 +128,12 @@ def load_of(value: Value) -> Load:
 
 
 def multiplied(what: Contraction) -> int:
-    """FLOATS, INTEGERS or BRAINS: what the loops multiply. Sums of products of small integers are
-    exact in integers, and faster, also where they are wanted as floats."""
+    """What the loops multiply. Sums of products of small integers are exact in integers, and
+    faster, also where they are wanted as floats."""
     loads = [memory(what.left), memory(what.right)]
     types = {load.dtype if load else "" for load in loads}
+    if types == {"int8"} and (what.total.dtype == "int32" or size_of(what.inner) <= MOST_EXACT):
+        return BYTES
     if what.total.dtype == "int32":
         return INTEGERS
     if types <= {"int8", "uint8"} and size_of(what.inner) <= MOST_EXACT:

@@ -16,6 +16,7 @@ from epitaxy.proposers.grower.algebra import (
     walk,
 )
 from epitaxy.proposers.grower.contract import (
+    BYTES,
     FLOATS,
     INTEGERS,
     Contraction,
@@ -229,7 +230,7 @@ class GemmWriter(KernelWriter):
         (target,) = self.kernel.targets
         places = self._places(*self._groups())
         total = "sum"
-        if multiplied(self.what) == INTEGERS and self.what.total.dtype == "float32":
+        if multiplied(self.what) in (INTEGERS, BYTES) and self.what.total.dtype == "float32":
             total = "total"
             places.append("const V total = epx::to_float<V>(sum);  // exact in integers")
         memo: dict[Value, str] = {self.what.total: total}

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from epitaxy.proposers.grower.contract import Contraction, load_of, size_of, step
+from epitaxy.proposers.grower.contract import (
+    BYTES,
+    INTEGERS,
+    Contraction,
+    load_of,
+    multiplied,
+    size_of,
+    step,
+)
 from epitaxy.proposers.grower.emit_expr import indent
 from epitaxy.proposers.grower.emit_gemm import GemmWriter, even
 
@@ -37,8 +45,11 @@ class ThinWriter(GemmWriter):
     def _shape(self) -> dict[str, int]:
         """Those of register tiles, with the tile and the blocks of the form."""
         n, chosen = size_of(self.what.columns), self.choices
+        usual = super()._shape()
+        if multiplied(self.what) == BYTES:
+            usual["DOT"] = INTEGERS
         if form_of(chosen.form, self.what) == ROWS:
-            return {**super()._shape(), "JC": even(n, chosen.nc, self.N)}
+            return {**usual, "JC": even(n, chosen.nc, self.N)}
         high = max(1, min(4, chosen.tile_m, size_of(self.what.rows)))
         wide = min(8, n, (12 if self.N < 16 else 24) // high)
-        return {**super()._shape(), "MR": high, "NV": wide, "JC": even(n, chosen.nc, wide * self.N)}
+        return {**usual, "MR": high, "NV": wide, "JC": even(n, chosen.nc, wide * self.N)}

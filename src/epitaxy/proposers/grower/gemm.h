@@ -34,16 +34,19 @@ template <class S> struct Gemm {
   // Strides of A and B as the register tile sees them.
   static constexpr int64_t ai = S::PACK_A ? 1 : S::AI, ak = S::PACK_A ? MR : S::AK;
   static constexpr int64_t bk = S::PACK_B ? NR : S::BK;
+  // A panel of B: the row that sums begin with, where there is one, and KC rows of words.
+  static constexpr int64_t begin = D::quads ? NR : 0, panel = begin + KC * NR;
+  static constexpr int rest = int(S::K % D::each == 0 ? D::each : S::K % D::each);  // steps of the last word
   static constexpr int64_t a_tile = (KC + ceil_div(N, MR)) * MR;  // vectors may reach past the end
   // Floats of working memory: copies of A and B, partial sums, one block of C for each thread.
-  static constexpr int64_t a_batch = depths * tiles * a_tile, b_batch = depths * KC * panels * NR;
+  static constexpr int64_t a_batch = depths * tiles * a_tile, b_batch = depths * panels * panel;
   // What only one block reads is copied by the thread that works on the block, one depth at a time.
   static constexpr bool own_a = S::PACK_A && columns == 1 && !(kept<S> & 1);
   static constexpr bool own_b = S::PACK_B && rows == 1 && !(kept<S> & 2);
   static constexpr int64_t a_floats = S::PACK_A && !own_a ? S::BATCH * a_batch : 0;
   static constexpr int64_t b_floats = S::PACK_B && !own_b ? S::BATCH * b_batch : 0;
   static constexpr int64_t own_a_floats = own_a ? S::MC / MR * a_tile : 0;
-  static constexpr int64_t own_b_floats = own_b ? S::JC * KC : 0;
+  static constexpr int64_t own_b_floats = own_b ? S::JC / NR * panel : 0;
   static constexpr int64_t block_floats = depths > 1 ? (S::MC / MR) * (S::JC / NR) * MR * NR : 0;
   static constexpr int64_t blocks = S::BATCH * rows * columns;
   static constexpr int64_t part_floats = S::PARTS > 1 ? S::PARTS * blocks * block_floats : 0;
@@ -93,7 +96,7 @@ inline void turn_panel(float* into, const T* b, int64_t k, int64_t depth, int64_
   constexpr int N = S::N, NR = G::NR, each = D::each;
   const int64_t width = least(NR, G::J - j), whole_words = least(depth, S::K / each - k);
   const T* from = b + k * each * S::BK + j * S::BJ;
-  auto* const to = reinterpret_cast<typename D::E*>(into);
+  auto* const to = reinterpret_cast<typename D::E*>(into + G::begin);
   int64_t p = 0;
   if constexpr (S::BK == 1 && N > 1 && !is_wide<P>) {
     for (; p + N <= whole_words; p += N) {
@@ -110,8 +113,21 @@ inline void turn_panel(float* into, const T* b, int64_t k, int64_t depth, int64_
   }
   for (; p < depth; ++p)
     for (int64_t c = 0; c < NR; ++c)
-      store(to + p * NR + c, c < width ? W::one(from + p * each * S::BK + c * S::BJ, S::BK, p < whole_words)
+      store(to + p * NR + c, c < width ? W::one(from + p * each * S::BK + c * S::BJ, S::BK, p < whole_words ? each : G::rest)
                                        : typename D::E(0));
+}
+
+// What the sums of a packed panel begin with, where bytes are multiplied (dot.h).
+template <class S> inline void begin_panel([[maybe_unused]] float* panel, [[maybe_unused]] int64_t depth) {
+  using G = Gemm<S>;
+  if constexpr (G::D::quads) {
+    using V = typename G::V;
+    V sums[S::NV] = {};
+    for (int64_t p = 0; p < depth; ++p)
+      EPX_UNROLL for (int v = 0; v < S::NV; ++v)
+        sums[v] = add_quads(splat<V>(0x01010101), raw_load<V>(panel + (p + 1) * G::NR + v * S::N), sums[v]);
+    EPX_UNROLL for (int v = 0; v < S::NV; ++v) raw_store(panel + v * S::N, sums[v] * -128);
+  }
 }
 
 // Panels q0 .. q1 - 1 of B, `depth` words from word k. Rows that lie in one piece are read along.
@@ -122,22 +138,23 @@ inline void pack_panels(float* into, const T* b, int64_t k, int64_t depth, int64
   constexpr int N = S::N, NR = G::NR, each = D::each;
   if constexpr (S::BJ != 1) {
     for (int64_t q = q0; q < q1; ++q)
-      turn_panel<S>(into + (q - q0) * G::KC * NR, b, k, depth, q * NR);
+      turn_panel<S>(into + (q - q0) * G::panel, b, k, depth, q * NR);
   } else {
-    const auto row = [&](int64_t p, bool full) EPX_BODY {
+    const auto row = [&](int64_t p, int there) EPX_BODY {
       const T* const from = b + (k + p) * each * S::BK;
-      auto* const to = reinterpret_cast<typename D::E*>(into) + p * NR;
+      auto* const to = reinterpret_cast<typename D::E*>(into + G::begin) + p * NR;
       for (int64_t q = q0; q < q1; ++q)
         EPX_UNROLL for (int v = 0; v < S::NV; ++v) {
           const int64_t j = q * NR + v * N;
-          store(to + (q - q0) * G::KC * NR + v * N,
-                Words<D, T>::across(from + j, S::BK, full, (q + 1) * NR <= G::J ? N : int(G::J - j)));
+          store(to + (q - q0) * G::panel + v * N,
+                Words<D, T>::across(from + j, S::BK, there, (q + 1) * NR <= G::J ? N : int(G::J - j)));
         }
     };
     const int64_t whole_words = least(depth, S::K / each - k);
-    for (int64_t p = 0; p < whole_words; ++p) row(p, true);
-    for (int64_t p = whole_words; p < depth; ++p) row(p, false);
+    for (int64_t p = 0; p < whole_words; ++p) row(p, each);
+    for (int64_t p = whole_words; p < depth; ++p) row(p, G::rest);
   }
+  for (int64_t q = q0; q < q1; ++q) begin_panel<S>(into + (q - q0) * G::panel, depth);
 }
 
 template <class S, class T>
@@ -166,6 +183,7 @@ inline void pack_tile(float* into, const T* a, int64_t i, int64_t k, int64_t dep
         turn(r);
 #pragma GCC unroll 16
         for (int l = 0; l < N; ++l) {
+          r[l] = D::left(r[l]);
           if (MR > N && g + N > MR) store_n(to + (p + l) * MR + g, r[l], MR - g);
           else store(to + (p + l) * MR + g, r[l]);  // the next step overwrites what is too much
         }
@@ -175,14 +193,15 @@ inline void pack_tile(float* into, const T* a, int64_t i, int64_t k, int64_t dep
     constexpr int64_t reach = ceil_div(MR, N) * N;
     for (; p < depth && i + reach <= G::M; ++p)
       EPX_UNROLL for (int g = 0; g < MR; g += N) {
-        const P v = W::across(from + p * S::AK + g, S::AK, true, N);
+        const P v = W::across(from + p * S::AK + g, S::AK, 1, N);
         if (MR > N && g + N > MR) store_n(to + p * MR + g, v, MR - g);
         else store(to + p * MR + g, v);  // the next step overwrites what is too much
       }
   }
   for (; p < depth; ++p)
     for (int64_t r = 0; r < height; ++r)
-      store(to + p * MR + r, W::one(from + p * each * S::AK + r * S::AI, S::AK, p < whole_words));
+      store(to + p * MR + r,
+            D::left(W::one(from + p * each * S::AK + r * S::AI, S::AK, p < whole_words ? each : G::rest)));
 }
 
 // Tell the compiler that v is made here, so that it stays in its register: gcc would rather load it
@@ -277,7 +296,12 @@ __attribute__((noinline)) void tile(const float* a, const float* b, int64_t dept
   using V = typename G::V;
   const F done = finish;  // its pointers in registers: stores of floats might change them
   V c[R][W] = {};
-  multiply<S, R, W, MASKED && !S::PACK_B, SOON>(c, a, b, depth, n, soon);
+  if constexpr (G::begin > 0) {
+#pragma GCC unroll 32
+    for (int r = 0; r < R; ++r)
+      EPX_UNROLL for (int v = 0; v < W; ++v) c[r][v] = raw_load<V>(b + v * G::N);
+  }
+  multiply<S, R, W, MASKED && !S::PACK_B, SOON>(c, a, b + G::begin, depth, n, soon);
   if (G::depths > 1 && !first) {
 #pragma GCC unroll 32
     for (int r = 0; r < R; ++r)
@@ -355,7 +379,7 @@ template <class S, class B> void pack_right(float* pb, const B& b) {
   using G = Gemm<S>;
   share<false>(S::BATCH * G::depths * G::groups, [&](int64_t u) {
     const int64_t t = u / (G::depths * G::groups), d = u / G::groups % G::depths, q = u % G::groups * G::group;
-    float* to = pb + t * G::b_batch + (d * G::panels + q) * G::KC * G::NR;
+    float* to = pb + t * G::b_batch + (d * G::panels + q) * G::panel;
     pack_panels<S>(to, b(t), d * G::KC, least(G::KC, G::K - d * G::KC), q, least(q + G::group, G::panels));
   });
 }
@@ -394,7 +418,7 @@ void contract(const A& a, const B& b, float* pa, float* pb, float* parts, const 
   if constexpr (S::PACK_A && !G::own_a && !(kept<S> & 1)) pack_left<S>(pa, a);
   constexpr bool split = S::PARTS > 1, next = S::NEXT && G::depths == 1;
   constexpr int64_t high = S::MC / G::MR, wide = S::JC / G::NR;
-  constexpr int64_t a_step = S::PACK_A ? G::a_tile : G::MR * S::AI, b_step = S::PACK_B ? G::KC * G::NR : G::NR;
+  constexpr int64_t a_step = S::PACK_A ? G::a_tile : G::MR * S::AI, b_step = S::PACK_B ? G::panel : G::NR;
   const Scratch<float> own(G::own_a_floats + G::own_b_floats + (split ? 0 : G::block_floats));
   float* const own_b = own.data + G::own_a_floats;
   share<S::DYNAMIC && !next, split>(G::blocks * S::PARTS, [&](int64_t u) {
