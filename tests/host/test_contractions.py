@@ -29,6 +29,15 @@ CHIP = Chip(
         Level(name="DRAM", bytes=24 << 30, read_bytes_per_s=4e10),
     ),
 )  # fmt: skip
+WIDE = CHIP.replace(
+    vector_bytes=64,
+    vector_registers=32,
+    levels=(
+        CHIP.levels[0].replace(bytes_core=48 << 10),
+        CHIP.levels[1].replace(bytes_core=1 << 20),
+        *CHIP.levels[2:],
+    ),
+)
 
 
 def small(*shape):
@@ -224,6 +233,10 @@ def test_a_first_guess_suits_the_shape():
     assert guess(8, 1024, 1024).form == 2, "a few rows: the right operand is read as it lies"
     long = guess(64, 32768, 64)
     assert (long.split_k > 1, long.pack_a) == (True, 0), "the threads share a long sum"
+    (step,) = capture(torch.mm, [T(128, 32768), T(32768, 128)]).steps
+    long = space.first_guess(step.region, WIDE)
+    assert long.tile_m <= 12, "rows that share a set of 12 ways are not more than it has"
+    assert (long.pack_a, long.pack_b) == (0, 0), "either is read where it lies"
     odd = guess(509, 1021, 747)
     blocks = -(-509 // odd.mc) * -(-747 // odd.nc)
     assert blocks >= 4 * CHIP.cores, "pieces enough to end together"

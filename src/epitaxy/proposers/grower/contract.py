@@ -16,8 +16,8 @@ NARROW = {
 }
 """Types of memory that contractions in each type read, converting as they go."""
 FLOATS, INTEGERS, BRAINS, BYTES = range(4)
-"""What is multiplied (dot.h): floats, pairs of integers, pairs of bfloat16 where the chip does, four
-signed bytes where the chip does and else pairs of them."""
+"""What is multiplied (dot.h): floats, pairs of integers, pairs of bfloat16 where the chip does,
+four signed bytes where the chip does and else pairs of them."""
 MOST_EXACT = 1 << 16
 """Products of 8-bit integers whose sum cannot leave 32 bits."""
 

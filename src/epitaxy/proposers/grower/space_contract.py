@@ -45,6 +45,11 @@ FEW_ROWS = 8
 """Thin products: one row of registers for each row, or nearly."""
 WAYS = 8
 """Lines of one set of a first cache, at least."""
+PAGE = 4096
+"""Bytes apart at which lines share a set of a first cache, which holds a page of every way."""
+DENSE_READS = 12
+"""How often the panels of a few columns, whose rows lie side by side in the second cache, may be
+read there rather than from a copy (128 x 32768 x 128, tiles of 11 x 32: 0.91 of the time)."""
 FEW_COLUMNS = 256
 """With fewer the left operand is read too seldom to be copied, if only because its rows collide."""
 LONG = 1024
@@ -99,11 +104,18 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
         return _guess_fetched(what, replace(base, stream=0), chip)
     m, n, k = size_of(what.rows), size_of(what.columns), size_of(what.inner)
     lanes = base.width
-    tile_m, tile_n = min(tiles(chip), key=lambda t: _cycles(m, n, lanes, *t))
     first, second = cache_bytes(chip, 0, 32 << 10), cache_bytes(chip, 1, 512 << 10)
     a, b = load_of(what.left).index, load_of(what.right).index
-    pack_b = m > _reads(b, what, first) * tile_m or step(b, what.columns) != 1
     long = k >= 4 * max(m, n) and m * n < LONG_RESULT  # the threads share k, not the result
+    ways = max(WAYS, first // PAGE)
+    tile_m, tile_n = min(
+        (t for t in tiles(chip) if t[0] <= ways or not (long and _collides(a, what))),
+        key=lambda t: _cycles(m, n, lanes, *t),
+    )
+    reads = _reads(b, what, first)
+    if long and registers(chip) >= 32 and n * LONG * FLOAT_BYTES <= second // 2:
+        reads = DENSE_READS
+    pack_b = m > reads * tile_m or step(b, what.columns) != 1
     room = second * 3 // (4 * FLOAT_BYTES)
     shared = (
         size_of(what.batch) == 1 and m * LONG > room
@@ -140,7 +152,7 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
         dynamic=1,
         form=form, tile_m=tile_m, tile_n=tile_n, kc=kc, mc=mc, nc=nc,
         split_k=max(1, split),
-        pack_a=int(n > 2 * tile_n * lanes and _scattered(a, what, n, tile_m)),
+        pack_a=int(n > 2 * tile_n * lanes and _scattered(a, what, n, tile_m, ways)),
         pack_b=int(pack_b),
     )  # fmt: skip
 
@@ -163,13 +175,19 @@ def _reads(index: Affine, what: Contraction, first: int) -> int:
     return 6 if size_of(what.inner) <= WAYS * sets // max(1, apart) else 2
 
 
-def _scattered(index: Affine, what: Contraction, columns: int, tile_m: int) -> bool:
+def _scattered(index: Affine, what: Contraction, columns: int, tile_m: int, ways: int) -> bool:
     """Whether the left operand is better read from a copy: it does not lie along the contracted
-    axis, or its rows share sets of the caches and are read often, or more together than fit."""
-    along, down = step(index, what.inner), step(index, what.rows) or 0
-    if along != 1 or tile_m > WAYS:
-        return along != 1 or (down * FLOAT_BYTES) % 4096 == 0
-    return columns >= FEW_COLUMNS and (down * FLOAT_BYTES) % 4096 == 0
+    axis, or its rows share sets of the caches and are read often, or more together than fit in the
+    `ways` of a set."""
+    if step(index, what.inner) != 1:
+        return True
+    return (tile_m > ways or columns >= FEW_COLUMNS) and _collides(index, what)
+
+
+def _collides(index: Affine, what: Contraction) -> bool:
+    """Whether the rows of the left operand share sets of the caches."""
+    down = step(index, what.rows) or 0
+    return step(index, what.inner) == 1 and (down * FLOAT_BYTES) % PAGE == 0
 
 
 def keeping(what: Contraction, base: Choices, weights: Collection[int]) -> Choices:
