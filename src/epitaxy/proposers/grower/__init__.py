@@ -194,6 +194,7 @@ class _Captured:
         """The candidate of a genome; None when its kernel cannot be written."""
         from epitaxy.proposers.grower.emit import Unsupported, emit_source
         from epitaxy.proposers.grower.growth import own_work
+        from epitaxy.proposers.grower.program import calls
 
         left = frozenset(r.name for r in self.regions if genome.of(r.name).leave)
         grown = [r for r in self.regions if r.name not in left]
@@ -208,7 +209,8 @@ class _Captured:
             source = emit_source(written, genome, chains)
         except Unsupported:
             return None
-        work, rules = own_work(self.problem.work, grown, written, genome)
+        called = calls(self.program.program)
+        work, rules = own_work(self.problem.work, grown, written, genome, called)
         if used:
             intent = f"{intent}; rewritten: {'; '.join(str(f) for f in used)}"
         return Candidate(

@@ -8,7 +8,6 @@ with the decision `samples` runs for one sample after the other, each by one thr
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -59,8 +58,19 @@ def chained(
     program: Program, written: Mapping[str, Region], apart: frozenset[str]
 ) -> tuple[Program, tuple[Chain, ...]]:
     """`program` with its rows of regions as calls of chains, and these. `written`: the form that a
-    region is written in, by name, where it is another; `apart`: regions to run sample by sample."""
-    calls = Counter(s.region.name for s in program.steps if isinstance(s, RegionCall))
+    region is written in, by name, where it is another; `apart`: regions to run sample by sample,
+    where all their calls can."""
+    while True:
+        steps, chains = _chained(program, written, apart)
+        torn = _whole(steps, chains) & apart
+        if not torn:
+            return replace(program, steps=steps), chains
+        apart -= torn
+
+
+def _chained(
+    program: Program, written: Mapping[str, Region], apart: frozenset[str]
+) -> tuple[tuple[RegionCall | FrameworkCall, ...], tuple[Chain, ...]]:
     steps: list[RegionCall | FrameworkCall] = []
     chains: list[Chain] = []
     for first, run in _runs(program):
@@ -69,8 +79,7 @@ def chained(
             if not isinstance(step, RegionCall):
                 continue
             region = written.get(step.region.name, step.region)
-            alone = region.name in apart and calls[region.name] == 1
-            sample = one_sample(region) if alone else None
+            sample = one_sample(region) if region.name in apart else None
             links.append(Link(region, step.args, step.results, sample))
         if len(links) < LEAST_LINKS and not any(map(_alone, links)):
             steps += run
@@ -78,7 +87,16 @@ def chained(
         needed = set(program.outputs).union(*map(reads, program.steps[first + len(run) :]))
         chains.append(_chain(f"chain{len(chains)}", _paired(links), needed))
         steps.append(RegionCall(chains[-1].region, chains[-1].args, chains[-1].results))
-    return replace(program, steps=tuple(steps)), tuple(chains)
+    return tuple(steps), tuple(chains)
+
+
+def _whole(
+    steps: Sequence[RegionCall | FrameworkCall], chains: Sequence[Chain]
+) -> frozenset[str]:
+    """The regions, by name, of which some call is for all samples at once."""
+    links = (link for chain in chains for link in chain.links)
+    alone = {s.region.name for s in steps if isinstance(s, RegionCall)}
+    return frozenset(alone | {x.region.name for x in links if x.sample is None})
 
 
 def rows_of_samples(program: Program) -> dict[str, Sample]:

@@ -130,7 +130,8 @@ def lane_axis(kernel: Kernel, choices: Choices) -> Axis | None:
         for t in kernel.targets:
             if a in t.axes and t.index.coefficient(a) == 1:
                 weight += t.numel
-        full = 1.0 if a.size >= choices.width else 0.01  # lanes that would stand idle
+        short = a.size < choices.width  # lanes would stand idle
+        full = 0.01 * a.size / choices.width if short else 1.0
         score[a] = weight * full + a.size * 1e-9
     ranked = sorted(score, key=lambda a: -score[a])
     if not ranked:

@@ -20,11 +20,18 @@ from epitaxy.proposers.grower.emit import Unsupported, emit_region
 from epitaxy.proposers.grower.emit_winograd import WINDOW, WINOGRAD, windows_of
 from epitaxy.proposers.grower.forward import write_forward
 from epitaxy.proposers.grower.genome import Choices, Genome
-from epitaxy.proposers.grower.program import Program, RegionCall, with_weights, without
+from epitaxy.proposers.grower.program import (
+    Program,
+    RegionCall,
+    merged,
+    with_weights,
+    without,
+)
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import plan
 from epitaxy.proposers.grower.space_routed import flops
 
+_ONCE: Mapping[str, int] = {}
 ROUNDED = 1e-6
 """Shares of a work that are no saving: shares of a triangle are counted in floating point."""
 
@@ -61,7 +68,10 @@ def grow_program(
     program = capture(reference.model, inputs, accept=accept or writable)
     if reference.problem.policy.weights == "frozen":
         program = with_weights(program, multiplied_inputs)
-    regions = tuple(s.region for s in program.steps if isinstance(s, RegionCall))
+    if language == "C++":
+        program = merged(program, _text)
+    found = {s.region.name: s.region for s in program.steps if isinstance(s, RegionCall)}
+    regions = tuple(found.values())
     constants = [
         x for x, spec in zip(inputs, reference.problem.inputs, strict=True) if spec is None
     ]
@@ -82,11 +92,15 @@ def multiplied_inputs(region: Region) -> frozenset[int]:
 
 def writable(region: Region) -> bool:
     """Whether the generator can write the region at all."""
+    return bool(_text(region))
+
+
+def _text(region: Region) -> str:
+    """The region as C++; "" where the generator cannot write it."""
     try:
-        emit_region(region, Choices())
+        return emit_region(region, Choices())
     except Unsupported:
-        return False
-    return True
+        return ""
 
 
 def cheaper(regions: Sequence[Region], finite: bool) -> dict[str, Rewriting]:
@@ -108,22 +122,25 @@ def cheaper(regions: Sequence[Region], finite: bool) -> dict[str, Rewriting]:
 
 
 def own_work(
-    reference: Work, captured: Sequence[Region], written: Sequence[Region], genome: Genome
-) -> tuple[Work | None, tuple[str, ...]]:
+    reference: Work, captured: Sequence[Region], written: Sequence[Region], genome: Genome,
+    called: Mapping[str, int] = _ONCE,
+) -> tuple[Work | None, tuple[str, ...]]:  # fmt: skip
     """The work of a candidate whose regions are `written`, None where it is the reference's, and
-    the rules by which it does less than the regions as `captured` say."""
+    the rules by which it does less than the regions as `captured` say. `called`: how often, by
+    name, a region is called; once where it does not say."""
     saved = 0.0
     rules: list[str] = []
     for before, after in zip(captured, written, strict=True):
+        times = called.get(before.name, 1)
         transformed = by_transform(after, genome.of(after.name))
-        saved += transformed
+        saved += transformed * times
         rules += [WINOGRAD] if transformed else []
         if after.routed is not None:
-            saved += flops(after.routed) - flops(after.routed, used=True)
+            saved += (flops(after.routed) - flops(after.routed, used=True)) * times
             rules += after.algebra
             continue
         whole, used = products(after) - before.uncounted, products(after, used=True)
-        saved += max(0.0, products(before) - before.uncounted - used)
+        saved += max(0.0, products(before) - before.uncounted - used) * times
         rules += [*after.algebra, *([TRIANGLE] if used < whole * (1 - ROUNDED) else [])]
     less = saved > ROUNDED * reference.flops
     work = reference.replace(flops=max(0.0, reference.flops - saved)) if less else None

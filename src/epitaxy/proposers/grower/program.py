@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Any
@@ -82,10 +83,30 @@ def with_weights(program: Program, worth: Callable[[Region], Collection[int]]) -
     return replace(program, steps=tuple(steps))
 
 
+def calls(program: Program) -> Counter[str]:
+    """How often each region, by name, is called."""
+    return Counter(s.region.name for s in program.steps if isinstance(s, RegionCall))
+
+
+def merged(program: Program, text: Callable[[Region], str]) -> Program:
+    """`program` where regions of the same `text` are one, called several times: the layers of a
+    network are written, compiled and searched once. Regions without a text stay as they are."""
+    known: dict[str, Region] = {}
+    steps: list[RegionCall | FrameworkCall] = []
+    for step in program.steps:
+        if isinstance(step, RegionCall):
+            key = text(replace(step.region, name="region")) or step.region.name
+            region = known.setdefault(key, replace(step.region, name=f"region{len(known)}"))
+            step = replace(step, region=region)
+        steps.append(step)
+    return replace(program, steps=tuple(steps))
+
+
 def leavable(program: Program) -> frozenset[str]:
     """Names of the regions that may be left to the framework."""
     found = [s for s in program.steps if isinstance(s, RegionCall)]
-    return frozenset(s.region.name for s in found if s.framework)
+    bound = {s.region.name for s in found if not s.framework}
+    return frozenset(s.region.name for s in found) - bound
 
 
 def reads(step: RegionCall | FrameworkCall) -> set[str]:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from epitaxy.chip import Chip
-from epitaxy.proposers.grower.algebra import Region
-from epitaxy.proposers.grower.contract import size_of
+from epitaxy.proposers.grower.algebra import Load, Region, walk
+from epitaxy.proposers.grower.contract import Contraction, size_of
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import plan
@@ -24,17 +24,27 @@ def apart(samples: Mapping[str, Sample], chip: Chip) -> frozenset[str]:
     that can, and the cores can share the samples evenly."""
     if not any("aten.convolution.default" in s.region.source for s in samples.values()):
         return frozenset()
-    return frozenset(n for n, s in samples.items() if _shared(s.count, chip) and _pixels(s.region))
+    return frozenset(n for n, s in samples.items() if _shared(s.count, chip) and _pixels(s))
 
 
 def _shared(count: int, chip: Chip) -> bool:
     return count % chip.cores == 0 or count >= ROUNDS * chip.cores
 
 
-def _pixels(region: Region) -> bool:
-    kernels = plan(coalesce(region), Choices()).kernels
+def _pixels(sample: Sample) -> bool:
+    """Whether every product of one sample has pixels enough for each weight."""
+    kernels = plan(coalesce(sample.region), Choices()).kernels
     products = [k.contraction for k in kernels if k.contraction]
-    return all(size_of(c.columns) >= LEAST_PIXELS for c in products)
+    return all(size_of(c.columns) >= LEAST_PIXELS and _used(c, sample) for c in products)
+
+
+def _used(what: Contraction, sample: Sample) -> bool:
+    """Whether a right operand that all samples share meets rows enough of each."""
+    if what.fetched:
+        return True
+    read = {v.buffer for v in walk((what.right,)) if isinstance(v, Load)}
+    shared = {*range(len(sample.region.inputs))} - sample.divided
+    return not read <= shared or size_of(what.rows) >= LEAST_PIXELS
 
 
 def guess(region: Region, first_guess: Callable[[Region, Chip], Choices], chip: Chip) -> Choices:
