@@ -90,9 +90,7 @@ def _chained(
     return tuple(steps), tuple(chains)
 
 
-def _whole(
-    steps: Sequence[RegionCall | FrameworkCall], chains: Sequence[Chain]
-) -> frozenset[str]:
+def _whole(steps: Sequence[RegionCall | FrameworkCall], chains: Sequence[Chain]) -> frozenset[str]:
     """The regions, by name, of which some call is for all samples at once."""
     links = (link for chain in chains for link in chain.links)
     alone = {s.region.name for s in steps if isinstance(s, RegionCall)}
