@@ -167,7 +167,7 @@ def _chain(name: str, links: tuple[Link, ...], needed: set[str]) -> Chain:
     results = tuple(n for n in made if n in needed)
     region = Region(
         name, tuple(given.values()), tuple(made[n] for n in results), (),
-        source=tuple(x for link in links for x in link.region.source),
+        source=tuple(dict.fromkeys(x for link in links for x in link.region.source)),
         weights=tuple(i for i, n in enumerate(given) if n in weights),
     )  # fmt: skip
     return Chain(region, tuple(given), results, links)

@@ -22,7 +22,9 @@ def framework_call(node: Node) -> FrameworkCall:
         count = len(value)
         results = tuple(picked.get(k, f"{node.name}_unused{k}") for k in range(count))
     pairs = tuple(sorted(kwargs.items()))
-    return FrameworkCall(f"torch.ops.{node.target}", _plain(args), pairs, results)
+    # A grown region hands on contiguous tensors where the module had other strides.
+    target = "aten.reshape.default" if str(node.target) == "aten.view.default" else node.target
+    return FrameworkCall(f"torch.ops.{target}", _plain(args), pairs, results)
 
 
 def _argument(value: Any) -> Any:
