@@ -189,7 +189,7 @@ def _estimate_s(source: str) -> float | None:
     try:
         with torch.device("meta"), torch.no_grad():
             exec(compile(source, "<shrunk>", "exec"), space)
-            model = space["Model"](*space["get_init_inputs"]()).eval()
+            model = _without_memory(space)
             inputs = space["get_inputs"]()
             counter = FlopCounterMode(display=False)
             with counter, Moved():  # type: ignore[no-untyped-call]
@@ -199,3 +199,15 @@ def _estimate_s(source: str) -> float | None:
     except Exception:  # a problem's own code may raise anything
         return None
     return float(counter.get_total_flops() / FLOPS_PER_S + moved[0] / BYTES_PER_S)
+
+
+def _without_memory(space: dict[str, Any]) -> Any:
+    """The file's module with tensors that have shapes alone. One whose constructor reads values of
+    tensors is made in full first."""
+    import torch
+
+    try:
+        return space["Model"](*space["get_init_inputs"]()).eval()
+    except RuntimeError:
+        with torch.device("cpu"):
+            return space["Model"](*space["get_init_inputs"]()).eval().to("meta")
