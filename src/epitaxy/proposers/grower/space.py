@@ -171,7 +171,7 @@ def first_guess(region: Region, chip: Chip) -> Choices:
     if products:
         largest_product = max(products, key=lambda c: c.work)
         guess = space_contract.guess(largest_product, guess, chip, region.weights)
-        guess = space_contract.keeping(largest_product, guess, region.weights)
+        guess = space_contract.keeping(largest_product, guess, chip, region.weights)
     attentions = [k.attention for k in kernels if k.attention]
     if attentions:
         guess = space_attention.guess(max(attentions, key=lambda a: a.work), guess, chip)

@@ -190,12 +190,31 @@ def _collides(index: Affine, what: Contraction) -> bool:
     return step(index, what.inner) == 1 and (down * FLOAT_BYTES) % PAGE == 0
 
 
-def keeping(what: Contraction, base: Choices, weights: Collection[int]) -> Choices:
+def keeping(
+    what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
+) -> Choices:  # fmt: skip
     """`base` with copies of `weights` kept. A copy of the right operand then costs nothing."""
     if not weights:
         return base
     given = not what.fetched and load_of(what.right).buffer in weights
-    return replace(base, keep=1, pack_b=1 if given and base.form == TILES else base.pack_b)
+    if not given or base.form != TILES:
+        return replace(base, keep=1)
+    return replace(base, keep=1, pack_b=1, **_streamed(what, base, chip))
+
+
+def _streamed(what: Contraction, base: Choices, chip: Chip) -> dict[str, int]:
+    """Decisions where a few rows meet weights from beyond the second caches, which take all the
+    time: each thread reads its share from end to end, and waits for nobody's copy of the rows."""
+    m, n, k = size_of(what.rows), size_of(what.columns), size_of(what.inner)
+    held = chip.cores * cache_bytes(chip, 1, 512 << 10)
+    if m > 2 * base.tile_m or n * k * FLOAT_BYTES <= 2 * held or size_of(what.batch) > 1:
+        return {}
+    unit = base.tile_n * base.width
+    whole = base.split_k == 1 and step(load_of(what.left).index, what.inner) == 1
+    if not whole or n < 2 * chip.cores * unit:
+        return {}
+    nc = max(unit, min(512, n // (2 * chip.cores)) // unit * unit)
+    return {"kc": k, "nc": nc, "dynamic": 0, "pack_a": 0, "ahead": 0}
 
 
 def _guess_fetched(what: Contraction, base: Choices, chip: Chip) -> Choices:
