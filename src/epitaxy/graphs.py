@@ -21,6 +21,7 @@ from epitaxy.record import digest_text
 
 LARGEST_TABLE = 1 << 16
 """Characters that a buffer (a mask, a table) may take in the text, compressed."""
+_VARY = "its shapes vary (torch.compile with dynamic=False makes a graph for each)"
 _KNOWN = {
     "torch": "import torch",
     "math": "import math",
@@ -126,9 +127,10 @@ class _Writer:
 
     def _is_state(self, node: Any, example: Any) -> bool:
         if not isinstance(example, self.torch.Tensor):
-            raise _not_fixed(f"one of its arguments is a {type(example).__name__}")
+            kind = type(example).__name__
+            raise _not_fixed(_VARY if kind == "SymInt" else f"one of its arguments is a {kind}")
         if any(not isinstance(n, int) for n in example.shape):
-            raise _not_fixed("its shapes vary")
+            raise _not_fixed(_VARY)
         return isinstance(example, self.torch.nn.Parameter) or "_buffers_" in str(node.target)
 
     def _input(self, node: Any, place: int) -> None:

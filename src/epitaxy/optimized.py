@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import inspect
 import math
 import sys
 import warnings
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from epitaxy.errors import BadInput, BadProblem
+from epitaxy.watched import Described, Watch, change, described
 
 TOLERANCE = 1e-3
 """Largest error of the whole module's outputs, as a part of |output| + its root mean square.
@@ -42,6 +45,8 @@ def optimize(
 
     if not isinstance(model, torch.nn.Module):
         raise BadInput(f"a {type(model).__name__} is no module", "give a torch.nn.Module")
+    if isinstance(model, torch._dynamo.OptimizedModule):
+        raise BadInput("the module is a compiled one", "give the module that it was made of")
     if "forward" in vars(model):  # PyTorch would call it in place of any class's
         raise BadInput("the module has a forward of its own", "define it in the module's class")
     given = [example_inputs] if isinstance(example_inputs, torch.Tensor) else [*example_inputs]
@@ -51,6 +56,7 @@ def optimize(
     known = getattr(type(model), _SHARED, None) or _Products(type(model), {})
     plain = known.unbind(model)
     with _evaluating(plain):
+        known = known.as_it_is(described(plain))
         graph_module, arguments = captured(plain, inputs)
         structure = _plain_results(plain, inputs, graph_module)
         found = _searched(graph_module, arguments, budget, out, ledger, seed)
@@ -88,6 +94,10 @@ def captured(model: Any, inputs: tuple[Any, ...]) -> tuple[Any, list[Any]]:
             compiled(*inputs)
     except Exception as error:  # Dynamo raises almost anything
         lines = [x.strip() for x in str(error).splitlines() if x.strip()]
+        if wrong := _own_fault(model, inputs):
+            raise BadInput(
+                f"the module fails on the example inputs: {wrong}", "mend them"
+            ) from None
         raise BadProblem(
             f"PyTorch cannot capture the module as one graph: {(lines or [''])[0]}",
             "avoid Python control flow that depends on values, or optimize its parts",
@@ -97,6 +107,18 @@ def captured(model: Any, inputs: tuple[Any, ...]) -> tuple[Any, list[Any]]:
             f"PyTorch makes {len(graphs)} graphs of the module", "optimize its parts one by one"
         )
     return graphs[0]
+
+
+def _own_fault(model: Any, inputs: tuple[Any, ...]) -> str:
+    """What the module says by itself, in one line; "" where it takes the inputs."""
+    import torch
+
+    try:
+        with torch.no_grad():
+            model(*inputs)
+    except Exception as error:
+        return next(iter(str(error).splitlines()), "") or type(error).__name__
+    return ""
 
 
 def _plain_results(model: Any, inputs: tuple[Any, ...], graph_module: Any) -> Any:
@@ -175,16 +197,24 @@ class _Kernel:
 
 
 class _Products:
-    """What the instances of an optimized class share: the class it was, and kernels by what they
-    fit."""
+    """What the instances of an optimized class share: the class it was, kernels by what they fit,
+    and what the module was like when they were made."""
 
-    def __init__(self, base: type, kernels: Mapping[Fits, _Kernel]) -> None:
-        self.base, self.kernels = base, kernels
+    def __init__(
+        self, base: type, kernels: Mapping[Fits, _Kernel], was: Described | None = None
+    ) -> None:
+        self.base, self.kernels, self.watch = base, kernels, Watch(was or {})
         self.warned: set[str] = set()
+        self.signature = inspect.signature(base.forward)  # type: ignore[attr-defined]
+
+    def as_it_is(self, now: Described) -> _Products:
+        """These for a module that is described so now: kernels of what it was before are gone."""
+        kept = {} if change(self.watch.was, now) else self.kernels
+        return _Products(self.base, kept, now)
 
     def with_kernel(self, fits: Fits, kernel: _Kernel) -> _Products:
         """These and one more."""
-        return _Products(self.base, {**self.kernels, fits: kernel})
+        return _Products(self.base, {**self.kernels, fits: kernel}, self.watch.was)
 
     def unbind(self, model: Any) -> Any:
         """A shallow copy of `model` of the class that it was."""
@@ -197,15 +227,21 @@ class _Products:
         def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
             return products.call(self, args, kwargs)
 
-        own = {"forward": forward, "__doc__": self.base.__doc__, "__module__": self.base.__module__}
+        def pickled(self: Any, protocol: Any) -> Any:
+            warnings.warn("the original is saved: kernels are not", RuntimeWarning, stacklevel=3)
+            return products.unbind(self).__reduce_ex__(1)  # later ones ask for the class itself
+
+        def copied(self: Any, memo: dict[int, Any]) -> Any:
+            return products.bind(copy.deepcopy(products.unbind(self), memo))
+
+        own: dict[str, Any] = {"forward": forward, "__reduce_ex__": pickled, "__deepcopy__": copied}
+        own |= {"__doc__": self.base.__doc__, "__module__": self.base.__module__}
         return self._copy(model, type(self.base.__name__, (self.base,), {**own, _SHARED: self}))
 
     @staticmethod
     def _copy(model: Any, made: type) -> Any:
-        import copy
-
-        new = copy.copy(model)
-        new.__class__ = made
+        new: Any = object.__new__(made)
+        vars(new).update(vars(model))
         return new
 
     def call(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -213,18 +249,24 @@ class _Products:
         import torch
         from torch.utils import _pytree
 
+        given = self._positional(module, args, kwargs)
         fits = tuple(
-            (x.shape, x.dtype) if isinstance(x, torch.Tensor) else (None, None) for x in args
+            (x.shape, x.dtype) if isinstance(x, torch.Tensor) else (None, None) for x in given
         )
-        kernel = None if kwargs else self.kernels.get(fits)
-        values = kernel.arguments(module, args) if kernel else []
-        reason = ""
+        kernel = self.kernels.get(fits)
+        values: list[Any] = []
+        reason = "" if kernel else self._no_kernel(given)
         if module.training:
             reason = "it is in training mode (call .eval())"
-        elif kernel is None:
-            reason = self._no_kernel(args, kwargs)
-        elif torch.is_grad_enabled() and any(
-            isinstance(x, torch.Tensor) and x.requires_grad for x in (*args, *values)
+        elif kernel is not None:
+            reason = self.watch.change(module)
+            values = [] if reason else kernel.arguments(module, given)
+        if not reason and any(x is None for x in values):
+            reason = "a parameter or buffer is gone"
+        elif (
+            not reason
+            and torch.is_grad_enabled()
+            and any(isinstance(x, torch.Tensor) and x.requires_grad for x in (*given, *values))
         ):
             reason = "a gradient is asked for (use torch.no_grad())"
         if kernel is None or reason:
@@ -232,10 +274,30 @@ class _Products:
             return self.base.forward(module, *args, **kwargs)  # type: ignore[attr-defined]
         return _pytree.tree_unflatten(list(kernel.call(*values)), kernel.structure)
 
-    def _no_kernel(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    def _positional(
+        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, ...]:
+        """All arguments by position, without defaults at the end; `(None,)` where they have no
+        position."""
+        if not kwargs and not any(x is None or isinstance(x, bool | int | float) for x in args):
+            return args
+        try:
+            bound = self.signature.bind(module, *args, **kwargs)
+        except TypeError:  # the original shall say so
+            return (None,)
+        found, parameters = list(bound.args[1:]), list(self.signature.parameters.values())[1:]
+        while (
+            found
+            and len(found) <= len(parameters)
+            and (found[-1] is parameters[len(found) - 1].default)
+        ):
+            found.pop()
+        return (None,) if bound.kwargs else tuple(found)
+
+    def _no_kernel(self, args: tuple[Any, ...]) -> str:
         """Why no kernel fits these inputs."""
         reasons = [_misfit(args, fits) for fits in self.kernels if len(fits) == len(args)]
-        if kwargs or not reasons:
+        if not reasons:
             counts = " or ".join(map(str, sorted({len(fits) for fits in self.kernels})))
             return f"it was optimized for {counts} positional arguments"
         others = len(reasons) - 1

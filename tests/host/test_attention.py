@@ -68,6 +68,7 @@ CASES = {
     "scale": (sdpa(scale=0.3), [Q, K, V]),
     "causal": (sdpa(is_causal=True), S),
     "causal_across": (sdpa(is_causal=True), [Q, K, V]),
+    "causal_three": (sdpa(is_causal=True), [x[0] for x in S]),
     "truths": (sdpa(), [Q, K, V, MASK]),
     "numbers": (sdpa(), [Q, K, V, T(21, 45)]),
     "broadcast": (sdpa(), [Q, K[:1], V]),
@@ -172,3 +173,8 @@ def test_special_numbers_are_pytorchs(name, grown):
     (got,) = grown.outputs(name, 0, inputs)
     limit = max(1e-5, 4 * float(honest))
     torch.testing.assert_close(got.double(), exact, rtol=2e-4, atol=limit, equal_nan=True)
+
+
+def test_keys_ahead_that_are_no_numbers_are_pytorchs_where_it_has_no_blocks(grown):
+    assert [len(r.checks) for r in grown.regions("causal")] == [0]
+    assert [len(r.checks) for r in grown.regions("causal_three")] == [2], "keys and values"

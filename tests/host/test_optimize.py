@@ -270,7 +270,7 @@ def test_a_module_in_training_mode_is_proven_too(training, monkeypatch, capsys):
 
 def test_kernels_for_other_numbers_of_inputs_stand_side_by_side(monkeypatch):
     class Either(torch.nn.Module):
-        def forward(self, x, y=None):
+        def forward(self, x, y=None, z=None):
             return torch.tanh(x) if y is None else x * y
 
     kernels = [lambda x: (torch.tanh(x),), lambda x, y: (x * y,)]
@@ -282,7 +282,7 @@ def test_kernels_for_other_numbers_of_inputs_stand_side_by_side(monkeypatch):
         assert torch.equal(new(x), model(x))
         assert torch.equal(new(x, x), model(x, x))
     with pytest.warns(RuntimeWarning, match="for 1 or 2 positional") as caught:
-        new(x=x)
+        new(x, x, x)
     assert caught[0].filename == __file__, "it points to who called"
 
 

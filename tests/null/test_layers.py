@@ -25,7 +25,7 @@ LAYERS = (
     "report report_charts report_page chip_report progress doctor bench_table bench_report compare"
     " cards exporting profiled unvouched facing searching growing desk services insight profiling"
     " guides guide_numbers knowledge knowledge_files lesson lessons port porting",
-    "cli commands known backend optimized testing attacks serve __init__",
+    "cli commands known backend optimized watched testing attacks serve __init__",
 )
 """From the bottom to the top; parts of one layer may import one another, plugin folders not."""
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts.split()}

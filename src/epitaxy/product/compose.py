@@ -19,6 +19,8 @@ from epitaxy.problem import Problem
 from epitaxy.record import canonical, digest_text
 
 PRELUDE = Path(__file__).parent.parent / "toolchains" / "prelude.py.txt"
+MADE = Path(__file__).parent / "made.py.txt"
+"""Looks after what the reference's constructor decides; for forward parts that ask for it."""
 AS_MODULE = Path(__file__).parent / "as_module.py.txt"
 """How a reference that is a function becomes a module; it follows the loader."""
 SOURCE_SUFFIXES = (".cpp", ".h", ".hpp", ".inc")
@@ -109,6 +111,7 @@ def _bundle(
         _header(candidate, problem, needs),
         *sorted(futures),
         *loader,
+        MADE.read_text(encoding="utf-8") if "_epitaxy_made(" in forward else "",
         f"# --- reference: {_one_line(problem.name)} ---\n",
         reference,
         wrap,

@@ -13,7 +13,7 @@ from epitaxy.proposers.grower.program import FrameworkCall, Program, Ref, Region
 
 _ROOTS = ("torch", "operator", "_operator", "math")
 _TORCH_NAMES = ("dtype", "device", "layout", "memory_format")
-_TAKEN = ("self", "torch", "Model", "ModelNew", *_ROOTS)
+_TAKEN = ("self", "torch", "Model", "ModelNew", "_MADE_AS", *_ROOTS)
 
 
 def write_forward(
@@ -39,8 +39,10 @@ def write_forward(
             *imports,
             "\n",
             *(_regions(program) if language == "C++" else ()),
+            *_made_as(program),
             "\n\nclass ModelNew(Model):\n",
             *_docstring(program, language),
+            *_constructor(program),
             "    @_epitaxy_guarded(\n        Model,\n",
             *_inputs(program, problem, constants),
             *_state(program),
@@ -107,6 +109,23 @@ def _docstring(program: Program, language: str) -> Iterator[str]:
     yield f'    """Model with its forward grown: {grown} in {language}.\n\n'
     yield f"    Stays with PyTorch: {', '.join(program.left) or 'nothing'}.\n"
     yield '    """\n\n'
+
+
+def _made_as(program: Program) -> Iterator[str]:
+    if not program.made_as:
+        return
+    yield "\n# How the reference was made: path, class, names of tensors, attributes.\n"
+    yield "_MADE_AS = (\n"
+    yield from (f"    {_plain(part)},\n" for part in program.made_as)
+    yield ")\n"
+
+
+def _constructor(program: Program) -> Iterator[str]:
+    """What is made otherwise than what was tuned is the reference."""
+    if program.made_as:
+        yield "    def __init__(self, *args, **kwargs):\n"
+        yield "        super().__init__(*args, **kwargs)\n"
+        yield "        _epitaxy_made(self, Model, _MADE_AS)\n\n"
 
 
 def _inputs(program: Program, problem: Problem, constants: Sequence[Any]) -> Iterator[str]:

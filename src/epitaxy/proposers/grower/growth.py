@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from epitaxy.errors import BadEnvironment
@@ -20,6 +20,7 @@ from epitaxy.proposers.grower.emit import Unsupported, emit_region
 from epitaxy.proposers.grower.emit_winograd import WINDOW, WINOGRAD, windows_of
 from epitaxy.proposers.grower.forward import write_forward
 from epitaxy.proposers.grower.genome import Choices, Genome
+from epitaxy.proposers.grower.made import made_as
 from epitaxy.proposers.grower.program import (
     Program,
     RegionCall,
@@ -64,8 +65,10 @@ def grow_program(
 
     Raises BadProblem.
     """
+    parts = made_as(reference.model)  # before anything runs
     inputs = reference.inputs(0)
     program = capture(reference.model, inputs, accept=accept or writable)
+    program = replace(program, made_as=parts)
     if reference.problem.policy.weights == "frozen":
         program = with_weights(program, multiplied_inputs)
     if language == "C++":

@@ -91,7 +91,7 @@ def lower_attention(low: Lowering, node: Node, index: Index, which: int) -> Valu
     empty = build.map("eq", most, lowest)
     weights = build.map("where", empty, build.const(0.0, "float32"), weights)
     value = low.pull(v, (*_heads(low, node, v, tuple(batch)), key, column))
-    if _given(node, "is_causal", False) and shape_of(k)[-2] > _BLOCK:
+    if _given(node, "is_causal", False) and (shape_of(k)[-2] > _BLOCK or not _blocked(node)):
         _finite(low, value)
     return build.reduce("sum", over, build.map("mul", weights, value), "float32")
 
@@ -111,9 +111,15 @@ def uncounted(nodes: Iterable[Node]) -> float:
     return total
 
 
+def _blocked(node: Node) -> bool:
+    """Whether PyTorch has its blocked kernel for it: with batch and heads, and nothing else."""
+    return len(shape_of(node)) == 4
+
+
 def _finite(low: Lowering, value: Value) -> None:
     """Refuse calls with a NaN or an infinity among the values. PyTorch leaves out whole blocks of
-    keys that lie ahead of a row, so that which rows meet such a value depends on its blocks."""
+    keys that lie ahead of a row, so that which rows meet such a value depends on its blocks; where
+    it has no such kernel, keys ahead are products like others, to which -inf is added."""
     build = low.build
     fine = build.map("lt", build.map("abs", value), build.const(math.inf, "float32"))
     build.outside[build.map("not", fine)] = None
@@ -139,6 +145,8 @@ def _scores(low: Lowering, node: Node, place: Index, key: Ix) -> Value:
             value = build.map("where", value, build.const(0.0, "float32"), lowest)
         scores = build.map("add", scores, value)
     if _given(node, "is_causal", False):
+        if not _blocked(node):
+            _finite(low, y)
         ahead = key.plus(row.times(-1))
         scores = build.map("where", build.below(ahead, 1), scores, lowest)
     return scores

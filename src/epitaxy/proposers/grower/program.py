@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from epitaxy.proposers.grower.algebra import Region
+from epitaxy.proposers.grower.made import Part
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class RegionCall:
 class Program:
     """`inputs` names one value for each forward argument (None for a non-tensor one);
     `state` maps value names to state_dict keys or attribute paths of parameters and buffers;
-    `left` names what stays with the framework; `returns_tuple` keeps the reference's shape."""
+    `left` names what stays with the framework; `returns_tuple` keeps the reference's shape;
+    `made_as` says how the module was made (`made.made_as`)."""
 
     inputs: tuple[str | None, ...]
     state: tuple[tuple[str, str], ...]
@@ -52,6 +54,7 @@ class Program:
     outputs: tuple[str, ...]
     returns_tuple: bool = False
     left: tuple[str, ...] = ()
+    made_as: tuple[Part, ...] = ()
 
 
 def without(program: Program, regions: frozenset[str]) -> Program:

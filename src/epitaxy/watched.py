@@ -1,0 +1,87 @@
+"""What Python decides in a live module, and whether it changed: kernels hold it as it was."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Mapping
+from operator import itemgetter
+from typing import Any
+
+Described = Mapping[str, tuple[str, Mapping[str, Any]]]
+"""Of each part by its path: its class, and its plain attributes, `training` among them."""
+
+
+def described(model: Any) -> Described:
+    """What decides, beside parameters, buffers and inputs, what `model` computes."""
+    return {
+        path: (type(part).__name__ if path else "", dict(_plain(part)))
+        for path, part in model.named_modules()
+    }
+
+
+def change(was: Described, now: Described) -> str:
+    """The first thing in which two descriptions differ; "" where there is none."""
+    for path in {**was, **now}:
+        where = path or "it"
+        if path not in now or path not in was:
+            return f"{where} is {'gone' if path in was else 'new'}"
+        (kind, old), (other, new) = was[path], now[path]
+        if kind != other:
+            return f"{where} is a {other}, optimized as a {kind}"
+        for name in {**old, **new}:
+            if repr(old.get(name)) != repr(new.get(name)):
+                return (
+                    f"{f'{path}.' if path else ''}{name} is {new.get(name)!r}, optimized for "
+                    f"{old.get(name)!r}"
+                )
+    return ""
+
+
+def _plain(part: Any) -> Iterator[tuple[str, Any]]:
+    for name, value in vars(part).items():
+        if not name.startswith("_") or isinstance(value, int | float | str):
+            if _is_plain(value):
+                yield name, value
+            elif callable(value) and hasattr(value, "__qualname__"):
+                yield name, value.__qualname__
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return len(value) < 64 and all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+class Watch:
+    """Looks, in a microsecond or so for each part, whether a module still is what was described.
+
+    What is looked at are attributes and parts, not hooks, and not what lies inside of objects.
+    """
+
+    def __init__(self, was: Described) -> None:
+        self.was = was
+        self._seen: weakref.WeakKeyDictionary[Any, list[tuple[Any, Any, Any]]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def change(self, module: Any) -> str:
+        """In what `module` differs from the description; "" where in nothing."""
+        try:
+            if all(look(held) == values for look, held, values in self._seen[module]):
+                return ""
+        except (KeyError, RuntimeError, ValueError):  # not seen yet; gone; compared with a tensor
+            pass
+        reason = change(self.was, described(module))
+        if not reason:
+            self._seen[module] = list(_looks(module))
+        return reason
+
+
+def _looks(module: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """(what reads it, from where, what it read) for all that is looked at in every call."""
+    for part in module.modules():
+        own = vars(part)
+        look = itemgetter("training", *(name for name, _ in _plain(part)))
+        yield look, own, look(own)
+        if part._modules:
+            yield dict, part._modules, dict(part._modules)

@@ -1,0 +1,156 @@
+"""What Python decides in an optimized module: attributes, parts, modes, names of arguments."""
+
+import copy
+import io
+import pickle
+import warnings
+
+import pytest
+import torch
+
+from epitaxy.errors import BadInput
+from epitaxy.optimized import optimize
+
+
+class Block(torch.nn.Module):
+    """A scale of its own, a part with an eps, a part that trains, an optional argument."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.LayerNorm(8)
+        self.drop = torch.nn.Dropout(0.5)
+        self.scale = 2.0
+
+    def forward(self, x, skip=None):
+        y = self.drop(self.norm(x)) * self.scale
+        return y if skip is None else y + skip
+
+
+class Kernel:
+    """Computes what was captured, and counts."""
+
+    calls = 0
+
+    def __call__(self, weight, bias, x):
+        self.calls += 1
+        return (torch.nn.functional.layer_norm(x, (8,), weight, bias) * 2.0,)
+
+
+@pytest.fixture
+def optimized(monkeypatch):
+    """(the original, the optimized module, its kernel, inputs)"""
+    kernel = Kernel()
+    monkeypatch.setattr("epitaxy.optimized._searched", lambda *_: kernel)
+    model, x = Block().eval(), torch.randn(4, 8)
+    new = optimize(model, x)
+    assert new is not model
+    kernel.calls = 0
+    return model, new, kernel, x
+
+
+def rescaled(new):
+    new.scale = 3.0
+
+
+def less_exact(new):
+    new.norm.eps = 1.0
+
+
+def other_part(new):
+    new.norm = torch.nn.Sequential(torch.nn.LayerNorm(8))
+
+
+def training_part(new):
+    new.drop.train()
+
+
+def without_bias(new):
+    new.norm.bias = None
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        (rescaled, "scale is 3.0, optimized for 2.0"),
+        (less_exact, "norm.eps is 1.0, optimized for 1e-05"),
+        (other_part, "norm is a Sequential, optimized as a LayerNorm"),
+        (training_part, "drop.training is True"),
+        (without_bias, "a parameter or buffer is gone"),
+    ],
+)
+def test_what_was_changed_runs_the_original_aloud(optimized, changed, reason):
+    _, new, kernel, x = optimized
+    with torch.no_grad():
+        new(x)
+        assert kernel.calls == 1
+        changed(new)
+        torch.manual_seed(1)
+        with pytest.warns(RuntimeWarning, match=reason):
+            found = new(x)
+        torch.manual_seed(1)
+        assert torch.equal(found, Block.forward(new, x))
+        assert kernel.calls == 1
+
+
+def test_what_is_changed_back_has_its_kernel_again(optimized):
+    model, new, kernel, x = optimized
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        new.scale = 3.0
+        new(x)
+        new.scale = 2.0
+        new.train()
+        new.eval()
+        torch.testing.assert_close(new(x), model(x))
+    assert kernel.calls == 1
+
+
+def test_arguments_may_be_named_and_defaults_given(optimized):
+    model, new, kernel, x = optimized
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        for found in (new(x=x), new(x, None), new(x, skip=None), new(skip=None, x=x)):
+            torch.testing.assert_close(found, model(x))
+    assert kernel.calls == 4
+    with torch.no_grad(), pytest.warns(RuntimeWarning, match="for 1 positional"):
+        torch.testing.assert_close(new(x, skip=x), model(x, x))
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        new(x, other=x)
+    assert kernel.calls == 4
+
+
+def test_copies_keep_kernels_and_files_hold_the_original(optimized):
+    model, new, kernel, x = optimized
+    own = copy.deepcopy(new)
+    assert own.norm is not new.norm
+    with torch.no_grad():
+        torch.testing.assert_close(own(x), model(x))
+        assert kernel.calls == 1
+        file = io.BytesIO()
+        with pytest.warns(RuntimeWarning, match="the original is saved"):
+            torch.save(new, file)
+        file.seek(0)
+        again = torch.load(file, weights_only=False)
+        assert type(again) is Block
+        assert torch.equal(again(x), model(x))
+        with pytest.warns(RuntimeWarning, match="the original is saved"):
+            assert type(pickle.loads(pickle.dumps(new))) is Block
+
+
+def test_kernels_of_what_a_module_was_are_not_kept(optimized):
+    _, new, kernel, x = optimized
+    new.scale = 3.0
+    with pytest.MonkeyPatch.context() as patch:
+        other = lambda w, b, x: (torch.nn.functional.layer_norm(x, (8,), w, b) * 3.0,)  # noqa: E731
+        patch.setattr("epitaxy.optimized._searched", lambda *_: other)
+        both = optimize(new, x[:2])
+    with torch.no_grad(), pytest.warns(RuntimeWarning, match="optimized for"):
+        torch.testing.assert_close(both(x), Block.forward(new, x))
+    assert kernel.calls == 0
+
+
+def test_bad_modules_and_inputs_are_told_as_they_are():
+    with pytest.raises(BadInput, match="a compiled one"):
+        optimize(torch.compile(Block()), torch.ones(2, 8))
+    with pytest.raises(BadInput, match="fails on the example inputs: Given normalized_shape"):
+        optimize(Block(), torch.ones(2, 7))
