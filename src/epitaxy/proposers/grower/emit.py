@@ -49,6 +49,7 @@ _PARTS = {
     "attention.h": ("epx::attend",),
     "recurrent.h": ("epx::recur",),
     "routed.h": ("epx::Routing",),
+    "sums.h": ("epx::Sorted",),
     "picks.h": ("epx::pick_",),
 }
 

@@ -16,6 +16,8 @@ SMALL = 1 << 15
 """Elements added under which one thread is enough."""
 TILES = (1, 2, 4, 8)
 """Vectors of columns that are added side by side."""
+PIECES = 64
+"""Pieces of the places that threads take as they get free."""
 
 
 def write_sums(region: Region, choices: Choices) -> str:
@@ -47,7 +49,8 @@ class SumsWriter(Expressions):
         rows, places = what.row.size, what.place.size
         body = self._adding()
         share = "true" if self.choices.dynamic else "false"
-        pieces = max(1, places // 128) if self.choices.dynamic else 1
+        pieces = max(1, places // PIECES) if self.choices.dynamic else 1
+        sort = [] if what.to is None else ["route.sort();"]
         loop = [
             f"epx::share<{share}>({-(-places // pieces)}, [&](int64_t u) {{",
             f"  for (int64_t to = u * {pieces}; to < epx::least(u * {pieces} + {pieces}, {places}); ++to) {{",
@@ -56,9 +59,9 @@ class SumsWriter(Expressions):
         threads = f" num_threads({self.choices.threads})" if self.choices.threads else ""
         team = [] if self.choices.threads == 1 else [f"#pragma omp parallel{threads}"]
         return [
-            f"epx::Routing route(1, {rows}, {places});",
+            f"epx::Sorted route({rows if sort else 1}, {places});",
             *(self._places() if what.to is not None else self._bags()),
-            *team, "{", *indent(loop), "}",
+            *team, "{", *indent([*sort, *loop]), "}",
         ]  # fmt: skip
 
     def _scalar(self, value: Value, axes: Sequence[Axis], scope: Scope) -> str:
@@ -74,12 +77,18 @@ class SumsWriter(Expressions):
         """Each row goes where its value says."""
         assert self.what.to is not None
         scope = Scope(frozenset({self.what.row}))
-        checks = self._checks(scope)
-        scope.lines += [f"if ({bad}) return 1;  // the reference takes the call" for bad in checks]
+        scope.lines += [f"bad |= {bad};" for bad in self._checks(scope)]
         to = self._scalar(self.what.to, [self.what.row], scope)
-        scope.lines.append(f"route.add(0, row, {to});")
-        head = f"for (int64_t row = 0; row < {self.what.row.size}; ++row) {{"
-        return [head, *indent(scope.lines), "}", "route.finish();"]
+        scope.lines.append(f"route.place.data[row] = int32_t({to});")
+        return self._every_row(scope)
+
+    def _every_row(self, scope: Scope) -> list[str]:
+        return [
+            "int64_t bad = 0;  // as wide as what is looked at: compilers take many rows at once",
+            f"for (int64_t row = 0; row < {self.what.row.size}; ++row) {{",
+            *indent(scope.lines), "}",
+            "if (bad) return 1;  // the reference takes the call",
+        ]  # fmt: skip
 
     def _bags(self) -> list[str]:
         """The rows of each place lie side by side."""
@@ -87,20 +96,15 @@ class SumsWriter(Expressions):
         assert what.starts is not None
         rows, places = what.row.size, what.place.size
         scope = Scope(frozenset({what.row}))
-        scope.lines += [f"bad |= {bad};" for bad in self._checks(scope)]  # at once for many rows
+        scope.lines += [f"bad |= {bad};" for bad in self._checks(scope)]
         start = Scope(frozenset({what.place}))
         begin = self._scalar(what.starts, [what.place], start)
         start.lines += [
             f"if ({begin} < before || {begin} > {rows} || (to == 0 && {begin} != 0)) return 1;",
             f"route.first.data[to] = int32_t(before = {begin});",
         ]
-        checks = [
-            "bool bad = false;",
-            f"for (int64_t row = 0; row < {rows}; ++row) {{", *indent(scope.lines), "}",
-            "if (bad) return 1;  // the reference takes the call",
-        ]  # fmt: skip
         return [
-            *(checks if what.outside else []),
+            *(self._every_row(scope) if what.outside else []),
             "int64_t before = 0;",
             f"for (int64_t to = 0; to < {places}; ++to) {{", *indent(start.lines), "}",
             f"route.first.data[{places}] = {rows};",
@@ -121,7 +125,7 @@ class SumsWriter(Expressions):
         inside = [
             *outer.lines, f"V total = {first};",
             "for (int64_t at = start; at < last; ++at) {",
-            f"  const int64_t row = {'at' if what.to is None else 'route.row.data[route.slot.data[at]]'};",
+            f"  const int64_t row = {'at' if what.to is None else 'route.slot.data[at]'};",
             *indent([*scope.lines, f"total = total + {value};"]), "}",
             *(mean if what.mean else []),
             f"epx::put(tail, y0 + {self.address(what.store.index)}, total, n);",

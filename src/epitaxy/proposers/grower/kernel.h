@@ -167,6 +167,13 @@ EPX_BODY inline void sweep_back(int64_t lo, int64_t hi, F body) {
   for (; i - N >= lo; i -= N) body(whole{}, i - N, 0, N);
 }
 
+// body(tail, j, n) for vectors of N lanes over [0, size).
+template <int N, class F> EPX_BODY inline void along(int64_t size, const F& body) {
+  int64_t j = 0;
+  for (; j + N <= size; j += N) body(whole{}, j, N);
+  if (j < size) body(part{}, j, int(size - j));
+}
+
 template <int U, class V> EPX_BODY inline void fill(V (&acc)[U], V value) {
   for (auto& a : acc) a = value;
 }

@@ -45,12 +45,6 @@ template <class S, int R = S::MR> inline void rows_of(int64_t rows, const float*
   else if constexpr (R > 1) rows_of<S, R - 1>(rows, a, panel, to);
 }
 
-// body(tail, j, n) for vectors of N lanes over [0, size).
-template <int N, class F> EPX_BODY inline void along(int64_t size, const F& body) {
-  int64_t j = 0;
-  for (; j + N <= size; j += N) body(whole{}, j, N);
-  if (j < size) body(part{}, j, int(size - j));
-}
 // finish(tail, p, j, n, r, v) for what `rows` tile rows make from routed row p and column j on.
 template <int N, int NV, class F>
 EPX_BODY inline void finish_rows(int64_t rows, int64_t width, int64_t p, int64_t j, const F& finish) {
