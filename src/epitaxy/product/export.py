@@ -24,6 +24,7 @@ from epitaxy.product.compose import (
     original,
     training_matters,
 )
+from epitaxy.product.headed import headed
 from epitaxy.record import digest_text
 from epitaxy.toolchain import Build
 from epitaxy.verdict import BASES, Verdict
@@ -50,7 +51,7 @@ def export(
     Raises BadEnvironment when `folder` cannot be written.
     """
     texts = {
-        **_sources(candidate, problem, build),
+        **_sources(candidate, verdict, problem, build),
         "evidence.json": _evidence(candidate, verdict, problem, build, profiled),
         "README.md": _readme(candidate, verdict, problem, build),
     }
@@ -62,10 +63,14 @@ def _compiled(candidate: Candidate) -> bool:
     return any(name.endswith(".cpp") for name in candidate.files)
 
 
-def _sources(candidate: Candidate, problem: Problem, build: Build | None) -> dict[str, str]:
+def _sources(
+    candidate: Candidate, verdict: Verdict | None, problem: Problem, build: Build | None
+) -> dict[str, str]:
     """`model_new.py` and the sources that it was made of."""
     if _compiled(candidate):
-        return {"model_new.py": bundle(candidate, problem), **kernel_sources(candidate)}
+        sources = kernel_sources(candidate)
+        told = {n: headed(text, candidate, verdict, problem) for n, text in sources.items()}
+        return {"model_new.py": bundle(candidate, problem), **told}
     if build is None or not build.ok:
         raise BadInput(f"{candidate.id} is not built", "judge it again where its toolchain works")
     text = Path(build.folder, "model_new.py").read_text(encoding="utf-8")
