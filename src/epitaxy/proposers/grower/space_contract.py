@@ -27,6 +27,8 @@ WORTH_THREADS = 1_000_000
 PANEL_AGAIN, ROWS_AGAIN = 0.4, 1.5
 """What reading a panel of the right operand and a row of the left one again for each block costs,
 in multiply-adds: panels are in one piece."""
+COPIED = 2.0
+"""What copying a row of the left operand for a block costs, in multiply-adds of as many lanes."""
 SHARED = 2.0
 """What copying the right operand for all threads costs, in multiply-adds of a row: it goes through
 the last cache, and all wait for all."""
@@ -126,7 +128,10 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
     kc = max(64, min(LONG, near // (tile_n * lanes * FLOAT_BYTES)))
     kc = k if k <= kc * 3 // 2 else kc
     cores = chip.cores if what.work > WORTH_THREADS else 1
-    mc, nc = _blocks(what, (tile_m, tile_n * lanes), min(kc, k), room, 1 if long else cores)
+    copied = n > 2 * tile_n * lanes and _scattered(a, what, n, tile_m, ways)
+    again = ROWS_AGAIN + (COPIED * lanes if copied else 0.0)
+    sharing = 1 if long else cores
+    mc, nc = _blocks(what, (tile_m, tile_n * lanes), min(kc, k), room, sharing, again)
     blocks = size_of(what.batch) * pieces(m, mc, tile_m) * pieces(n, nc, tile_n * lanes)
     split = min(-(-2 * cores // blocks), k // 128) if blocks < cores else 1
     if split > 1:
@@ -152,8 +157,7 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
         dynamic=1,
         form=form, tile_m=tile_m, tile_n=tile_n, kc=kc, mc=mc, nc=nc,
         split_k=max(1, split),
-        pack_a=int(n > 2 * tile_n * lanes and _scattered(a, what, n, tile_m, ways)),
-        pack_b=int(pack_b),
+        pack_a=int(copied), pack_b=int(pack_b),
     )  # fmt: skip
 
 
@@ -333,11 +337,11 @@ def _cycles(m: int, n: int, lanes: int, tile_m: int, tile_n: int) -> float:
 
 
 def _blocks(
-    what: Contraction, tile: tuple[int, int], depth: int, room: int, cores: int
+    what: Contraction, tile: tuple[int, int], depth: int, room: int, cores: int, again: float
 ) -> tuple[int, int]:
     """(rows, columns) of a block: what the threads wait for each other and the panels that are
     read again and again, weighed; a block, its sums and its rows of the left operand fit `room`
-    floats. `depth` steps of k are done at a time."""
+    floats. `depth` steps of k are done at a time; `again`: what a row costs in each block."""
     m, n, batch = size_of(what.rows), size_of(what.columns), size_of(what.batch)
     kept = depth < size_of(what.inner)  # sums wait for the next depth
     each = even(m, m, tile[0]), even(n, n, tile[1])
@@ -355,7 +359,7 @@ def _blocks(
             late = LATE * high * wide * cores / (batch * m * n) if cores > 1 else 0.0
             shared = SHARED / m if high < m else 0.0
             taken = TAKEN / (high * wide * size_of(what.inner))
-            rows = (ROWS_AGAIN + next_row) / wide
+            rows = (again + next_row) / wide
             waste = PANEL_AGAIN / high + rows + late + shared + taken
             best = max(best, (_busy((m, n, batch), (high, wide), cores) - waste, mc, nc))
     return best[1], best[2]
