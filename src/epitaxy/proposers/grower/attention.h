@@ -44,7 +44,7 @@ template <class S> struct Rows {
   Scratch<float> scores, sums, most, total, scale, queries;
   Scratch<int64_t> low, high;
   Rows()
-      : scores(S::MC * A::pitch), sums(S::MC * A::wide), most(S::MC), total(S::MC), scale(S::MC),
+      : scores(S::MC * A::pitch), sums(S::MC * A::wide), most(S::MC + S::N), total(S::MC), scale(S::MC + S::N),
         queries(S::PACK_Q ? A::tiles * A::G::a_tile : 0), low(A::tiles), high(A::tiles) {}
 };
 
@@ -84,10 +84,8 @@ __attribute__((noinline)) void value_tile(const float* p, const float* v, float*
     EPX_UNROLL for (int w = 0; w < W; ++w) store(sums + r * Attend<S>::wide + w * S::N, c[r][w]);
 }
 
-// Scores become weights relative to the row's greatest score so far, whose growth `scale` undoes.
-// The maximum looks past a NaN: its weight makes the total NaN, and so the row.
-template <class S>
-inline void soften(float* s, int64_t width, float& most, float& total, float& scale) {
+// The greatest of a row's scores and of what came before; looks past a NaN.
+template <class S> EPX_BODY inline float greatest(const float* s, int64_t width, float before) {
   using V = vf<S::N>;
   constexpr int N = S::N;
   V best[2] = {splat<V>(-inf), splat<V>(-inf)};
@@ -95,23 +93,27 @@ inline void soften(float* s, int64_t width, float& most, float& total, float& sc
   for (; v + N < width; v += 2 * N)
     for (int u = 0; u < 2; ++u) best[u] = max_fast(load<V>(s + v + u * N), best[u]);
   if (v < width) best[0] = max_fast(load<V>(s + v), best[0]);
-  const float before = most;
-  most = max_fast(before, hmax(max_fast(best[0], best[1])));
-  const float base = most == -inf ? 0.0f : most;  // nothing seen yet: all weights are zero
-  scale = exp(before - base);
-  V sum[2] = {};
-  for (v = 0; v + N < width; v += 2 * N)
-    for (int u = 0; u < 2; ++u) {
-      const V w = exp_fast(load<V>(s + v + u * N) - base);
-      store(s + v + u * N, w);
-      sum[u] = sum[u] + w;
+  return max_fast(before, fold(max_fast(best[0], best[1]), [](auto x, auto y) { return max_fast(x, y); }));
+}
+// Scores of R rows become weights relative to the rows' greatest so far, which are added to `total`: the
+// rows' chains of instructions run side by side. A NaN makes its weight and the total NaN, and so the row.
+template <class S, int R>
+EPX_BODY inline void soften(float* s, int64_t width, const float* most, float* total, const float* scale) {
+  using V = vf<S::N>;
+  constexpr int N = S::N;
+  V sum[R] = {}, base[R];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) base[r] = splat<V>(most[r] == -inf ? 0.0f : most[r]);  // none seen: weights are zero
+  for (int64_t v = 0; v < width; v += N)
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      float* const at = s + r * Attend<S>::pitch + v;
+      const V w = exp_fast(load<V>(at) - base[r]);
+      store(at, w);
+      sum[r] = sum[r] + w;
     }
-  if (v < width) {
-    const V w = exp_fast(load<V>(s + v) - base);
-    store(s + v, w);
-    sum[0] = sum[0] + w;
-  }
-  total = total * scale + hsum(sum[0] + sum[1]);
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r) total[r] = total[r] * scale[r] + hsum(sum[r]);
 }
 
 // Cut [low, high) down to the panels of keys that some row of [i0, i1) looks at.
@@ -125,6 +127,29 @@ EPX_BODY inline void narrow(int64_t& low, int64_t& high, int64_t i0, int64_t i1,
     high = last;
   }
   if (high < low) high = low;
+}
+
+// The scores of all `rows` rows become weights, tile by tile; `scale` undoes how the maxima grow.
+template <class S> void soften_rows(Rows<S>& work, int64_t j, int64_t rows) {
+  using V = vf<S::N>;
+  constexpr int side = native_bytes == 64 ? 4 : 2;  // registers for as many rows
+  float *const most = work.most.data, *const total = work.total.data, *const scale = work.scale.data;
+  const auto row = [&](int64_t r) EPX_BODY {
+    return work.scores.data + r * Attend<S>::pitch + work.low.data[r / S::MR] - j;
+  };
+  for (int64_t r = 0; r < rows; ++r) {
+    scale[r] = most[r];
+    most[r] = greatest<S>(row(r), work.high.data[r / S::MR] - work.low.data[r / S::MR], most[r]);
+  }
+  for (int64_t r = 0; r < rows; r += S::N) {
+    const V now = load<V>(most + r);
+    store(scale + r, exp(load<V>(scale + r) - select(now == splat<V>(-inf), V{}, now)));
+  }
+  for (int64_t r = 0; r < rows;) {
+    const int64_t y = r / S::MR, end = least((y + 1) * S::MR, rows), width = work.high.data[y] - work.low.data[y];
+    for (; r + side <= end; r += side) soften<S, side>(row(r), width, most + r, total + r, scale + r);
+    for (; r < end; ++r) soften<S, 1>(row(r), width, most + r, total + r, scale + r);
+  }
 }
 
 // The product of queries and keys as one of lines, for `dots`.
@@ -189,11 +214,7 @@ void attend_keys(Rows<S>& work, const float* q, const float* k, const float* v, 
         });
       }
   }
-  for (int64_t r = 0; r < i1 - i0; ++r) {
-    const int64_t low = work.low.data[r / S::MR], width = work.high.data[r / S::MR] - low;
-    soften<S>(work.scores.data + r * A::pitch + low - j, width, work.most.data[r], work.total.data[r],
-              work.scale.data[r]);
-  }
+  soften_rows<S>(work, j, i1 - i0);
   for (int64_t e = 0; e < S::E; e += H::NR)
     for (int64_t y = 0; y < tiles; ++y) {
       const int64_t low = work.low.data[y], depth = work.high.data[y] - low;

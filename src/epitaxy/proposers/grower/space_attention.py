@@ -9,7 +9,7 @@ from epitaxy.proposers.grower.attention import Attention, memory
 from epitaxy.proposers.grower.contract import size_of, step
 from epitaxy.proposers.grower.emit_attention import LINES
 from epitaxy.proposers.grower.genome import Choices
-from epitaxy.proposers.grower.space_contract import WORTH_THREADS, cache_bytes, tiles
+from epitaxy.proposers.grower.space_contract import WORTH_THREADS, cache_bytes, registers, tiles
 
 OPTIONS: dict[str, tuple[int, ...]] = {
     "attend": (0, 1),
@@ -48,7 +48,8 @@ def guess(what: Attention, base: Choices, chip: Chip) -> Choices:
     split = min(-(-2 * cores // tasks), keys // 64) if tasks < cores else 1
     return replace(
         base,
-        attend=1, threads=0 if cores > 1 else 1, unroll=1, prefetch=0, stream=0,
+        attend=1, threads=0 if cores > 1 else 1, prefetch=0, stream=0,
+        unroll=4 if registers(chip) >= 32 else 1,  # 2 to 4 % with tiles of 14 x 32, Zen 5
         dynamic=int(not even),
         form=LINES if lines else 0,
         tile_m=tile_m, tile_n=tile_n, mc=rows, nc=nc,
