@@ -62,6 +62,8 @@ LEAST_CHANNELS = 16
 """With fewer, turning pixels into squares and back costs more than is won by it."""
 SQUARES = 7
 """Vectors of squares of a piece of a transformed convolution: their pixels fill the caches."""
+MANY_PIXELS = 20
+"""Pixels of a register tile of one vector of filters at least: each is read for one multiply-add."""
 BLOCKS = (32, 64, 96, 128, 192, 256, 384, 512)
 """Pixels of a block of a convolution whose lanes run along the filters."""
 SHORT, PIECE = 160, 96
@@ -234,6 +236,8 @@ def _guess_fetched(what: Contraction, base: Choices, chip: Chip) -> Choices:
     image = image if image and worth(what, image) else None
     if image and m % tile_m and m % 4 == 0 and m < FEW_FILTERS and registers(chip) == 16:
         tile_m, tile_n = 4, 3
+    if registers(chip) >= 32:
+        tile_m = -(-m // -(-m // tile_m))
     kc = k if k <= 288 else 192
     if image and image.planes:
         step = _step_bytes(what, image, (tile_m, tile_n * lanes))
@@ -261,6 +265,9 @@ def _guess_filters(what: Contraction, base: Choices, chip: Chip) -> dict[str, in
     stays in the second cache, and enough pieces of work for the cores."""
     m, k, lanes = size_of(what.rows), size_of(what.inner), base.width
     tile_m, tile_n = next(tiles(chip))
+    most, pixels = registers(chip) - 4, what.columns[-1].size
+    if m <= lanes and registers(chip) >= 32 and pixels >= MANY_PIXELS * -(-pixels // most):
+        tile_m, tile_n = most, 1
     high = tile_n * lanes
     if m < high or -(-m // lanes) * lanes * 4 > m * 5 or patch_of(what, 1, 1) is None:
         return {}
