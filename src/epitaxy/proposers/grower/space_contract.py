@@ -63,7 +63,7 @@ LEAST_CHANNELS = 16
 SQUARES = 7
 """Vectors of squares of a piece of a transformed convolution: their pixels fill the caches."""
 MANY_PIXELS = 20
-"""Pixels of a register tile of one vector of filters at least: each is read for one multiply-add."""
+"""Pixels of a register tile of one vector of filters, at least: each is read once for one sum."""
 BLOCKS = (32, 64, 96, 128, 192, 256, 384, 512)
 """Pixels of a block of a convolution whose lanes run along the filters."""
 SHORT, PIECE = 160, 96
