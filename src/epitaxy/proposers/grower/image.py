@@ -9,7 +9,7 @@ of each phase, u % phases, side by side: vectors of pixels are whole again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from epitaxy.proposers.grower.algebra import Affine, Axis, Load
@@ -67,7 +67,7 @@ def image_of(what: Contraction, lanes: int) -> Image | None:
     if not load.guards:
         if across.size % lanes == 0 and phases == 1:
             return Image(load, (), (), load.index, 0, 0, 0, 0)
-        sides = _unguarded(what, load, what.inner)
+        sides = _unguarded(what.columns, load, what.inner)
     else:
         sides = [_side(load, guard.index, guard.size) for guard in load.guards]
     last = next((s for s in sides if s is not None and across in dict(s.terms)), None)
@@ -110,7 +110,8 @@ def sides_of(what: Contraction, across: Axis) -> list[Side] | None:
         return None
     guarded = [_side(load, guard.index, guard.size) for guard in load.guards]
     known = {a for s in guarded if s is not None for a, _ in s.terms}
-    sides = [*guarded, *_unguarded(what, load, (a for a in what.inner if a not in known))]
+    windows, pixels = ([a for a in axes if a not in known] for axes in (what.inner, what.columns))
+    sides = [*guarded, *_unguarded(pixels, load, windows)]
     found = [s for s in sides if s is not None]
     if not any(across in dict(s.terms) for s in found):
         step = load.index.coefficient(across)
@@ -136,14 +137,14 @@ def _side(load: Load, index: Affine, size: int) -> Side | None:
     return Side(index.terms, index.offset, size, length, strides.pop())
 
 
-def _unguarded(what: Contraction, load: Load, windows: Iterable[Axis]) -> list[Side | None]:
+def _unguarded(pixels: Sequence[Axis], load: Load, windows: Iterable[Axis]) -> list[Side | None]:
     """The dimensions along which windows overlap, where nothing says how large they are: a window
     belongs to the pixels that step over a few of its elements. Whatever is paired, the copy holds
     only what lies between elements that are read."""
     sides: list[Side | None] = []
     for window in windows:
         gap = load.index.coefficient(window)
-        steps = [(load.index.coefficient(p), p) for p in what.columns]
+        steps = [(load.index.coefficient(p), p) for p in pixels]
         near = [(c, p) for c, p in steps if max(c, gap) <= FAR * math.gcd(c, gap) > 0 < min(c, gap)]
         if near:
             step, pixel = min(near, key=lambda found: found[0])

@@ -64,6 +64,8 @@ SQUARES = 7
 """Vectors of squares of a piece of a transformed convolution: their pixels fill the caches."""
 MANY_PIXELS = 20
 """Pixels of a register tile of one vector of filters, at least: each is read once for one sum."""
+NARROW = 6
+"""Rows of so few pixels have too few sums in tiles of two vectors of filters."""
 BLOCKS = (32, 64, 96, 128, 192, 256, 384, 512)
 """Pixels of a block of a convolution whose lanes run along the filters."""
 SHORT, PIECE = 160, 96
@@ -268,6 +270,8 @@ def _guess_filters(what: Contraction, base: Choices, chip: Chip) -> dict[str, in
     most, pixels = registers(chip) - 4, what.columns[-1].size
     if m <= lanes and registers(chip) >= 32 and pixels >= MANY_PIXELS * -(-pixels // most):
         tile_m, tile_n = most, 1
+    elif pixels <= NARROW and registers(chip) >= 32 and m >= 4 * lanes:
+        tile_m, tile_n = NARROW, 4
     high = tile_n * lanes
     if m < high or -(-m // lanes) * lanes * 4 > m * 5 or patch_of(what, 1, 1) is None:
         return {}
@@ -309,6 +313,8 @@ def _guess_squares(what: Contraction, lanes: int, chip: Chip) -> dict[str, int]:
     if windows_of(what) is None or min(size_of(what.rows), what.inner[0].size) < LEAST_CHANNELS:
         return {}
     across, rows = -(-x.size // 2), size_of(images) * -(-y.size // 2)
+    if rows * across < 2 * lanes * chip.cores:
+        return {}  # too few for the lanes: the filters, larger by far, are read for each of them
     rounds = -(-rows // (max(1, SQUARES * lanes // across) * chip.cores))
     return {"winograd": 2, "squares": -(-rows // (rounds * chip.cores)) * across}
 
