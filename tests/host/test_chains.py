@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from generous import GENEROUS
 from torch import nn
 
 from epitaxy import create_study
@@ -15,8 +17,10 @@ from epitaxy.proposers.grower import _Captured
 from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.chains import chained, rows_of_samples
 from epitaxy.proposers.grower.emit_chain import _ChainWriter
+from epitaxy.proposers.grower.growth import writable
 from epitaxy.proposers.grower.program import RegionCall
 from epitaxy.proposers.grower.slices import one_sample
+from epitaxy.proposers.grower.space_samples import apart
 from epitaxy.toolchains.cpp import plugin
 
 T = torch.randn
@@ -160,3 +164,15 @@ def test_a_region_alone_runs_so_for_what_its_kernels_hand_on():
     large = capture(pooled, [T(4, 3, 64, 66), T(16, 3, 3, 3)])
     assert rows_of_samples(large)
     assert not rows_of_samples(capture(pooled, [T(4, 3, 6, 6), T(4, 3, 3, 3)]))
+
+
+def test_samples_run_apart_only_where_much_of_one_reads_a_weight():
+    x, w, v = torch.randn(8, 16, 16, 16), torch.randn(8, 16, 3, 3), torch.randn(256, 512)
+    found = {}
+    for name, function, inputs in (
+        ("pixels", lambda x, w: F.conv2d(x, w, None, 1, 1), [x, w]),
+        ("rows", lambda y, v: F.linear(y, v), [torch.randn(8, 512), v]),
+    ):
+        (step,) = capture(function, inputs, accept=writable).steps
+        found[name] = one_sample(replace(step.region, weights=(1,)))
+    assert apart(found, GENEROUS.replace(cores=2)) == {"pixels"}

@@ -224,3 +224,13 @@ def test_what_follows_a_convolution_is_done_before_its_result_is_written():
     assert sum(k.contraction is not None for k in kernels) == 1
     large = [k for k in kernels if k.targets[0].numel >= step.region.outputs[0].numel]
     assert len(large) == 1, "nothing but the convolution runs over its result"
+
+
+def test_channels_of_small_images_are_no_windows():
+    """Those of 4 x 4 pixels lie 16 apart, as far as a dilated window's elements might."""
+    (step,) = capture(
+        lambda x, w: F.conv2d(x, w, None, 1, 1), [T(2, 64, 4, 4), T(64, 64, 3, 3)], accept=writable
+    ).steps
+    chosen = first_guess(step.region, GENEROUS.replace(vector_bytes=64, vector_registers=32))
+    assert (chosen.form, chosen.winograd) == (3, 0)
+    assert "convolve_filters" in emit_region(step.region, chosen).split("extern", 1)[1]

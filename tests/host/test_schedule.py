@@ -11,6 +11,7 @@ from test_chunks import captured
 
 from epitaxy.proposers.grower import space
 from epitaxy.proposers.grower.emit import emit_region
+from epitaxy.proposers.grower.emit_kernel import lane_axis
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import plan
@@ -142,3 +143,11 @@ def test_what_each_column_needs_is_computed_once():
     assert all(k.numel <= 48 for k in tables)
     written = emit_region(region, Choices(width=8))
     assert "rsqrt" not in written.partition("finish = ")[2]
+
+
+def test_lanes_run_along_what_nearly_fills_them_rather_than_along_a_window():
+    region, _ = captured(lambda x: F.max_pool2d(torch.sigmoid(x), 2), [torch.randn(2, 3, 30, 30)])
+    for width, axis in ((8, 15), (16, 15)):
+        choices = Choices(width=width)
+        (kernel,) = plan(coalesce(region), choices).kernels
+        assert lane_axis(kernel, choices).size == axis
