@@ -165,15 +165,31 @@ template <class To, class V> EPX To convert(V v) {  // lane-wise conversion; flo
     else if constexpr (is_scalar<To>) return To(v);
     else if constexpr (is_wide<To> || is_wide<V>)
         return concat<To>(convert<half<To>>(low(v)), convert<half<To>>(high(v)));
-#if defined(__AVX2__)
-    else if constexpr (lanes<V> == 8 && std::is_same_v<elem<V>, uint8_t> && sizeof(To) == 32)
-    {
-        vi<8> wide = vi<8>(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bits_as<int64_t>(v))));
+#if defined(__AVX2__)  // bytes: gcc 12 takes them one by one
+    else if constexpr (lanes<V> == 8 && sizeof(elem<V>) == 1 && sizeof(To) == 32) {
+        const __m128i bytes = _mm_cvtsi64_si128(bits_as<int64_t>(v));
+        vi<8> wide = std::is_signed_v<elem<V>> ? vi<8>(_mm256_cvtepi8_epi32(bytes))
+                                               : vi<8>(_mm256_cvtepu8_epi32(bytes));
 #if defined(__AVX512VL__)
         asm("" : "+v"(wide));  // gcc 12 cannot assemble this extension once it has merged it with a mask
 #endif
         return convert<To>(wide);
     }
+#endif
+#if defined(__AVX512F__)
+    else if constexpr (lanes<V> == 16 && sizeof(elem<V>) == 1 && sizeof(To) == 64) {
+        vi<16> wide = std::is_signed_v<elem<V>> ? vi<16>(_mm512_cvtepi8_epi32((__m128i)v))
+                                                : vi<16>(_mm512_cvtepu8_epi32((__m128i)v));
+        asm("" : "+v"(wide));
+        return convert<To>(wide);
+    } else if constexpr (sizeof(V) == 64 && lanes<V> == 16 && sizeof(elem<To>) == 1)
+        return To(_mm512_cvtepi32_epi8((__m512i)convert<vi<16>>(v)));
+    else if constexpr (sizeof(V) == 64 && std::is_same_v<elem<V>, float> && sizeof(elem<To>) == 2)
+        return convert<To>(convert<vi<16>>(v));
+#endif
+#if defined(__AVX512VL__)
+    else if constexpr (sizeof(V) == 32 && lanes<V> == 8 && sizeof(elem<To>) == 1)
+        return bits_as<To>(int64_t(_mm_cvtsi128_si64(_mm256_cvtepi32_epi8((__m256i)convert<vi<8>>(v)))));
 #endif
 #if defined(__AVX512F__)
     else if constexpr (lanes<V> == 8 && std::is_same_v<elem<V>, float> && std::is_same_v<elem<To>, double>)
