@@ -176,3 +176,15 @@ def test_samples_run_apart_only_where_much_of_one_reads_a_weight():
         (step,) = capture(function, inputs, accept=writable).steps
         found[name] = one_sample(replace(step.region, weights=(1,)))
     assert apart(found, GENEROUS.replace(cores=2)) == {"pixels"}
+
+
+def test_samples_that_fill_the_lanes_of_a_transform_together_are_not_run_apart():
+    (step,) = capture(
+        lambda x, w: F.conv2d(x, w, None, 1, 1),
+        [torch.randn(8, 16, 8, 8), torch.randn(32, 16, 3, 3)],
+        accept=writable,
+    ).steps
+    found = {"pixels": one_sample(replace(step.region, weights=(1,)))}
+    wide = GENEROUS.replace(cores=2, vector_bytes=64, vector_registers=32)
+    assert apart(found, wide) == frozenset()
+    assert apart(found, wide.replace(vector_bytes=32, vector_registers=16)) == {"pixels"}

@@ -60,6 +60,8 @@ FEW_FILTERS = 96
 """With more the tile of few rows at the end, where they do not divide, costs nothing."""
 LEAST_CHANNELS = 16
 """With fewer, turning pixels into squares and back costs more than is won by it."""
+LEAST_SQUARES = 2
+"""Vectors of squares for each core, at least: the filters, larger by far, are read for each."""
 SQUARES = 7
 """Vectors of squares of a piece of a transformed convolution: their pixels fill the caches."""
 MANY_PIXELS = 20
@@ -307,16 +309,23 @@ def _guess_squares(what: Contraction, lanes: int, chip: Chip) -> dict[str, int]:
     """Winograd's transform where it can be used and there are channels enough: squares of 2 x 2,
     whose results are as exact as without (4 x 4 is faster, and errs several times as much). Rows
     of squares are shared evenly among the cores."""
-    if len(what.columns) < 2:
+    count = squares_of(what)
+    if count == 0 or count < LEAST_SQUARES * lanes * chip.cores:
         return {}
-    *images, y, x = what.columns
-    if windows_of(what) is None or min(size_of(what.rows), what.inner[0].size) < LEAST_CHANNELS:
-        return {}
-    across, rows = -(-x.size // 2), size_of(images) * -(-y.size // 2)
-    if rows * across < 2 * lanes * chip.cores:
-        return {}  # too few for the lanes: the filters, larger by far, are read for each of them
+    across = -(-what.columns[-1].size // 2)
+    rows = count // across
     rounds = -(-rows // (max(1, SQUARES * lanes // across) * chip.cores))
     return {"winograd": 2, "squares": -(-rows // (rounds * chip.cores)) * across}
+
+
+def squares_of(what: Contraction) -> int:
+    """Squares of 2 x 2 results where Winograd's transform can be used and is worth it, else 0."""
+    if len(what.columns) < 2:
+        return 0
+    *images, y, x = what.columns
+    if windows_of(what) is None or min(size_of(what.rows), what.inner[0].size) < LEAST_CHANNELS:
+        return 0
+    return size_of(images) * -(-y.size // 2) * -(-x.size // 2)
 
 
 def registers(chip: Chip) -> int:

@@ -12,6 +12,7 @@ from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import plan
 from epitaxy.proposers.grower.slices import Sample, one_sample
+from epitaxy.proposers.grower.space_contract import FLOAT_BYTES, LEAST_SQUARES, squares_of
 
 LEAST_PIXELS = 64
 """Columns of a product, at least: its weights are read again for every sample."""
@@ -24,18 +25,28 @@ def apart(samples: Mapping[str, Sample], chip: Chip) -> frozenset[str]:
     that can, and the cores can share the samples evenly."""
     if not any("aten.convolution.default" in s.region.source for s in samples.values()):
         return frozenset()
-    return frozenset(n for n, s in samples.items() if _shared(s.count, chip) and _pixels(s))
+    return frozenset(n for n, s in samples.items() if _shared(s.count, chip) and _pixels(s, chip))
 
 
 def _shared(count: int, chip: Chip) -> bool:
     return count % chip.cores == 0 or count >= ROUNDS * chip.cores
 
 
-def _pixels(sample: Sample) -> bool:
+def _pixels(sample: Sample, chip: Chip) -> bool:
     """Whether every product of one sample has pixels enough for each weight."""
     kernels = plan(coalesce(sample.region), Choices()).kernels
     products = [k.contraction for k in kernels if k.contraction]
-    return all(size_of(c.columns) >= LEAST_PIXELS and _used(c, sample) for c in products)
+    return all(
+        size_of(c.columns) >= LEAST_PIXELS and _used(c, sample) and not _together(c, sample, chip)
+        for c in products
+    )
+
+
+def _together(what: Contraction, sample: Sample, chip: Chip) -> bool:
+    """Whether only all samples together have squares enough for Winograd's transform."""
+    least = LEAST_SQUARES * max(4, chip.vector_bytes // FLOAT_BYTES)
+    squares = squares_of(what)
+    return squares < least and squares * sample.count >= least * chip.cores
 
 
 def _used(what: Contraction, sample: Sample) -> bool:
