@@ -54,3 +54,13 @@ def test_what_is_not_accepted_has_no_times_and_what_is_written_by_hand_no_header
     text, _ = exported(LIBRARY + PRODUCT, tmp_path / "a", judged=False)
     assert "Measured: nothing" in text
     assert exported(LIBRARY, tmp_path / "b")[0] == LIBRARY
+
+
+def test_exact_results_which_are_allowed_no_error_have_a_header_too(tmp_path):
+    of = fake.problem()
+    new = fake.candidate(of, 1, kernel=LIBRARY + PRODUCT).replace(genome=GENOME)
+    new = new.replace(files={**new.files, "forward.py": "class ModelNew(Model): ...\n"})
+    verdict = fake.accepted(new, 2e-3)
+    exact = tuple(row.replace(error=0.0, honest=0.0, limit=0.0) for row in verdict.errors)
+    export(new, verdict.replace(errors=exact), of, tmp_path)
+    assert "0 of 0" in (tmp_path / "kernel.cpp").read_text()

@@ -71,12 +71,17 @@ def _measured(verdict: Verdict | None) -> Iterator[str]:
             f"  {row.speedup:.2f}x as fast as {row.baseline} ({row.confidence:.0%} interval "
             f"{row.low:.2f} to {row.high:.2f}): {row.outcome}"
         )
-    worst = max(verdict.errors, key=lambda row: row.error / row.limit, default=None)
+    worst = max(verdict.errors, key=lambda row: _share(row.error, row.limit), default=None)
     if worst is not None:
         yield (
             f"  largest error against float64, as a part of what is allowed: {worst.error:.2g} of "
             f"{worst.limit:.2g} ({worst.distribution})"
         )
+
+
+def _share(error: float, limit: float) -> float:
+    """The part of what is allowed; of nothing, which exact results are allowed, all or none."""
+    return error / limit if limit > 0 else float(error > 0)
 
 
 def _decided(candidate: Candidate, text: str, starts: list[int]) -> Iterator[str]:
