@@ -14,6 +14,7 @@ from epitaxy.proposers.grower import (
     recurrent,
     space_attention,
     space_contract,
+    space_conv,
     space_loop,
     space_maps,
     space_recurrent,
@@ -170,7 +171,10 @@ def first_guess(region: Region, chip: Chip) -> Choices:
     products = [k.contraction for k in kernels if k.contraction]
     if products:
         largest_product = max(products, key=lambda c: c.work)
-        guess = space_contract.guess(largest_product, guess, chip, region.weights)
+        if largest_product.fetched:
+            guess = space_conv.guess(largest_product, guess, chip)
+        else:
+            guess = space_contract.guess(largest_product, guess, chip, region.weights)
         guess = space_contract.keeping(largest_product, guess, chip, region.weights)
     attentions = [k.attention for k in kernels if k.attention]
     if attentions:

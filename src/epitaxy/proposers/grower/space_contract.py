@@ -10,13 +10,10 @@ from dataclasses import replace
 from epitaxy.chip import Chip
 from epitaxy.proposers.grower.algebra import Affine
 from epitaxy.proposers.grower.contract import Contraction, load_of, size_of, step
-from epitaxy.proposers.grower.emit_filters import blocks_of
 from epitaxy.proposers.grower.emit_gemm import even, pieces
-from epitaxy.proposers.grower.emit_thin import FILTERS, LINES, ROWS, TILES, form_of
-from epitaxy.proposers.grower.emit_winograd import windows_of
+from epitaxy.proposers.grower.emit_thin import LINES, ROWS, TILES, form_of
 from epitaxy.proposers.grower.genome import Choices
-from epitaxy.proposers.grower.image import LINE, Image, image_of, worth
-from epitaxy.proposers.grower.patch import patch_of
+from epitaxy.proposers.grower.image import LINE
 
 FLOAT_BYTES = 4
 LEAST_CYCLES = 6
@@ -56,23 +53,6 @@ FEW_COLUMNS = 256
 """With fewer the left operand is read too seldom to be copied, if only because its rows collide."""
 LONG = 1024
 """Steps after which sums are put aside, about: with more nothing is won."""
-FEW_FILTERS = 96
-"""With more the tile of few rows at the end, where they do not divide, costs nothing."""
-LEAST_CHANNELS = 16
-"""With fewer, turning pixels into squares and back costs more than is won by it."""
-LEAST_SQUARES = 2
-"""Vectors of squares for each core, at least: the filters, larger by far, are read for each."""
-SQUARES = 7
-"""Vectors of squares of a piece of a transformed convolution: their pixels fill the caches."""
-MANY_PIXELS = 20
-"""Pixels of a register tile of one vector of filters, at least: each is read once for one sum."""
-NARROW = 6
-"""Rows of so few pixels have too few sums in tiles of two vectors of filters."""
-BLOCKS = (32, 64, 96, 128, 192, 256, 384, 512)
-"""Pixels of a block of a convolution whose lanes run along the filters."""
-SHORT, PIECE = 160, 96
-"""Steps of a sum that are done at once in this form, and those of a piece of longer ones: with
-weights of a tile in a fifth of the first cache 1 to 4 % faster than in half (Zen 3)."""
 LONG_RESULT = 1 << 16
 """Elements of a result that is small when the contracted axis is long."""
 
@@ -108,8 +88,6 @@ def options(chip: Chip) -> dict[str, tuple[int, ...]]:
 def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int] = ()) -> Choices:
     """`base` with the decisions that suit `what`: register tile, blocks, copies, threads. Copies of
     `weights` may be kept."""
-    if what.fetched:  # tiles end within lines, of which no part is streamed by itself
-        return _guess_fetched(what, replace(base, stream=0), chip)
     m, n, k = size_of(what.rows), size_of(what.columns), size_of(what.inner)
     lanes = base.width
     first, second = cache_bytes(chip, 0, 32 << 10), cache_bytes(chip, 1, 512 << 10)
@@ -225,107 +203,6 @@ def _streamed(what: Contraction, base: Choices, chip: Chip) -> dict[str, int]:
         return {}
     nc = max(unit, min(512, n // (2 * chip.cores)) // unit * unit)
     return {"kc": k, "nc": nc, "dynamic": 0, "pack_a": 0, "ahead": 0}
-
-
-def _guess_fetched(what: Contraction, base: Choices, chip: Chip) -> Choices:
-    """All rows at once, so that the image is read once, and as many pixels as the cache holds.
-
-    Where pixels are read from the image (not packed), tiles of 4 x 3 do nearly as well as 6 x 2.
-    """
-    m, k, lanes = size_of(what.rows), size_of(what.inner), base.width
-    *others, across = what.columns
-    n = size_of(others) * -(-across.size // lanes) * lanes
-    tile_m, tile_n = next(tiles(chip))
-    image = image_of(what, lanes)
-    image = image if image and worth(what, image) else None
-    if image and m % tile_m and m % 4 == 0 and m < FEW_FILTERS and registers(chip) == 16:
-        tile_m, tile_n = 4, 3
-    if registers(chip) >= 32:
-        tile_m = -(-m // -(-m // tile_m))
-    kc = k if k <= 288 else 192
-    if image and image.planes:
-        step = _step_bytes(what, image, (tile_m, tile_n * lanes))
-        kc = min(kc, cache_bytes(chip, 0, 32 << 10) // 2 // step)
-    unit = tile_n * lanes
-    share = n * size_of(what.batch) // (2 * chip.cores)
-    nc = max(unit, min(24 * lanes, share) // unit * unit)
-    squares = _guess_squares(what, lanes, chip)
-    filters = _guess_filters(what, base, chip)
-    if filters and not squares:
-        return replace(
-            base, threads=0 if what.work > WORTH_THREADS else base.threads, unroll=4, dynamic=1,
-            split_k=1, pack_a=1, pack_b=0, **filters,
-        )  # fmt: skip
-    return replace(
-        base, threads=0 if what.work > WORTH_THREADS else base.threads, unroll=4,
-        dynamic=int(not (image and image.planes)),  # each thread has copied what it reads
-        split_k=1, tile_m=tile_m, tile_n=tile_n, kc=kc, mc=max(m, tile_m),
-        nc=nc, pack_a=1, pack_b=0, form=FILTERS if filters else TILES, **squares,
-    )  # fmt: skip
-
-
-def _guess_filters(what: Contraction, base: Choices, chip: Chip) -> dict[str, int]:
-    """Lanes along the filters where these fill them: blocks of which the copied piece of the image
-    stays in the second cache, and enough pieces of work for the cores."""
-    m, k, lanes = size_of(what.rows), size_of(what.inner), base.width
-    tile_m, tile_n = next(tiles(chip))
-    most, pixels = registers(chip) - 4, what.columns[-1].size
-    if m <= lanes and registers(chip) >= 32 and pixels >= MANY_PIXELS * -(-pixels // most):
-        tile_m, tile_n = most, 1
-    elif pixels <= NARROW and registers(chip) >= 32 and m >= 4 * lanes:
-        tile_m, tile_n = NARROW, 4
-    high = tile_n * lanes
-    if m < high or -(-m // lanes) * lanes * 4 > m * 5 or patch_of(what, 1, 1) is None:
-        return {}
-    room = cache_bytes(chip, 1, 512 << 10) * 5 // 8
-    pieces = size_of(what.batch) * size_of(what.columns)
-    kept: list[tuple[int, int]] = []
-    for nc in BLOCKS:
-        deep, wide = blocks_of(what, nc)
-        patch = patch_of(what, deep, wide)
-        if patch is not None and patch.floats * FLOAT_BYTES <= room:
-            kept.append((nc, pieces // (deep * wide)))
-    many = [nc for nc, count in kept if count >= 4 * chip.cores]
-    nc = max(many, default=min((nc for nc, _ in kept), default=BLOCKS[0]))
-    deep, wide = blocks_of(what, nc)
-    parts = -(-2 * chip.cores * deep * wide // pieces) if not many else 1
-    return {
-        "form": FILTERS, "tile_m": tile_m, "tile_n": tile_n, "kc": k if k <= SHORT else PIECE,
-        "nc": nc, "mc": max(high, -(-m // parts) // high * high),
-    }  # fmt: skip
-
-
-def _step_bytes(what: Contraction, image: Image, tile: tuple[int, int]) -> int:
-    """Bytes of the first cache that a step of the sum takes: filters, and its part of the lines
-    that the taps of one row share."""
-    rows, pixels = tile
-    across = dict(image.sides[-1].terms)
-    taps = size_of(a for a in what.inner if a in across)
-    lines = 1 + -(-(pixels + taps // image.phases) // LINE)
-    return FLOAT_BYTES * (rows + lines * LINE * min(taps, image.phases) // taps)
-
-
-def _guess_squares(what: Contraction, lanes: int, chip: Chip) -> dict[str, int]:
-    """Winograd's transform where it can be used and there are channels enough: squares of 2 x 2,
-    whose results are as exact as without (4 x 4 is faster, and errs several times as much). Rows
-    of squares are shared evenly among the cores."""
-    count = squares_of(what)
-    if count == 0 or count < LEAST_SQUARES * lanes * chip.cores:
-        return {}
-    across = -(-what.columns[-1].size // 2)
-    rows = count // across
-    rounds = -(-rows // (max(1, SQUARES * lanes // across) * chip.cores))
-    return {"winograd": 2, "squares": -(-rows // (rounds * chip.cores)) * across}
-
-
-def squares_of(what: Contraction) -> int:
-    """Squares of 2 x 2 results where Winograd's transform can be used and is worth it, else 0."""
-    if len(what.columns) < 2:
-        return 0
-    *images, y, x = what.columns
-    if windows_of(what) is None or min(size_of(what.rows), what.inner[0].size) < LEAST_CHANNELS:
-        return 0
-    return size_of(images) * -(-y.size // 2) * -(-x.size // 2)
 
 
 def registers(chip: Chip) -> int:

@@ -12,7 +12,8 @@ from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import plan
 from epitaxy.proposers.grower.slices import Sample, one_sample
-from epitaxy.proposers.grower.space_contract import FLOAT_BYTES, LEAST_SQUARES, squares_of
+from epitaxy.proposers.grower.space_contract import FLOAT_BYTES
+from epitaxy.proposers.grower.space_conv import LEAST_SQUARES, squares_of
 
 LEAST_PIXELS = 64
 """Columns of a product, at least: its weights are read again for every sample."""
