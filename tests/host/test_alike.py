@@ -109,7 +109,7 @@ def test_a_narrow_pool_keeps_its_lanes_along_the_row():
 def test_a_layer_that_reads_its_weights_for_one_row_waits_for_all_samples(layers):
 
     class Chip:
-        cores = 2
+        cores, vector_bytes = 2, 32
 
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 256, 96), nn.ReLU()

@@ -23,6 +23,10 @@ GENOMES = [
     Choices(width=16, tile_m=4, tile_n=1, kc=500, nc=128, mc=400, dynamic=1),
     Choices(form=3, kc=40, nc=40, mc=16, dynamic=1),
 ]
+WHOLE_ROWS = [
+    Choices(form=3, tile_m=12, nc=64, prefetch=64),
+    Choices(form=3, tile_m=10, nc=16, kc=500, tile_n=1),
+]
 FEWER_LANES = Choices(form=3, width=4, tile_m=5, tile_n=3, kc=500, nc=500, mc=400)
 
 
@@ -84,6 +88,14 @@ CASES = {
         lambda x, w, v: F.conv2d(F.relu(F.conv2d(x, w, None, 1, 1)), v),
         [T(2, 4, 16, 24), T(12, 4, 3, 3), T(8, 12, 1, 1)],
     ),
+    "few_pixels": (
+        lambda x, w: F.relu(F.conv2d(x, w, None, 1, 1)),
+        [T(2, 20, 4, 4), T(36, 20, 3, 3)],
+    ),
+    "few_pixels_strided": (
+        lambda x, w: F.conv2d(x, w, None, 2, 1),
+        [T(3, 12, 10, 6), T(36, 12, 3, 3)],
+    ),
     "residual": (
         lambda x, w: F.conv2d(x, w, None, 1, 1) + x,
         [T(2, 12, 16, 24), T(12, 12, 3, 3)],
@@ -97,6 +109,7 @@ def grown(tmp_path_factory):
     together = Together()
     for name, (function, inputs) in CASES.items():
         also = [FEWER_LANES] if name in ("strided", "padded_bias") else []
+        also += WHOLE_ROWS if name.startswith("few_pixels") else []
         together.add(name, function, inputs, *GENOMES, *also)
     return together.build(tmp_path_factory.mktemp("convolutions"))
 
@@ -116,6 +129,15 @@ def test_lanes_run_along_the_filters_of_any_image(name):
     function, inputs = CASES[name]
     step = capture(function, inputs, accept=writable).steps[0]
     assert "convolve_filters" in emit_region(step.region, Choices(form=3)).split("extern", 1)[1]
+
+
+@pytest.mark.parametrize("name", ["few_pixels", "few_pixels_strided"])
+def test_tiles_hold_whole_rows_of_small_images(name):
+    function, inputs = CASES[name]
+    (step,) = capture(function, inputs, accept=writable).steps
+    written = emit_region(step.region, WHOLE_ROWS[0]).split("extern", 1)[1]
+    assert "convolve_filters" in written
+    assert "TALL = 1," not in written
 
 
 def test_zeros_outside_an_image_are_not_taken_for_other_padding():

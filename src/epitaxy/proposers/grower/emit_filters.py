@@ -105,12 +105,13 @@ class FiltersWriter(ConvWriter):
         vectors = min(chosen.tile_n, -(-m // lanes))
         high = vectors * lanes
         a, down = load_of(what.left).index, rows[-1:]
+        tall = min(deep, chosen.tile_m // wide) if wide == across.size else 1
         return {
             "N": lanes, "MR": high, "NV": vectors, "BATCH": size_of(what.batch), "M": m, "K": k,
             "J": high, "JC": high, "MC": high, "KC": even(k, chosen.kc, self._group()), "PARTS": 1,
             "AI": step(a, what.rows) or 0, "AK": step(a, what.inner) or 0, "BK": 1, "BJ": 1,
             "DOT": 0, "PACK_A": 1, "PACK_B": 1, "KEPT": self._kept(), "DYNAMIC": chosen.dynamic,
-            "ROWS": size_of(rows), "X": across.size, "RB": deep, "XB": wide, "PX": chosen.tile_m,
+            "ROWS": size_of(rows), "X": across.size, "RB": deep, "XB": wide, "PX": chosen.tile_m, "TALL": max(1, tall), "FAR": chosen.prefetch,
             "FB": max(1, min(chosen.mc, m) // high), "STEP": patch.index.coefficient(across),
             "DOWN": _first(patch.index, down), "PATCH": patch.floats, "GROUP": self._group(),
         }  # fmt: skip

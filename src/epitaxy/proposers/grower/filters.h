@@ -6,7 +6,7 @@
 //   ROWS of X pixels in the result, RB rows of XB pixels in a block, FB tiles of filters in a piece of
 //   work, PX pixels in a register tile, STEP elements from pixel to pixel and DOWN from row to row of
 //   the copy, PATCH its elements, GROUP steps of k that are written out, at(u) where step u of these
-//   lies.
+//   lies, TALL whole rows in a register tile (1: tiles are parts of one row).
 // lay(to, t, row, x): copy what the block at (row, x) reads; offsets: where each group begins there.
 namespace epx {
 
@@ -18,8 +18,9 @@ template <class T> EPX_BODY inline void forget_place([[maybe_unused]] const T*& 
 #endif
 }
 
-// P pixels of W vectors of filters over `groups` groups of steps: the loop is all that compilers see.
-template <class S, int P, int W>
+// P pixels, LINE of each row, of W vectors of filters over `groups` groups of steps: the loop is all
+// that compilers see.
+template <class S, int P, int W, int LINE = P>
 __attribute__((noinline)) void filter_tile(const float* a, const float* from, const int32_t* offsets,
                                            int64_t groups, float* hold, bool first) {
   using V = vf<S::N>;
@@ -29,12 +30,15 @@ __attribute__((noinline)) void filter_tile(const float* a, const float* from, co
 #pragma GCC unroll 16
     for (int u = 0; u < S::GROUP; ++u) {
       forget_place(at);
+      if constexpr (S::FAR > 0) {
+        EPX_UNROLL for (int v = 0; v < W; ++v) __builtin_prefetch(a + (u + S::FAR) * S::MR + v * S::N);
+      }
       V w[W];
       EPX_UNROLL for (int v = 0; v < W; ++v) w[v] = raw_load<V>(a + u * S::MR + v * S::N);
       EPX_UNROLL for (int v = 0; v < W; ++v) keep_here(w[v]);
 #pragma GCC unroll 32
       for (int p = 0; p < P; ++p) {
-        const V x = splat<V>(at[S::at(u) + p * S::STEP]);
+        const V x = splat<V>(at[S::at(u) + p / LINE * S::DOWN + p % LINE * S::STEP]);
         EPX_UNROLL for (int v = 0; v < W; ++v) c[p][v] = fma(x, w[v], c[p][v]);
       }
     }
@@ -126,6 +130,19 @@ EPX_BODY inline void filter_block(const float* weights, const float* patch, cons
         }
       });
     };
+    const auto rows = [&](auto tall, int64_t r) EPX_BODY {
+      float* const held = hold + r * S::X * S::MR;
+      filter_tile<S, tall * S::X, W, S::X>(weights, patch + r * S::DOWN, offsets + k / S::GROUP, groups, held,
+                                           d == 0);
+      for (int64_t l = 0; l < (d + 1 < G::depths ? 0 : tall); ++l)
+        finish_pixels<S, W>(held + l * S::X * S::MR, t, i, row + r + l, 0, S::X, finish);
+    };
+    if constexpr (S::TALL > 1) {  // of nearly equal heights
+      constexpr int count = int(ceil_div(S::RB, S::TALL)), each = S::RB / count, more = S::RB % count;
+      for (int64_t r = 0; r < more; ++r) rows(std::integral_constant<int, each + 1>{}, r * (each + 1));
+      for (int64_t r = more * (each + 1); r < S::RB; r += each) rows(std::integral_constant<int, each>{}, r);
+      continue;
+    }
     for (int64_t r = 0; r < S::RB; ++r) {
       if (last_wide == 0 || (S::X >= S::XB && x + S::XB <= S::X)) {
         if constexpr (S::X >= S::XB) along(std::integral_constant<int, S::XB>{}, r);

@@ -30,8 +30,8 @@ SQUARES = 7
 """Vectors of squares of a piece of a transformed convolution: their pixels fill the caches."""
 MANY_PIXELS = 20
 """Pixels of a register tile of one vector of filters, at least: each is read once for one sum."""
-NARROW = 6
-"""Rows of so few pixels have too few sums in tiles of two vectors of filters."""
+FAR_STEPS = 64
+"""Steps of the sum that filters are asked for ahead of their use, where they leave the caches."""
 BLOCKS = (32, 64, 96, 128, 192, 256, 384, 512)
 """Pixels of a block of a convolution whose lanes run along the filters."""
 SHORT, PIECE = 160, 96
@@ -85,8 +85,8 @@ def _guess_filters(what: Contraction, base: Choices, chip: Chip) -> dict[str, in
     most, pixels = registers(chip) - 4, what.columns[-1].size
     if m <= lanes and registers(chip) >= 32 and pixels >= MANY_PIXELS * -(-pixels // most):
         tile_m, tile_n = most, 1
-    elif pixels <= NARROW and registers(chip) >= 32 and m >= 4 * lanes:
-        tile_m, tile_n = NARROW, 4
+    elif lanes <= m < tile_n * lanes and pixels * 4 < -(-pixels // lanes) * lanes * 3:
+        tile_n = 1  # lanes along the pixels would stand idle
     high = tile_n * lanes
     if m < high or -(-m // lanes) * lanes * 4 > m * 5 or patch_of(what, 1, 1) is None:
         return {}
@@ -102,7 +102,9 @@ def _guess_filters(what: Contraction, base: Choices, chip: Chip) -> dict[str, in
     nc = max(many, default=min((nc for nc, _ in kept), default=BLOCKS[0]))
     deep, wide = blocks_of(what, nc)
     parts = -(-2 * chip.cores * deep * wide // pieces) if not many else 1
+    far = m * k * FLOAT_BYTES > cache_bytes(chip, 1, 512 << 10)
     return {
+        "prefetch": FAR_STEPS if far else base.prefetch,
         "form": FILTERS, "tile_m": tile_m, "tile_n": tile_n, "kc": k if k <= SHORT else PIECE,
         "nc": nc, "mc": max(high, -(-m // parts) // high * high),
     }  # fmt: skip
