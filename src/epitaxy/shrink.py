@@ -70,11 +70,13 @@ def shrink(source: str, scale: float | str, name: str) -> Shrunk:
 
 def _fitting(source: str, tree: ast.Module, name: str) -> Shrunk:
     smallest: Shrunk | None = None
+    reason = ""
     for factor in FACTORS:
         for kind in (_any_size, _only_batch):
             made = _scaled(source, tree, factor, kind)
             seconds = _estimate_s(made.source)
-            if seconds is None:
+            if isinstance(seconds, str):
+                reason = reason or seconds  # of the file as it is
                 continue
             smallest = made
             if seconds <= ENOUGH_S:
@@ -82,8 +84,8 @@ def _fitting(source: str, tree: ast.Module, name: str) -> Shrunk:
             break  # it runs when all sizes shrink, so go on that way
     if smallest is None:
         raise BadProblem(
-            f"{name}: how large it is cannot be told without running it",
-            "give --scale a number, or leave it out",
+            f"{name}: how large it is cannot be told without running it: {reason}",
+            "mend the file or install what it needs; else give --scale a number, or leave it out",
         )
     return smallest
 
@@ -164,8 +166,8 @@ class _TooLarge(Exception):
     """More operators than anybody wants to count."""
 
 
-def _estimate_s(source: str) -> float | None:
-    """Seconds that PyTorch would take, told from shapes alone; None when it cannot be run so."""
+def _estimate_s(source: str) -> float | str:
+    """Seconds that PyTorch would take, told from shapes alone; why it cannot be run so."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils.flop_counter import FlopCounterMode
@@ -196,8 +198,9 @@ def _estimate_s(source: str) -> float | None:
                 model(*inputs)
     except _TooLarge:
         return math.inf
-    except Exception:  # a problem's own code may raise anything
-        return None
+    except Exception as error:  # a problem's own code may raise anything
+        said = str(error).strip().splitlines() or [""]
+        return f"{type(error).__name__}: {said[0][:200]}".rstrip(": ")
     return float(counter.get_total_flops() / FLOPS_PER_S + moved[0] / BYTES_PER_S)
 
 

@@ -61,3 +61,10 @@ def test_other_scales_are_refused(text):
 def test_what_is_not_python_says_so():
     with pytest.raises(BadProblem, match="not valid Python"):
         shrink("def", 0.5, "x")
+
+
+def test_a_file_that_does_not_run_says_why():
+    source = "import torch\nfrom einstein_notation import rearrange\nN = 4096\n"
+    with pytest.raises(BadProblem, match="No module named 'einstein_notation'") as caught:
+        shrink(source, "auto", "model")
+    assert "install" in caught.value.mend
