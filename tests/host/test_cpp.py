@@ -17,7 +17,7 @@ from epitaxy.compiler import BASE_FLAGS, cpu_flags, find_compiler, flags
 from epitaxy.errors import BadEnvironment, MachineFault, NoCompiler
 from epitaxy.product import kernel_name
 from epitaxy.toolchains import cpp
-from epitaxy.toolchains.cpp import Cpp, inspect_library, trim_log
+from epitaxy.toolchains.cpp import SOURCE_BYTES, Cpp, inspect_library, trim_log
 
 
 @pytest.fixture
@@ -117,6 +117,9 @@ def test_a_compilation_that_takes_too_long_is_cut_and_not_kept(tmp_path):
     assert not build.ok
     assert "more than 0.1 s" in build.log
     assert os.listdir(tmp_path) == []
+    long = "// as long as four kernels\n" * (4 * SOURCE_BYTES // 27)
+    build = Cpp(timeout_s=0.05).build(candidate(heavy + long + KERNEL), PROBLEM, tmp_path)
+    assert "more than 0.2 s" in build.log, "a long source has longer"
 
 
 @pytest.mark.parametrize(

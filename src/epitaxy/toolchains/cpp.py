@@ -26,6 +26,9 @@ LOG_BYTES = 1 << 20
 MEMORY_BYTES = 4 << 30
 """Address space that one compiler process may take."""
 
+SOURCE_BYTES = 128 << 10
+"""Of C++, up to which a compilation has the toolchain's time; more of it has more time: a network
+of a hundred regions comes to 500 KiB."""
 FILE_BYTES = 64 << 20
 FOLDER_BYTES = 256 << 20
 """What one build may take of the disk; kernels and what is made on the way to them take a few."""
@@ -51,7 +54,7 @@ _OUTSIDE = tuple(
 
 
 class Cpp:
-    """The toolchain plugin; `timeout_s` bounds one compilation."""
+    """The toolchain plugin; `timeout_s` bounds one compilation of up to SOURCE_BYTES."""
 
     name = "cpp"
     runs = "torch"
@@ -134,7 +137,8 @@ class Cpp:
     ) -> Build:
         write_files(made, files)
         start = time.monotonic()
-        code, log = _compile(command, made, self.timeout_s)
+        limit_s = self._limit_s(files)
+        code, log = _compile(command, made, limit_s)
         seconds = time.monotonic() - start
         library = made / command[-1]
         ok = code == 0 and library.is_file()
@@ -147,11 +151,16 @@ class Cpp:
         )
         if code is None:
             return build.replace(
-                folder="", log=f"compiling took more than {self.timeout_s:g} s\n{log}".strip()
+                folder="", log=f"compiling took more than {limit_s:.3g} s\n{log}".strip()
             )
         if ok:
             _write_card(library, facts["compiler"])
         return build
+
+    def _limit_s(self, sources: Mapping[str, str]) -> float:
+        """Seconds that one compilation of `sources` may take: the more text, the longer."""
+        size = sum(len(text) for name, text in sources.items() if not name.endswith(".py"))
+        return self.timeout_s * max(1.0, size / SOURCE_BYTES)
 
     def _assembly(
         self, made: Path, command: list[str], sources: Mapping[str, str]
@@ -162,7 +171,7 @@ class Cpp:
             return self._assembled[key]
         write_files(made, sources)
         words = [word for word in command[: command.index("-o")] if word != "-shared"]
-        code, log = _compile([*words, "-S"], made, self.timeout_s)
+        code, log = _compile([*words, "-S"], made, self._limit_s(sources))
         units = [made / Path(name).with_suffix(".s").name for name in command if _is_unit(name)]
         if code != 0 or not all(unit.is_file() for unit in units):
             raise BadCandidate(f"it does not compile: {log[:500]}", "see epitaxy judge")
