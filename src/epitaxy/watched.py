@@ -41,7 +41,7 @@ def _plain(part: Any) -> Iterator[tuple[str, Any]]:
     for name, value in vars(part).items():
         if not name.startswith("_") or isinstance(value, int | float | str):
             if _is_plain(value):
-                yield name, value
+                yield name, _still(value)
             elif callable(value) and hasattr(value, "__qualname__"):
                 yield name, value.__qualname__
 
@@ -50,6 +50,13 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple | list):
         return len(value) < 64 and all(map(_is_plain, value))
     return value is None or isinstance(value, bool | int | float | str)
+
+
+def _still(value: Any) -> Any:
+    """`value` as it is now: lists may be changed in place."""
+    if isinstance(value, list):
+        return [_still(v) for v in value]
+    return tuple(map(_still, value)) if isinstance(value, tuple) else value
 
 
 class Watch:
@@ -82,6 +89,5 @@ def _looks(module: Any) -> Iterator[tuple[Any, Any, Any]]:
     for part in module.modules():
         own = vars(part)
         look = itemgetter("training", *(name for name, _ in _plain(part)))
-        yield look, own, look(own)
-        if part._modules:
-            yield dict, part._modules, dict(part._modules)
+        yield look, own, _still(look(own))
+        yield dict, part._modules, dict(part._modules)

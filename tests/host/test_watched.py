@@ -20,9 +20,11 @@ class Block(torch.nn.Module):
         self.norm = torch.nn.LayerNorm(8)
         self.drop = torch.nn.Dropout(0.5)
         self.scale = 2.0
+        self.more = torch.nn.Sequential()
+        self.shifts = [0.0, (1, [2])]
 
     def forward(self, x, skip=None):
-        y = self.drop(self.norm(x)) * self.scale
+        y = self.more(self.drop(self.norm(x)) * self.scale + self.shifts[0])
         return y if skip is None else y + skip
 
 
@@ -60,6 +62,18 @@ def other_part(new):
     new.norm = torch.nn.Sequential(torch.nn.LayerNorm(8))
 
 
+def other_item(new):
+    new.shifts[0] = 4.0
+
+
+def inner_list(new):
+    new.shifts[1][1].append(3)
+
+
+def first_part(new):
+    new.more.append(torch.nn.ReLU())
+
+
 def training_part(new):
     new.drop.train()
 
@@ -74,6 +88,9 @@ def without_bias(new):
         (rescaled, "scale is 3.0, optimized for 2.0"),
         (less_exact, "norm.eps is 1.0, optimized for 1e-05"),
         (other_part, "norm is a Sequential, optimized as a LayerNorm"),
+        (other_item, r"shifts is \[4.0, .*optimized for \[0.0, "),
+        (inner_list, r"shifts is .*\[2, 3\]"),
+        (first_part, "more.0 is new"),
         (training_part, "drop.training is True"),
         (without_bias, "a parameter or buffer is gone"),
     ],
