@@ -15,7 +15,8 @@ from epitaxy.proposers.grower import _Captured
 from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.emit import emit_region
 from epitaxy.proposers.grower.genome import Choices
-from epitaxy.proposers.grower.program import RegionCall, calls, leavable
+from epitaxy.proposers.grower.growth import multiplied_inputs, writable
+from epitaxy.proposers.grower.program import RegionCall, calls, leavable, merged, with_weights
 from epitaxy.proposers.grower.slices import one_sample
 from epitaxy.proposers.grower.space_samples import apart
 from epitaxy.shrink import AUTO, shrink
@@ -98,6 +99,28 @@ def test_work_counts_every_call(layers):
     candidate = captured.candidate(captured.start, "", ())
     assert candidate.work is None  # nothing is saved, in no call
     assert leavable(program) == set(calls(program))
+
+
+class Twice(nn.Module):
+    """The same product by a weight and by what it has made itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(256, 256))
+
+    def forward(self, x):
+        y = torch.relu(x @ self.w)
+        z = torch.relu(y @ self.w)
+        return torch.relu(y @ z)
+
+
+def test_copies_are_kept_of_weights_alone_where_calls_are_alike():
+    program = capture(Twice().eval(), [torch.randn(256, 256)], accept=writable)
+    program = merged(with_weights(program, multiplied_inputs), lambda r: emit_region(r, Choices()))
+    weights = {name for name, _ in program.state}
+    of = [[step.args[i] in weights for i in step.region.weights] for step in program.steps]
+    assert of == [[True], [True], []]
+    assert program.steps[0].region == program.steps[1].region
 
 
 def test_a_narrow_pool_keeps_its_lanes_along_the_row():

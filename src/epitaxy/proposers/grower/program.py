@@ -92,13 +92,15 @@ def calls(program: Program) -> Counter[str]:
 
 
 def merged(program: Program, text: Callable[[Region], str]) -> Program:
-    """`program` where regions of the same `text` are one, called several times: the layers of a
-    network are written, compiled and searched once. Regions without a text stay as they are."""
-    known: dict[str, Region] = {}
+    """`program` where regions of the same `text` and weights are one, called several times: the
+    layers of a network are written, compiled and searched once. Regions without a text stay as
+    they are."""
+    known: dict[tuple[str, tuple[int, ...]], Region] = {}
     steps: list[RegionCall | FrameworkCall] = []
     for step in program.steps:
         if isinstance(step, RegionCall):
-            key = text(replace(step.region, name="region")) or step.region.name
+            same = text(replace(step.region, name="region")) or step.region.name
+            key = same, step.region.weights
             region = known.setdefault(key, replace(step.region, name=f"region{len(known)}"))
             step = replace(step, region=region)
         steps.append(step)
