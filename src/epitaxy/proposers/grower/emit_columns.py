@@ -23,6 +23,7 @@ from epitaxy.proposers.grower.emit_kernel import (
     reduce_operand,
 )
 from epitaxy.proposers.grower.emit_loops import Loops, RowWriter
+from epitaxy.proposers.grower.emit_turned import TurnedWriter, turned_axis
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.schedule import Kernel
 from epitaxy.proposers.grower.windows import LINE, Windows, separated
@@ -41,6 +42,9 @@ def write_kernel(
         if pair is not None:
             return _write_windows(pair, lane, choices, buffers)
         return ColumnWriter(kernel, choices, buffers, lane).write()
+    across = turned_axis(kernel, lane, choices)
+    if across is not None:
+        return TurnedWriter(kernel, choices, buffers, lane).write_across(across)
     return RowWriter(kernel, choices, buffers, lane).write()
 
 

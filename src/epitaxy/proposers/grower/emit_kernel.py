@@ -129,7 +129,7 @@ def lane_axis(kernel: Kernel, choices: Choices) -> Axis | None:
                 weight += math.prod(x.size for x in v.axes) * (1.0 if step == 1 else 0.3)
         for t in kernel.targets:
             if a in t.axes and t.index.coefficient(a) == 1:
-                weight += t.numel
+                weight += t.numel * 1.001  # loads are turned more easily than stores
         short = a.size < choices.width  # lanes would stand idle
         full = 0.01 * a.size / choices.width if short else 1.0
         score[a] = weight * full + a.size * 1e-9
