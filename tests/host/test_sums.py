@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from grown_case import build_all, run
 
 from epitaxy.proposers.grower.capture import capture
+from epitaxy.proposers.grower.emit import emit_region
 from epitaxy.proposers.grower.genome import Choices, Genome
 from epitaxy.proposers.grower.growth import writable
 from epitaxy.proposers.grower.interpret import run_program
@@ -38,6 +39,10 @@ CASES = {
     "scatter_add": (
         lambda i, v: torch.zeros(9, 21).scatter_add(0, i[:, None].expand(-1, 21), v),
         [PLACES, T(8, 21)],
+    ),
+    "looked_up": (
+        lambda x, i, t, v: x.index_add(0, t[i], v),
+        [T(9, 21), PLACES, torch.randperm(9), T(8, 21)],
     ),
 }
 GENOMES = [Choices(), Choices(width=4, threads=1), Choices(width=16, dynamic=1)]
@@ -83,6 +88,8 @@ def test_sums_are_pytorchs(name, grown):
         ("bag_weighted", 1, N([0, 5, 3])),
         ("bag_weighted", 1, N([1, 2, 3])),
         ("bag_weighted", 1, N([0, 2, 9])),
+        ("looked_up", 1, N([4, 0, 4, 1 << 29, 7, 1, 0, 8])),
+        ("looked_up", 2, N([4, 0, 2, 1, 9, 3, 6, 8, 5])),
     ],
 )
 def test_places_outside_are_left_to_the_reference(name, input_, bad, grown):
@@ -98,3 +105,10 @@ def test_places_outside_are_left_to_the_reference(name, input_, bad, grown):
     outs = [torch.empty(region.outputs[0].shape)]
     pack = lambda ts: (ctypes.c_void_p * len(ts))(*[t.data_ptr() for t in ts])  # noqa: E731
     assert getattr(grown[1], region.name)(pack(tensors), pack(outs)) == 1
+
+
+def test_indices_that_choose_indices_are_checked_before_they_are_used():
+    inputs = [T(50, 64), torch.randint(0, 50, (40,)), torch.randint(0, 40, (30,))]
+    (step,) = capture(lambda x, t, i: x[t[i]] * 2, inputs, accept=writable).steps
+    before, *_ = emit_region(step.region, Choices()).partition("epx::pick")
+    assert "if (bad1 || bad2) return 1;" in before

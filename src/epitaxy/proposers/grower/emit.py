@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from epitaxy.proposers.grower.algebra import Region, walk
+from epitaxy.proposers.grower.algebra import Load, Region, walk
 from epitaxy.proposers.grower.chains import Chain
 from epitaxy.proposers.grower.emit_attention import AttentionWriter
 from epitaxy.proposers.grower.emit_chain import write_chain
@@ -118,7 +118,8 @@ def emit_region(region: Region, choices: Choices) -> str:
             f"bool* const y{check.buffer} = &bad{check.buffer};",
         ]
     for number, kernel in enumerate(schedule.kernels):
-        if number == schedule.first and region.checks:
+        early = 0 < number < schedule.first and _looks_up(kernel)
+        if region.checks and (early or number == schedule.first):
             bad = " || ".join(f"bad{c.buffer}" for c in region.checks)
             lines.append(f"if ({bad}) return 1;  // the reference takes the call")
         outer = " x ".join(f"{a.name}:{a.size}" for a in kernel.outer) or "1"
@@ -131,6 +132,12 @@ def emit_region(region: Region, choices: Choices) -> str:
     weights = [pointers[i] for i in keeper.used]
     kept = keeper.function(region.name, region.inputs, weights)
     return function(region, choices, lines, region.refuses or bool(keeper.used), before=kept)
+
+
+def _looks_up(kernel: Kernel) -> bool:
+    """Whether it reads where data says, which has to be checked first."""
+    values = walk(tuple(t.value for t in kernel.targets))
+    return any(isinstance(v, Load) and v.indirect for v in values)
 
 
 def _written(

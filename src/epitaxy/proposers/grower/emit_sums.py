@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from epitaxy.chip import Chip
-from epitaxy.proposers.grower.algebra import Axis, Reduce, Region, Scan, Value, walk
+from epitaxy.proposers.grower.algebra import Axis, Load, Reduce, Region, Scan, Value, walk
 from epitaxy.proposers.grower.algebra_whole import Sums
 from epitaxy.proposers.grower.emit_expr import Expressions, Scope, Unsupported, indent
 from epitaxy.proposers.grower.emit_frame import arguments, function, lanes
@@ -69,15 +69,20 @@ class SumsWriter(Expressions):
         assert value.axes <= set(axes)
         return self.use(value)
 
-    def _checks(self, scope: Scope) -> list[str]:
-        """Conditions under which the reference has to take the call."""
-        return [self._scalar(truth, [self.what.row], scope) for truth in self.what.outside]
+    def _check(self, scope: Scope, *used: Value) -> None:
+        """Conditions under which the reference has to take the call: noted for all rows, or
+        row by row where one decides what the next reads, or what is `used`."""
+        values = walk((*self.what.outside, *used))
+        looks_up = any(isinstance(v, Load) and v.indirect for v in values)
+        for truth in self.what.outside:
+            bad = self._scalar(truth, [self.what.row], scope)
+            scope.lines.append(f"if ({bad}) return 1;" if looks_up else f"bad |= {bad};")
 
     def _places(self) -> list[str]:
         """Each row goes where its value says."""
         assert self.what.to is not None
         scope = Scope(frozenset({self.what.row}))
-        scope.lines += [f"bad |= {bad};" for bad in self._checks(scope)]
+        self._check(scope, self.what.to)
         to = self._scalar(self.what.to, [self.what.row], scope)
         scope.lines.append(f"route.place.data[row] = int32_t({to});")
         return self._every_row(scope)
@@ -96,7 +101,7 @@ class SumsWriter(Expressions):
         assert what.starts is not None
         rows, places = what.row.size, what.place.size
         scope = Scope(frozenset({what.row}))
-        scope.lines += [f"bad |= {bad};" for bad in self._checks(scope)]
+        self._check(scope)
         start = Scope(frozenset({what.place}))
         begin = self._scalar(what.starts, [what.place], start)
         start.lines += [
