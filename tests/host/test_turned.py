@@ -33,6 +33,7 @@ CASES = {
 OTHERS = {
     "too few rows": (lambda a, b: a + b.T, (T(3, 4000), T(4000, 3))),
     "summed": (lambda a, b: (a + b.T).sum(1), (T(90, 90), T(90, 90))),
+    "running sums": (lambda a, b: (a + b.T).cumsum(1), (T(90, 90), T(90, 90))),
     "integers": (lambda a: a + a.T, (torch.randint(-99, 99, (90, 90)).int(),)),
 }
 WRITTEN = (

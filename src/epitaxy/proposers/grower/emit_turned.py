@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epitaxy.proposers.grower.algebra import Axis, Load
+from epitaxy.proposers.grower.algebra import Axis, Load, Scan
 from epitaxy.proposers.grower.emit_expr import Scope, indent
 from epitaxy.proposers.grower.emit_kernel import Passes
 from epitaxy.proposers.grower.emit_loops import RowWriter
@@ -18,6 +18,8 @@ def turned_axis(kernel: Kernel, lane: Axis | None, choices: Choices) -> Axis | N
     or squares would be mostly empty."""
     passes = Passes(kernel)
     if lane is None or passes.count != 1 or passes.reduces or kernel.numel < WORTH:
+        return None
+    if any(isinstance(v, Scan) for v in passes.values):  # carries what it has along its row
         return None
     axes = [a for a in (*kernel.outer, *kernel.inner) if a != lane and a.size >= choices.width]
     found = [a for v in passes.values for a in axes if _turns(v, lane, a)]
