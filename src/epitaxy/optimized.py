@@ -235,6 +235,7 @@ class _Products:
             return products.bind(copy.deepcopy(products.unbind(self), memo))
 
         own: dict[str, Any] = {"forward": forward, "__reduce_ex__": pickled, "__deepcopy__": copied}
+        own["__copy__"] = lambda self: products.bind(copy.copy(products.unbind(self)))
         own |= {"__doc__": self.base.__doc__, "__module__": self.base.__module__}
         return self._copy(model, type(self.base.__name__, (self.base,), {**own, _SHARED: self}))
 

@@ -143,6 +143,12 @@ def test_copies_keep_kernels_and_files_hold_the_original(optimized):
     with torch.no_grad():
         torch.testing.assert_close(own(x), model(x))
         assert kernel.calls == 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)
+            same = copy.copy(new)
+        assert same.norm is new.norm
+        torch.testing.assert_close(same(x), model(x))
+        assert kernel.calls == 2
         file = io.BytesIO()
         with pytest.warns(RuntimeWarning, match="the original is saved"):
             torch.save(new, file)

@@ -31,12 +31,14 @@ DECISIONS: dict[str, str] = {
     "dynamic": "1: threads take pieces as they get free, 0: a fixed share each",
     "form": "of a contraction, 0: register tiles, 1: lanes along the contracted axis, "
     "2: rows of the right operand one after the other; of a convolution, 3: lanes along the "
-    "filters, else along the pixels",
+    "filters, else along the pixels; of a recurrent layer, 1: each thread has rows or directions "
+    "of its own, 0: all threads share each step",
     "attend": "1: attention as one kernel with a running softmax, 0: product by product",
     "tile_m": "rows of a contraction's register tile",
     "tile_n": "vectors in a row of a contraction's register tile",
     "kc": "steps along the contracted axis before the sums are put aside",
-    "mc": "rows of the result that one piece of a contraction computes",
+    "mc": "rows of the result that one piece of a contraction computes, at most those of a thread "
+    "in a recurrent layer of form 1",
     "nc": "columns of the result that one piece of a contraction computes",
     "across": "1: register tiles of a piece row by row, 0: column by column",
     "split_k": "pieces that the contracted axis is cut into for the threads",
