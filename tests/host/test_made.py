@@ -98,3 +98,16 @@ def test_a_constructor_that_takes_nothing_decides_nothing():
     assert made_as(Plain()) == ()
     ((_, _, _, attributes),) = made_as(torch.nn.Softmax(-1))
     assert attributes == {"dim": -1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "values"),
+    [
+        (torch.nn.LSTM, "batch_first", (True, False)),
+        (torch.nn.RNN, "nonlinearity", ("tanh", "relu")),
+        (torch.nn.Conv1d, "padding_mode", ("zeros", "circular")),
+    ],
+)
+def test_what_a_constructor_hands_on_to_its_base_decides_too(kind, name, values):
+    found = [made_as(kind(4, 4, 1, **{name: value})) for value in values]
+    assert found[0] != found[1]

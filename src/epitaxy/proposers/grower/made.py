@@ -53,7 +53,7 @@ def _plain(part: Any) -> Iterator[tuple[str, Any]]:
 
     every = set(vars(part)) - set(vars(torch.nn.Module())) - _OF_TRAINING
     if type(part).__module__.split(".")[0] == "torch":
-        every &= set(inspect.signature(type(part).__init__).parameters) - _OF_SHAPES
+        every &= _takes(type(part)) - _OF_SHAPES
         if "Dropout" in type(part).__name__:
             every.clear()
     for name in every:
@@ -63,6 +63,18 @@ def _plain(part: Any) -> Iterator[tuple[str, Any]]:
         value = tuple(value) if isinstance(value, torch.Size) else value
         if _is_plain(value) and len(repr(value)) <= LONGEST:
             yield name, value
+
+
+def _takes(kind: type) -> set[str]:
+    """Names of the constructor's arguments; those that it only hands on are of its base."""
+    names: set[str] = set()
+    for base in kind.__mro__:
+        if "__init__" in vars(base):
+            given = inspect.signature(vars(base)["__init__"]).parameters.values()
+            names |= {p.name for p in given}
+            if not any(p.kind is p.VAR_KEYWORD for p in given):
+                break
+    return names
 
 
 def _is_plain(value: Any) -> bool:
