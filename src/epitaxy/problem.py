@@ -53,7 +53,10 @@ class TensorSpec(Record):
 
 @record
 class Work(Record):
-    """The least work a computation implies: contraction flops, and bytes that must move once."""
+    """The least work a computation implies: contraction flops, and bytes that must move once.
+
+    `dtype` is what most of these flops multiply; without any, what arithmetic is done in.
+    """
 
     flops: float = 0.0
     bytes_read: float = 0.0

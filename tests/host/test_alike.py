@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 
 import pytest
 import torch
+from generous import GENEROUS
 from test_chains import Seen
 from torch import nn
 
@@ -18,6 +20,7 @@ from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.growth import multiplied_inputs, writable
 from epitaxy.proposers.grower.program import RegionCall, calls, leavable, merged, with_weights
 from epitaxy.proposers.grower.slices import one_sample
+from epitaxy.proposers.grower.space import spaces
 from epitaxy.proposers.grower.space_samples import apart
 from epitaxy.shrink import AUTO, shrink
 from epitaxy.toolchains.cpp import plugin
@@ -121,6 +124,14 @@ def test_copies_are_kept_of_weights_alone_where_calls_are_alike():
     of = [[step.args[i] in weights for i in step.region.weights] for step in program.steps]
     assert of == [[True], [True], []]
     assert program.steps[0].region == program.steps[1].region
+
+
+def test_a_light_region_that_is_called_often_is_searched():
+    (large,) = capture(torch.mm, [torch.randn(512, 512), torch.randn(512, 512)]).steps
+    (light,) = capture(torch.tanh, [torch.randn(64, 64)]).steps
+    regions = [replace(r.region, name=n) for n, r in (("large", large), ("light", light))]
+    assert spaces(regions, GENEROUS)["light"] == {}
+    assert spaces(regions, GENEROUS, called={"light": 1000})["light"]
 
 
 def test_a_narrow_pool_keeps_its_lanes_along_the_row():

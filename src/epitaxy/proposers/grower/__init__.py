@@ -128,7 +128,7 @@ class _Captured:
         from epitaxy.proposers.grower import space
         from epitaxy.proposers.grower.chains import rows_of_samples
         from epitaxy.proposers.grower.growth import cheaper, grow_program
-        from epitaxy.proposers.grower.program import leavable
+        from epitaxy.proposers.grower.program import calls, leavable
         from epitaxy.proposers.grower.shares import shares
 
         self.problem = view.problem
@@ -150,6 +150,7 @@ class _Captured:
             self.regions, view.chip, forms,
             shares(self.reference, self.program.program) if several else None,
             leavable(self.program.program) if several else (), samples,
+            calls(self.program.program),
         )  # fmt: skip
 
     def moves(self, view: View, judged: list[tuple[Candidate, Verdict]]) -> Any:

@@ -96,15 +96,17 @@ def space(region: Region, chip: Chip) -> dict[str, tuple[int, ...]]:
 def spaces(
     regions: Sequence[Region], chip: Chip, forms: Mapping[str, Region] | None = None,
     shares: Mapping[str, float] | None = None, leavable: Collection[str] = (),
-    samples: Collection[str] = (),
+    samples: Collection[str] = (), called: Mapping[str, int] | None = None,
 ) -> dict[str, dict[str, tuple[int, ...]]]:  # fmt: skip
     """The space of each region, that with the most work first. Regions too light to matter have
     none: they keep their first guess. `forms` holds cheaper forms by region: then which of the two
     is written is a decision too, and those that matter for either are searched. `shares` are the
     regions' shares of the framework's time, where measured; those of `leavable` with products in
     them, at which the framework is good, may be left to it; those of `samples` may run sample by
-    sample."""
-    times = {r.name: (shares or {}).get(r.name) or _least_s(r, chip) for r in regions}
+    sample. `called`: how often, by name, a region is called; once where it does not say."""
+    often = called or {}
+    least_s = {r.name: _least_s(r, chip) * often.get(r.name, 1) for r in regions}
+    times = {name: (shares or {}).get(name) or seconds for name, seconds in least_s.items()}
     total = sum(times.values()) or 1.0
     ordered = sorted(regions, key=lambda r: -times[r.name])
     found: dict[str, dict[str, tuple[int, ...]]] = {}
