@@ -37,6 +37,7 @@ _STANDS = {
     "bfloat16": ("float32",),
     "float32": ("bfloat16",),
     "int8": ("bfloat16", "float32"),
+    "float64": ("float32",),
 }
 """Whose peak stands for one that is not known. A chip that multiplies bfloat16 alone makes a
 product of float32 of several of these: its peak is a rate that float32 cannot exceed."""

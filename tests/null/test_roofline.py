@@ -115,8 +115,8 @@ def test_a_borrowed_peak_says_so():
 
 
 def test_an_unknown_peak_is_an_error_with_a_mend():
-    with pytest.raises(BadInput, match="no known peak for float64") as caught:
-        floor(Work(flops=1e9, dtype="float64"), chip(), MIB)
+    with pytest.raises(BadInput, match="no known peak for float4") as caught:
+        floor(Work(flops=1e9, dtype="float4"), chip(), MIB)
     assert "epitaxy probe" in caught.value.mend
 
 
