@@ -8,12 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 from generous import GENEROUS
-from test_chains import Seen
+from test_chains import captured_in
 from torch import nn
 
-from epitaxy import create_study
-from epitaxy.problem import load, open_reference
-from epitaxy.proposers.grower import _Captured
+from epitaxy.problem import open_reference
 from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.emit import emit_region
 from epitaxy.proposers.grower.genome import Choices
@@ -57,12 +55,8 @@ def get_init_inputs():
 
 @pytest.fixture(scope="module")
 def layers(tmp_path_factory):
-    """The problem, its captured program as the search sees it, and a folder."""
-    folder = tmp_path_factory.mktemp("alike")
-    (folder / "net.py").write_text(LAYERS)
-    problem = load(folder / "net.py")
-    study = create_study(problem, ledger=folder / "l.sqlite", budget="1")
-    return problem, _Captured(Seen(problem, study.machine.chip())), folder
+    """A network of layers that are alike."""
+    return captured_in(tmp_path_factory.mktemp("alike"), LAYERS)
 
 
 def test_layers_that_compute_the_same_are_written_once(layers):

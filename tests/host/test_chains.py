@@ -65,14 +65,19 @@ class Seen:
         return []
 
 
-@pytest.fixture(scope="module")
-def net(tmp_path_factory):
-    """The problem, its captured program as the search sees it, and a folder."""
-    folder = tmp_path_factory.mktemp("chains")
-    (folder / "net.py").write_text(NET)
+def captured_in(folder, source, **changed):
+    """The problem, its captured program as a search on this chip (but for what is `changed`) sees
+    it, and the folder."""
+    (folder / "net.py").write_text(source)
     problem = load(folder / "net.py")
     study = create_study(problem, ledger=folder / "l.sqlite", budget="1")
-    return problem, _Captured(Seen(problem, study.machine.chip().replace(cores=2))), folder
+    return problem, _Captured(Seen(problem, study.machine.chip().replace(**changed))), folder
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory):
+    """A network on two cores."""
+    return captured_in(tmp_path_factory.mktemp("chains"), NET, cores=2)
 
 
 def loaded(problem, captured, folder, genome):

@@ -101,7 +101,7 @@ EPX_BODY inline V get_strided(std::integral_constant<bool, P>, const T* p, int64
 template <int D, class V, int... I>
 EPX_BODY inline void swap_lanes(V& a, V& b, std::integer_sequence<int, I...>) {
   constexpr int N = sizeof...(I);
-#if defined(__clang__) || __GNUC__ >= 12
+#if defined(EPX_SHUFFLE)
   const V low = __builtin_shufflevector(a, b, (I & D ? N + (I ^ D) : I)...);
   b = __builtin_shufflevector(a, b, (I & D ? N + I : I ^ D)...);
 #else
