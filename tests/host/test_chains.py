@@ -16,7 +16,9 @@ from epitaxy.problem import load, open_reference
 from epitaxy.proposers.grower import _Captured
 from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.chains import chained, rows_of_samples
+from epitaxy.proposers.grower.emit import emit_source
 from epitaxy.proposers.grower.emit_chain import _ChainWriter
+from epitaxy.proposers.grower.genome import Choices, Genome
 from epitaxy.proposers.grower.growth import writable
 from epitaxy.proposers.grower.program import RegionCall
 from epitaxy.proposers.grower.slices import one_sample
@@ -169,6 +171,36 @@ def test_a_region_alone_runs_so_for_what_its_kernels_hand_on():
     large = capture(pooled, [T(4, 3, 64, 66), T(16, 3, 3, 3)])
     assert rows_of_samples(large)
     assert not rows_of_samples(capture(pooled, [T(4, 3, 6, 6), T(4, 3, 3, 3)]))
+
+
+def weighed(x, down, up):
+    s = torch.sigmoid(F.linear(torch.relu(F.linear(x.mean((2, 3)), down)), up))
+    return x * s[:, :, None, None]
+
+
+def test_a_sample_that_is_read_again_runs_apart():
+    """Channels weighed by a small network of their means: a cache holds one sample, not all."""
+    for hidden, expected in ((8, 1), (1024, 0)):  # a large one would be read for every sample
+        inputs = [T(8, 64, 36, 36), T(hidden, 64), T(64, hidden)]
+        program = capture(weighed, inputs, accept=writable)
+        samples = rows_of_samples(program)
+        assert len(samples) == expected
+        assert len(apart(samples, GENEROUS.replace(cores=2))) == expected
+
+
+def test_results_that_the_next_region_reads_are_not_written_past_the_caches():
+    def both(x, down, up, filters):
+        return F.conv2d(weighed(x, down, up), filters, padding=1)
+
+    inputs = [T(8, 64, 36, 36), T(8, 64), T(64, 8), T(16, 64, 3, 3)]
+    program = capture(both, inputs, accept=writable)
+    regions = [s.region for s in program.steps if isinstance(s, RegionCall)]
+    assert len(regions) == 2
+    streamed = Genome(tuple((r.name, Choices(stream=1, samples=1)) for r in regions))
+    for apart_, calls in ((frozenset(r.name for r in regions), 0), (frozenset(), 1)):
+        _, chains = chained(program, {}, apart_)
+        text = emit_source(regions[:1], streamed, chains)
+        assert text.count("epx::put_stream(") == calls
 
 
 def test_samples_run_apart_only_where_much_of_one_reads_a_weight():

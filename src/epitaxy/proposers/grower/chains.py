@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from epitaxy.problem import TensorSpec
 from epitaxy.proposers.grower.algebra import Region
 from epitaxy.proposers.grower.program import FrameworkCall, Program, RegionCall, reads
-from epitaxy.proposers.grower.slices import Sample, handed_on, one_sample
+from epitaxy.proposers.grower.slices import Sample, handed_on, one_sample, read_again
 
 LEAST_LINKS = 2
 HANDED_ON = 1 << 16
@@ -133,10 +133,11 @@ def _together(row: Sequence[Link], link: Link) -> bool:
 
 
 def _alone(link: Link) -> bool:
-    """Whether a region runs sample by sample for what its own kernels hand on."""
+    """Whether a region runs sample by sample for what its own kernels hand on, or read again."""
     if link.sample is None:
         return False
     own, common = handed_on(link.sample)
+    own += read_again(link.sample)
     return own >= max(HANDED_ON, COMMON * common)
 
 

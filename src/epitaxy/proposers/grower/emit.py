@@ -71,11 +71,15 @@ def emit_source(regions: Sequence[Region], genome: Genome, chains: Sequence[Chai
     Unsupported."""
     links = [link for chain in chains for link in chain.links]
     samples = {x.region.name: x.sample.region for x in links if x.sample is not None}
+    leave = {name for chain in chains for name in chain.results}
+    stay = {x.region.name for x in links if x.sample and not leave.issuperset(x.results)}
     texts = []
     for region in regions:
         choices = genome.of(region.name)
         if region.name in samples:  # the chain has the threads
             region, choices = samples[region.name], replace(choices, threads=1)
+        if region.name in stay:  # in the chain's memory: the next region reads them
+            choices = replace(choices, stream=0)
         texts.append(emit_region(region, choices))
     body = "\n".join(texts)
     return "\n".join([header(body), body, *(write_chain(chain, body) for chain in chains)])

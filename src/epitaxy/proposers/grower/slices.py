@@ -26,6 +26,9 @@ from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.rewrite import coalesce, map_axes
 from epitaxy.proposers.grower.schedule import plan
 
+LIGHT = 8
+"""How many times what all samples read a sample's own elements are where that weighs nothing."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -80,6 +83,29 @@ def handed_on(sample: Sample) -> tuple[int, int]:
             else:
                 common += target.numel
     return own, common
+
+
+def light(sample: Sample) -> bool:
+    """Whether what all samples read is nothing beside what one is: weights of a small network."""
+    sizes = [spec.numel for spec in sample.region.inputs]
+    own = sum(sizes[i] for i in sample.divided)
+    return (sum(sizes) - own) * LIGHT <= own
+
+
+def read_again(sample: Sample) -> int:
+    """Elements of a sample's own inputs that more than one of its region's kernels read; none where
+    weights would be, too."""
+    if not light(sample):
+        return 0
+    region = coalesce(sample.region)
+    kernels = plan(region, Choices()).kernels
+    readers = [
+        {v.buffer for v in walk(tuple(t.value for t in k.targets)) if isinstance(v, Load)}
+        for k in kernels
+    ]
+    return sum(
+        region.inputs[i].numel for i in sample.divided if sum(i in read for read in readers) > 1
+    )
 
 
 def _first_axis(region: Region) -> Axis | None:

@@ -170,6 +170,7 @@ def first_guess(region: Region, chip: Chip) -> Choices:
         ahead=int(moved > last // 2),
     )
     kernels = plan(coalesce(pieced(region)), guess).kernels
+    stream = guess.stream
     products = [k.contraction for k in kernels if k.contraction]
     if products:
         largest_product = max(products, key=lambda c: c.work)
@@ -187,12 +188,19 @@ def first_guess(region: Region, chip: Chip) -> Choices:
         guess = replace(guess, tile=min(_wide(k, guess, pieces) for k in sums))
     if columns and guess.ahead:
         guess = replace(guess, prefetch=8 * lanes)
+    if products and not any(k.whole and _leaves(k) for k in kernels):
+        guess = replace(guess, stream=stream)
     guess = space_maps.guess(kernels, guess, lanes)
     for kernel in kernels:
         rows = math.prod(a.size for a in kernel.outer)
         if not kernel.whole and kernel.inner and kernel.numel > SMALL and rows < pieces:
             return replace(guess, split=pieces)
     return guess
+
+
+def _leaves(kernel: Kernel) -> bool:
+    """Whether its results are those of its region."""
+    return any(t.buffer.startswith("y") for t in kernel.targets)
 
 
 def _kept_products(region: Region) -> int:

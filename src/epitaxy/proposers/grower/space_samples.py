@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from epitaxy.chip import Chip
 from epitaxy.proposers.grower.algebra import Load, Region, walk
+from epitaxy.proposers.grower.chains import HANDED_ON
 from epitaxy.proposers.grower.contract import Contraction, size_of
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import plan
-from epitaxy.proposers.grower.slices import Sample, one_sample
+from epitaxy.proposers.grower.slices import Sample, light, one_sample, read_again
 from epitaxy.proposers.grower.space_contract import FLOAT_BYTES
 from epitaxy.proposers.grower.space_conv import LEAST_SQUARES, squares_of
 
@@ -23,10 +24,14 @@ ROUNDS = 4
 
 def apart(samples: Mapping[str, Sample], chip: Chip) -> frozenset[str]:
     """The regions that run sample by sample at first: where there is a convolution among those
-    that can, and the cores can share the samples evenly."""
-    if not any("aten.convolution.default" in s.region.source for s in samples.values()):
+    that can, or kernels read a sample again, and the cores can share the samples evenly."""
+    if not any(_gains(s) for s in samples.values()):
         return frozenset()
     return frozenset(n for n, s in samples.items() if _shared(s.count, chip) and _pixels(s, chip))
+
+
+def _gains(sample: Sample) -> bool:
+    return "aten.convolution.default" in sample.region.source or read_again(sample) >= HANDED_ON
 
 
 def _shared(count: int, chip: Chip) -> bool:
@@ -34,11 +39,12 @@ def _shared(count: int, chip: Chip) -> bool:
 
 
 def _pixels(sample: Sample, chip: Chip) -> bool:
-    """Whether every product of one sample has pixels enough for each weight."""
+    """Whether every product of one sample has pixels enough for each weight, or few weights."""
     kernels = plan(coalesce(sample.region), Choices()).kernels
     products = [k.contraction for k in kernels if k.contraction]
     return all(
-        size_of(c.columns) >= LEAST_PIXELS and _used(c, sample) and not _together(c, sample, chip)
+        (size_of(c.columns) >= LEAST_PIXELS and _used(c, sample) and not _together(c, sample, chip))
+        or (light(sample) and not c.fetched)
         for c in products
     )
 
@@ -65,4 +71,5 @@ def guess(region: Region, first_guess: Callable[[Region, Chip], Choices], chip: 
     if sample is None:
         return first_guess(region, chip)
     made = first_guess(sample.region, chip.replace(cores=1))
-    return replace(made, samples=1, threads=0)
+    stream = first_guess(region, chip).stream  # all samples' results leave the caches, or none do
+    return replace(made, samples=1, threads=0, stream=stream)
