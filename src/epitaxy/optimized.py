@@ -232,7 +232,9 @@ class _Products:
             return products.unbind(self).__reduce_ex__(1)  # later ones ask for the class itself
 
         def copied(self: Any, memo: dict[int, Any]) -> Any:
-            return products.bind(copy.deepcopy(products.unbind(self), memo))
+            made = memo[id(self)] = object.__new__(type(self))  # a part may refer to the whole
+            vars(made).update(vars(copy.deepcopy(products.unbind(self), memo)))
+            return made
 
         own: dict[str, Any] = {"forward": forward, "__reduce_ex__": pickled, "__deepcopy__": copied}
         own["__copy__"] = lambda self: products.bind(copy.copy(products.unbind(self)))
@@ -251,6 +253,9 @@ class _Products:
         from torch.utils import _pytree
 
         given = self._positional(module, args, kwargs)
+        if given is None:
+            self._say_once(module, "its arguments have no position")
+            return self.base.forward(module, *args, **kwargs)  # type: ignore[attr-defined]
         fits = tuple(
             (x.shape, x.dtype) if isinstance(x, torch.Tensor) else (None, None) for x in given
         )
@@ -277,15 +282,14 @@ class _Products:
 
     def _positional(
         self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Any, ...]:
-        """All arguments by position, without defaults at the end; `(None,)` where they have no
-        position."""
+    ) -> tuple[Any, ...] | None:
+        """All arguments by position, without defaults at the end; None where they have none."""
         if not kwargs and not any(x is None or isinstance(x, bool | int | float) for x in args):
             return args
         try:
             bound = self.signature.bind(module, *args, **kwargs)
         except TypeError:  # the original shall say so
-            return (None,)
+            return None
         found, parameters = list(bound.args[1:]), list(self.signature.parameters.values())[1:]
         while (
             found
@@ -293,7 +297,7 @@ class _Products:
             and (found[-1] is parameters[len(found) - 1].default)
         ):
             found.pop()
-        return (None,) if bound.kwargs else tuple(found)
+        return None if bound.kwargs else tuple(found)
 
     def _no_kernel(self, args: tuple[Any, ...]) -> str:
         """Why no kernel fits these inputs."""

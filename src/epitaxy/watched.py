@@ -14,7 +14,7 @@ Described = Mapping[str, tuple[str, Mapping[str, Any]]]
 def described(model: Any) -> Described:
     """What decides, beside parameters, buffers and inputs, what `model` computes."""
     return {
-        path: (type(part).__name__ if path else "", dict(_plain(part)))
+        path: (type(part).__name__ if path else "", dict(_plain(part)) | _hooked(part, path))
         for path, part in model.named_modules()
     }
 
@@ -46,6 +46,21 @@ def _plain(part: Any) -> Iterator[tuple[str, Any]]:
                 yield name, value.__qualname__
 
 
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
+"""Where PyTorch keeps what is to run before and after a module's forward."""
+
+
+def _hooked(part: Any, path: str) -> dict[str, Any]:
+    """The hooks of a part, by name: none of the whole module's, which run around its forward."""
+    if not path:
+        return {}
+    return {
+        kind[1:]: tuple(getattr(h, "__qualname__", repr(h)) for h in hooks.values())
+        for kind in _HOOKS
+        if (hooks := getattr(part, kind))
+    }
+
+
 def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple | list):
         return len(value) < 64 and all(map(_is_plain, value))
@@ -62,7 +77,7 @@ def _still(value: Any) -> Any:
 class Watch:
     """Looks, in a microsecond or so for each part, whether a module still is what was described.
 
-    What is looked at are attributes and parts, not hooks, and not what lies inside of objects.
+    What is looked at are attributes, parts and their hooks, not what lies inside of objects.
     """
 
     def __init__(self, was: Described) -> None:
@@ -91,3 +106,5 @@ def _looks(module: Any) -> Iterator[tuple[Any, Any, Any]]:
         look = itemgetter("training", *(name for name, _ in _plain(part)))
         yield look, own, _still(look(own))
         yield dict, part._modules, dict(part._modules)
+        for hooks in (getattr(part, kind) for kind in _HOOKS if part is not module):
+            yield dict, hooks, dict(hooks)

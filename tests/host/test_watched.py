@@ -82,6 +82,14 @@ def without_bias(new):
     new.norm.bias = None
 
 
+def hooked_part(new):
+    new.norm.register_forward_hook(lambda part, args, result: result + 1.0)
+
+
+def prepared_part(new):
+    new.norm.register_forward_pre_hook(lambda part, args: (args[0] + 1.0,))
+
+
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
@@ -92,6 +100,8 @@ def without_bias(new):
         (inner_list, r"shifts is .*\[2, 3\]"),
         (first_part, "more.0 is new"),
         (training_part, "drop.training is True"),
+        (hooked_part, r"norm.forward_hooks is .*hooked_part.*, optimized for None"),
+        (prepared_part, "norm.forward_pre_hooks is .*prepared_part"),
         (without_bias, "a parameter or buffer is gone"),
     ],
 )
@@ -122,6 +132,30 @@ def test_what_is_changed_back_has_its_kernel_again(optimized):
     assert kernel.calls == 1
 
 
+def test_hooks_of_parts_run_and_the_whole_ones_run_around_the_kernel(optimized):
+    model, new, kernel, x = optimized
+    seen = []
+    new.register_forward_hook(lambda *_: seen.append("whole"))
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        handle = new.norm.register_forward_hook(lambda *_: seen.append("part"))
+        new(x)
+        assert (seen, kernel.calls) == (["part", "whole"], 0)
+        handle.remove()
+        torch.testing.assert_close(new(x), Block.forward(model, x))
+    assert (seen, kernel.calls) == (["part", "whole", "whole"], 1)
+
+
+def test_a_copy_of_a_module_whose_part_refers_to_it_is_whole(optimized):
+    model, new, _, x = optimized
+    new.norm.whole = [new]
+    own = copy.deepcopy(new)
+    assert own.norm.whole[0] is own
+    assert own.norm is not new.norm
+    with torch.no_grad():
+        torch.testing.assert_close(own(x), model(x))
+
+
 def test_arguments_may_be_named_and_defaults_given(optimized):
     model, new, kernel, x = optimized
     with torch.no_grad(), warnings.catch_warnings():
@@ -131,7 +165,10 @@ def test_arguments_may_be_named_and_defaults_given(optimized):
     assert kernel.calls == 4
     with torch.no_grad(), pytest.warns(RuntimeWarning, match="for 1 positional"):
         torch.testing.assert_close(new(x, skip=x), model(x, x))
-    with pytest.raises(TypeError, match="unexpected keyword"):
+    with (
+        pytest.raises(TypeError, match="unexpected keyword"),
+        pytest.warns(RuntimeWarning, match="arguments have no position"),
+    ):
         new(x, other=x)
     assert kernel.calls == 4
 
