@@ -24,6 +24,7 @@ CASES = {
     "gru": (nn.GRU(13, 20, batch_first=True), [T(5, 7, 13)]),
     "gru_layers": (nn.GRU(4, 5, num_layers=3), [T(3, 2, 4), T(3, 2, 5)]),
     "gru_both_ways": (nn.GRU(16, 8, bidirectional=True, bias=False), [T(1, 1, 16)]),
+    "lstm_layers": (nn.LSTM(9, 11, num_layers=4, batch_first=True), [T(3, 11, 9)]),
     "plain_tanh": (nn.RNN(13, 37, batch_first=True, bidirectional=True), [T(5, 7, 13)]),
     "plain_relu": (nn.RNN(13, 20, nonlinearity="relu", num_layers=2), [T(7, 5, 13)]),
 }
@@ -53,14 +54,15 @@ def flat(inputs):
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory):
-    """All layers captured and compiled together, threads in step with one another and each with
-    rows of its own: name -> program, and the library."""
+    """All layers captured and compiled together, threads in step with one another, each with rows
+    of its own and each with layers of its own: name -> program, and the library."""
     programs, regions, genome = {}, [], []
     for number, (name, (layer, inputs)) in enumerate(CASES.items()):
         program = capture(Spread(layer), flat(inputs), accept=writable)
         assert program.left == ()
         own = replace(GENOMES[number % 3], form=1, mc=1 + 2 * (number % 3))
-        for form, chosen in (("", GENOMES[number % 3]), ("_alone", own)):
+        layers = replace(GENOMES[number % 3], form=2, split_k=1 + number % 3)
+        for form, chosen in (("", GENOMES[number % 3]), ("_alone", own), ("_own_layers", layers)):
             programs[name + form] = renamed(program, name + form)
             regions += regions_of(programs[name + form])
             genome += [(r.name, chosen) for r in regions_of(programs[name + form])]
@@ -68,7 +70,7 @@ def grown(tmp_path_factory):
     return programs, build_all(regions, Genome(tuple(genome)), folder)
 
 
-@pytest.mark.parametrize("form", ["", "_alone"], ids=["team", "alone"])
+@pytest.mark.parametrize("form", ["", "_alone", "_own_layers"], ids=["team", "alone", "layers"])
 @pytest.mark.parametrize("name", CASES)
 def test_recurrent_layers_compute_what_pytorch_computes(name, form, grown):
     layer, inputs = CASES[name]

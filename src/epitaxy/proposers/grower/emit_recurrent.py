@@ -12,6 +12,9 @@ from epitaxy.proposers.grower.recurrent import GATES
 KINDS = ("lstm", "gru", "tanh", "relu")
 ALONE = 1
 """The form whose threads have rows or directions of their own, and wait for nobody within a layer."""
+LAYERS = 2
+"""The form whose threads have layers of their own, each a span of steps behind the layer before it:
+for layers of one direction."""
 
 
 def write_recurrence(region: Region, choices: Choices) -> str:
@@ -23,10 +26,12 @@ def write_recurrence(region: Region, choices: Choices) -> str:
     lines = [made(i, spec) for i, spec in enumerate(region.outputs)]
     between = what.batch * what.steps * what.ways * what.units
     lines += [f"const epx::Scratch<float> l{k}({between});" for k in range(what.layers - 1)]
-    for layer in range(what.layers):
-        if layer < 2:  # later layers are like the second
-            lines.append(_sizes(what, choices, layer, keeper))
-        lines += _layer(what, choices, layer, keeper)
+    lines += [_sizes(what, choices, k, keeper) for k in range(min(2, what.layers))]
+    if side_by_side(what, choices):
+        lines += _side_by_side(what, choices, keeper)
+    else:
+        for layer in range(what.layers):
+            lines += _layer(what, choices, layer, keeper)
     lines += [f"(void)x{i};" for i in range(len(region.inputs))]
     opening = keeper.opening(region.inputs)
     kept = keeper.function(region.name, region.inputs, [pointers[i] for i in keeper.used])
@@ -47,6 +52,7 @@ def _weights(what: Recurrence) -> tuple[int, int]:
 
 
 def _sizes(what: Recurrence, choices: Choices, layer: int, keeper: Keeper) -> str:
+    """The sizes of a layer; all from the second on have the same."""
     sizes = shape(what, choices, layer) | {"KEPT": int(_keeps(what, keeper))}
     text = ", ".join(f"{name} = {value}" for name, value in sizes.items())
     return f"struct Shape{min(layer, 1)} {{ enum : int64_t {{ {text} }}; }};"
@@ -64,9 +70,10 @@ def _layer(what: Recurrence, choices: Choices, layer: int, keeper: Keeper) -> li
     copies: list[str] = []
     calls = []
     for way in range(what.ways):
-        made, call = _direction(what, choices, (layer, way), keeper)
+        made, args = _direction(what, choices, (layer, way), keeper)
         copies += made
-        calls.append(call)
+        back = "true" if way else "false"
+        calls.append(f"epx::recur<Shape{kind}>(memory, {back}, {args});")
     threads = f" num_threads({choices.threads})" if choices.threads else ""
     memory = f"epx::RecurMemory<Shape{kind}> memory;"
     if not _alone(what, choices):
@@ -87,6 +94,29 @@ def _layer(what: Recurrence, choices: Choices, layer: int, keeper: Keeper) -> li
     ]  # fmt: skip
 
 
+def side_by_side(what: Recurrence, choices: Choices) -> bool:
+    """Whether threads have layers of their own."""
+    return choices.form == LAYERS and what.layers > 1 and what.ways == 1
+
+
+def _side_by_side(what: Recurrence, choices: Choices, keeper: Keeper) -> list[str]:
+    """All layers at once, each by the same thread from span to span."""
+    copies: list[str] = []
+    memory, parts = [], []
+    for layer in range(what.layers):
+        made, args = _direction(what, choices, (layer, 0), keeper)
+        copies += made
+        shape_of = f"Shape{min(layer, 1)}"
+        memory.append(f"epx::RecurMemory<{shape_of}> m{layer};")
+        parts.append(
+            f"  if (layer == {layer}) epx::recur_span<{shape_of}>(m{layer}, step, false, {args});"
+        )
+    threads = f" num_threads({choices.threads})" if choices.threads else ""
+    team = [] if choices.threads == 1 else [f"#pragma omp parallel{threads}"]
+    head = f"epx::recur_side_by_side<Shape0>({what.layers}, [&](int64_t layer, int64_t step) {{"
+    return [*copies, *memory, *team, head, *parts, "});"]
+
+
 def _alone(what: Recurrence, choices: Choices) -> bool:
     return choices.form == ALONE and what.ways * (what.batch // _rows(what, choices)) > 1
 
@@ -100,7 +130,7 @@ def _rows(what: Recurrence, choices: Choices) -> int:
 def _direction(
     what: Recurrence, choices: Choices, place: tuple[int, int], keeper: Keeper
 ) -> tuple[list[str], str]:
-    """What copies one direction of one layer (`place`) keeps, and the call for it."""
+    """What copies one direction of one layer (`place`) keeps, and the arguments of its call."""
     layer, way = place
     states = 2 if what.kind == "lstm" else 1
     before, each = _weights(what)
@@ -126,7 +156,7 @@ def _direction(
     out = f" + {way * what.units}" + (f" + b * {sizes_of['YB']}" if alone else "")
     c0, cn = (f"x2{state}", f"y2{state}") if states == 2 else ("nullptr", "nullptr")
     args = ", ".join([f"{x}{row}", *weights, f"x1{state}", c0, f"{y}{out}", f"y1{state}", cn])
-    return copies, f"epx::recur<Shape{kind}>(memory, {'true' if way else 'false'}, {args});"
+    return copies, args
 
 
 def shape(what: Recurrence, choices: Choices, layer: int) -> dict[str, int]:
@@ -140,11 +170,12 @@ def shape(what: Recurrence, choices: Choices, layer: int) -> dict[str, int]:
     turn = what.batch_first and what.steps > 1
     rows = _rows(what, choices) if _alone(what, choices) else what.batch
     high = min(choices.tile_m, rows)
+    alone = _alone(what, choices) or side_by_side(what, choices)
     return {
         "KIND": KINDS.index(what.kind), "N": lanes, "MR": high,
         "W": across, "P": 2 if across == 4 else across,
         "T": what.steps, "B": rows, "XB": what.batch, "I": width, "H": what.units,
         "YB": by_row * row, "YT": by_step * row, "TURN": int(turn),
-        "BIAS": int(what.bias), "STEPS": choices.unroll, "ALONE": int(_alone(what, choices)),
+        "BIAS": int(what.bias), "STEPS": choices.unroll, "ALONE": int(alone),
         "SPAN": min(what.steps, even(what.steps, -(-what.steps // choices.split_k), high)),
     }  # fmt: skip

@@ -7,7 +7,7 @@
 //   vectors, P of which are summed at a time for MR rows; YB YT strides of the output along rows and
 //   steps; TURN: rows of x come before its steps; BIAS; SPAN steps' products with x at a time, whose sums
 //   should stay in the caches; KEPT: copies of the weights are given; ALONE: one thread has these B of
-//   XB rows to itself, and waits for nobody until the layer ends.
+//   XB rows to itself, and waits for nobody until the layer (or its span of steps) ends.
 namespace epx {
 
 template <class S> struct Recur {
@@ -186,11 +186,10 @@ template <class S> struct RecurMemory {
         bias(A::wide), late(A::pitch), hidden(2 * A::state), state(A::state) {}
 };
 
-// One direction of one layer, `back` from the last step; every thread of a team calls it, or one ALONE. `c0`,
-// `cn`: of an LSTM only. `w`, `u`: KEPT copies of the weights, or these as they are.
+// What is done before the first step: copies of weights that are not KEPT, sums of biases, the first states.
 template <class S>
-void recur(RecurMemory<S>& m, bool back, const float* x, const float* w, const float* u, const float* bw, const float* bu,
-           const float* h0, const float* c0, float* y, float* hn, float* cn) {
+void recur_opens(RecurMemory<S>& m, const float* w, const float* u, const float* bw, const float* bu, const float* h0,
+                 const float* c0) {
   using A = Recur<S>;
   pieces<S>(A::panels, [&](int64_t p) {
     if constexpr (!S::KEPT) {
@@ -212,37 +211,62 @@ void recur(RecurMemory<S>& m, bool back, const float* x, const float* w, const f
         m.state.data[b * A::pitch + unit] = S::KIND == 0 && there ? c0[b * S::H + unit] : 0.0f;
       }
   });
+}
+
+// SPAN steps from step s0 on, of one direction of one layer, `back` from the last step; the first of them opens the
+// layer and the last closes it. Every thread of a team calls it, or one ALONE. `c0`, `cn`: of an LSTM only. `w`, `u`:
+// KEPT copies of the weights, or these as they are.
+template <class S>
+void recur_span(RecurMemory<S>& m, int64_t s0, bool back, const float* x, const float* w, const float* u, const float* bw,
+                const float* bu, const float* h0, const float* c0, float* y, float* hn, float* cn) {
+  using A = Recur<S>;
+  if (s0 == 0) recur_opens<S>(m, w, u, bw, bu, h0, c0);
   const float *const pw = S::KEPT ? w : m.inputs.data, *const pu = S::KEPT ? u : m.weights.data;
   constexpr int64_t rest = S::T % S::SPAN;
-  for (int64_t s0 = 0; s0 < S::T; s0 += S::SPAN) {
-    const int64_t steps = least(S::SPAN, S::T - s0), t0 = back ? S::T - s0 - steps : s0;
-    pieces<S, false>(A::panels, [&](int64_t p) {  // each thread for itself: it has these panels below
-      const float* const from = x + t0 * (S::TURN ? 1 : S::XB) * S::I;
-      const float *w = pw + p * A::NR * S::I, *bias = m.bias.data + p * A::NR;
-      float* const to = m.gates.data + p * S::SPAN * S::B * A::NR;
-      if (rest == 0 || steps == S::SPAN) input_panel<S, S::SPAN>(from, w, bias, to);
-      else if constexpr (rest != 0) input_panel<S, rest>(from, w, bias, to);
+  const int64_t steps = least(S::SPAN, S::T - s0), t0 = back ? S::T - s0 - steps : s0;
+  pieces<S, false>(A::panels, [&](int64_t p) {  // each thread for itself: it has these panels below
+    const float* const from = x + t0 * (S::TURN ? 1 : S::XB) * S::I;
+    const float *w = pw + p * A::NR * S::I, *bias = m.bias.data + p * A::NR;
+    float* const to = m.gates.data + p * S::SPAN * S::B * A::NR;
+    if (rest == 0 || steps == S::SPAN) input_panel<S, S::SPAN>(from, w, bias, to);
+    else if constexpr (rest != 0) input_panel<S, rest>(from, w, bias, to);
+  });
+  for (int64_t s = s0; s < s0 + steps; ++s) {
+    const int64_t t = back ? S::T - 1 - s : s;
+    const float* h = m.hidden.data + s % 2 * A::state;
+    float* next = m.hidden.data + (s + 1) % 2 * A::state;
+    pieces<S>(A::panels, [&](int64_t p) {
+      const auto block = [&](auto rows, int64_t i) {
+        step_rows<S, decltype(rows)::value>(
+            h + i * A::pitch, pu + p * S::H * A::NR, m.gates.data + ((p * S::SPAN + t - t0) * S::B + i) * A::NR,
+            m.late.data, next + i * A::pitch, m.state.data + i * A::pitch, y + i * S::YB + t * S::YT, p,
+            S::H - p * A::units);
+      };
+      tiles_of<A::block, S::B>(block);
     });
-    for (int64_t s = s0; s < s0 + steps; ++s) {
-      const int64_t t = back ? S::T - 1 - s : s;
-      const float* h = m.hidden.data + s % 2 * A::state;
-      float* next = m.hidden.data + (s + 1) % 2 * A::state;
-      pieces<S>(A::panels, [&](int64_t p) {
-        const auto block = [&](auto rows, int64_t i) {
-          step_rows<S, decltype(rows)::value>(
-              h + i * A::pitch, pu + p * S::H * A::NR, m.gates.data + ((p * S::SPAN + t - t0) * S::B + i) * A::NR,
-              m.late.data, next + i * A::pitch, m.state.data + i * A::pitch, y + i * S::YB + t * S::YT, p,
-              S::H - p * A::units);
-        };
-        tiles_of<A::block, S::B>(block);
-      });
-    }
   }
+  if (s0 + S::SPAN < S::T) return;
   pieces<S>(S::B, [&](int64_t b) {
     const int64_t from = S::T % 2 * A::state + b * A::pitch;
     std::memcpy(hn + b * S::H, m.hidden.data + from, sizeof(float) * S::H);
     if constexpr (S::KIND == 0) std::memcpy(cn + b * S::H, m.state.data + b * A::pitch, sizeof(float) * S::H);
   });
+}
+
+// One direction of one layer from its first step to its last.
+template <class S, class... More> void recur(RecurMemory<S>& m, bool back, const More&... more) {
+  for (int64_t s0 = 0; s0 < S::T; s0 += S::SPAN) recur_span<S>(m, s0, back, more...);
+}
+
+// One-way layers side by side: while a thread is at a span of steps of its layer, those of the layer before it are one
+// span ahead. part(layer, first step); every thread of a team calls it, and has the same layers in every span.
+template <class S, class F> void recur_side_by_side(int64_t layers, const F& part) {
+  constexpr int64_t spans = ceil_div(S::T, S::SPAN);
+  for (int64_t wave = 0; wave < layers + spans - 1; ++wave) {
+#pragma omp for schedule(static, 1)
+    for (int64_t layer = 0; layer < layers; ++layer)
+      if (layer <= wave && wave - layer < spans) part(layer, (wave - layer) * S::SPAN);
+  }
 }
 
 }  // namespace epx

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from epitaxy.chip import Chip
 from epitaxy.proposers.grower.algebra import Recurrence
-from epitaxy.proposers.grower.emit_recurrent import ALONE
+from epitaxy.proposers.grower.emit_recurrent import ALONE, LAYERS
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.recurrent import GATES
 from epitaxy.proposers.grower.space_contract import cache_bytes, registers
@@ -27,7 +27,7 @@ def options(chip: Chip) -> dict[str, tuple[int, ...]]:
         "tile_n": (1, 2, 3),
         "unroll": (1, 2, 4, 8),
         "split_k": (1, 2, 4, 8, 16),
-        "form": (0, 1),
+        "form": (0, ALONE, LAYERS),
         "mc": (1, 2, 4, 8, 16, 32, 64),
     }
 
@@ -48,15 +48,29 @@ def guess(what: Recurrence, chip: Chip, kept: bool) -> Choices:
     summed = 4 * what.batch * gates * what.units  # bytes of what x gives in a step
     step = 2 * what.batch * gates * what.units * what.units
     alone = _alone(what, chip, most) if kept else 0
-    worth = step * (what.steps // FEWEST if alone else 1) > WORTH_STEP
+    spans = 0 if alone else _spans(what, chip, step)
+    waits = what.steps // FEWEST if alone else what.steps // spans if spans else 1
+    worth = step * waits > WORTH_STEP
     return Choices(
         width=max(4, chip.vector_bytes // 4),
         threads=0 if worth else 1,
         tile_m=alone or -(-what.batch // tiles),
         tile_n=2, unroll=4, dynamic=0,
-        split_k=max(1, min(16, what.steps // 8, -(-what.steps * summed // SPAN_BYTES))),
-        form=ALONE if alone else 0, **({"mc": alone} if alone else {}),
+        split_k=max(1, spans, min(16, what.steps // 8, -(-what.steps * summed // SPAN_BYTES))),
+        form=ALONE if alone else LAYERS if spans else 0, **({"mc": alone} if alone else {}),
     )  # fmt: skip
+
+
+def _spans(what: Recurrence, chip: Chip, step: int) -> int:
+    """Spans of steps that threads with layers of their own wait after, so many that the first and
+    the last of them, when few layers have work, are short. 0 where threads should not have layers
+    of their own: too few, both ways, or with weights that leave the second cache between steps."""
+    weights = 8 * GATES[what.kind] * what.units**2
+    if what.ways > 1 or weights > cache_bytes(chip, 1, 512 << 10):
+        return 0
+    if chip.cores == 1 or what.layers < (chip.cores if step > WORTH_STEP else 2):
+        return 0
+    return min(16, what.steps // 8)
 
 
 def _alone(what: Recurrence, chip: Chip, most: int) -> int:
