@@ -256,3 +256,21 @@ def test_channels_of_small_images_are_no_windows():
     chosen = first_guess(step.region, GENEROUS.replace(vector_bytes=64, vector_registers=32))
     assert (chosen.form, chosen.winograd) == (3, 0)
     assert "convolve_filters" in emit_region(step.region, chosen).split("extern", 1)[1]
+
+
+def test_large_results_go_past_the_caches_where_a_vector_is_a_line():
+    large, small = torch.randn(8, 16, 64, 64), torch.randn(8, 16, 16, 16)
+    wide = GENEROUS.replace(vector_bytes=64, vector_registers=32)
+    wide = wide.replace(levels=(GENEROUS.levels[0].replace(bytes=1 << 22), *GENEROUS.levels))
+    narrow = wide.replace(vector_bytes=32, vector_registers=16)
+    for x, chip, expected in ((large, wide, 1), (small, wide, 0), (large, narrow, 0)):
+        (step,) = capture(lambda x, w: F.conv2d(x, w), [x, torch.randn(32, 16, 1, 1)]).steps
+        assert first_guess(step.region, chip).stream == expected
+
+
+def test_panels_that_stay_in_the_first_cache_are_read_where_they_lie():
+    (step,) = capture(torch.matmul, [torch.randn(128, 64), torch.randn(64, 3136)]).steps
+    wide = GENEROUS.replace(vector_bytes=64, vector_registers=32)
+    assert first_guess(step.region, wide).pack_b == 0
+    (step,) = capture(torch.matmul, [torch.randn(128, 640), torch.randn(640, 3136)]).steps
+    assert first_guess(step.region, wide).pack_b == 1

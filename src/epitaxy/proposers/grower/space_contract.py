@@ -49,6 +49,9 @@ PAGE = 4096
 DENSE_READS = 12
 """How often the panels of a few columns, whose rows lie side by side in the second cache, may be
 read there rather than from a copy (128 x 32768 x 128, tiles of 11 x 32: 0.91 of the time)."""
+NEAR_READS = 12
+"""How often panels that stay in the first cache may be read where they lie (128 x 64 x 3136, tiles
+of 13 x 32: 0.86 of the time, of 14 x 32 0.83, Zen 5)."""
 FEW_COLUMNS = 256
 """With fewer the left operand is read too seldom to be copied, if only because its rows collide."""
 LONG = 1024
@@ -101,6 +104,9 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
     reads = _reads(b, what, first)
     if long and registers(chip) >= 32 and n * LONG * FLOAT_BYTES <= second // 2:
         reads = DENSE_READS
+    at_hand = size_of(what.inner) * tile_n * lanes * FLOAT_BYTES <= first // 2
+    if at_hand and registers(chip) >= 32:
+        reads = max(reads, NEAR_READS)
     pack_b = m > reads * tile_m or step(b, what.columns) != 1
     room = second * 3 // (4 * FLOAT_BYTES)
     shared = (
