@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 from epitaxy.proposers.grower.algebra import Affine, Axis, Guard, Load, Reduce, Scan
@@ -26,7 +27,7 @@ from epitaxy.proposers.grower.emit_loops import Loops, RowWriter
 from epitaxy.proposers.grower.emit_turned import TurnedWriter, turned_axis
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.schedule import Kernel
-from epitaxy.proposers.grower.windows import LINE, Windows, separated
+from epitaxy.proposers.grower.windows import IN_GROUPS, LINE, Windows, separated
 
 SMALL_WINDOW = 32
 """Points of a window that is walked inside the loop over lanes, not around it."""
@@ -38,7 +39,8 @@ def write_kernel(
     """The C++ block of one kernel."""
     lane = lane_axis(kernel, choices)
     if lane is not None and lane in kernel.outer and kernel.inner:
-        pair = separated(kernel, lane, len(buffers)) if choices.windows else None
+        groups = choices.windows == IN_GROUPS
+        pair = separated(kernel, lane, len(buffers), groups) if choices.windows else None
         if pair is not None:
             return _write_windows(pair, lane, choices, buffers)
         return ColumnWriter(kernel, choices, buffers, lane).write()
@@ -54,7 +56,7 @@ def _write_windows(
     """Both stages of separated windows in one task."""
     known = {**buffers, len(buffers): (LINE, "float32")}
     first = ColumnWriter(windows.fill, choices, buffers, windows.line)
-    last = ColumnWriter(windows.read, choices, known, lane)
+    last = ColumnWriter(windows.read, dataclasses.replace(choices, prefetch=0), known, lane)
     body: list[str] = []
     for writer in (first, last):
         tiles, lines = writer.tiles()

@@ -11,6 +11,7 @@ from epitaxy.proposers.grower.emit_columns import SMALL_WINDOW
 from epitaxy.proposers.grower.emit_kernel import lane_axis
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.schedule import Kernel
+from epitaxy.proposers.grower.windows import IN_GROUPS
 
 PAGE = 4096
 """Bytes: the hardware foresees what is read no further than to the end of a page."""
@@ -34,7 +35,8 @@ def guess(kernels: Sequence[Kernel], choices: Choices, lanes: int) -> Choices:
         return choices
     small = [k for k in plain if _window(k, choices)]
     if small and len(small) == reduced:
-        choices = replace(choices, tile=min(_tile(k, choices, lanes) for k in small))
+        tile = min(_tile(k, choices, lanes) for k in small)
+        choices = replace(choices, tile=tile, windows=IN_GROUPS)
     if choices.ahead and any(_scattered(k, choices) for k in plain):
         choices = replace(choices, prefetch=PAGE // (4 * lanes))
     return choices

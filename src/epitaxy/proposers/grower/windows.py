@@ -22,14 +22,18 @@ from epitaxy.proposers.grower.algebra import (
     Value,
     walk,
 )
-from epitaxy.proposers.grower.rewrite import rebuild
+from epitaxy.proposers.grower.rewrite import rebuild, replaced, split_axis
 from epitaxy.proposers.grower.schedule import NEUTRAL, Kernel, Target
 
 LINE = "line"
+IN_GROUPS = 2
+"""The decision for a few lines of overlapping windows at a time."""
 LINES_BYTES = 1 << 16
 """Room for lines: what is written must have left the store buffer before it is read, and must
 still be in the nearest caches."""
 FEWEST_TASKS = 32
+GROUP_BYTES, FEWEST_LINES = 2048, 4
+"""Of a group of lines: room, and how many there are at least."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +57,23 @@ class Windows:
         return self.length * (self.lines.size if self.lines else 1)
 
 
-def separated(kernel: Kernel, lane: Axis, buffer: int) -> Windows | None:
-    """`kernel` in two stages, with the buffer between them numbered `buffer` among the inputs.
-    None when its windows cannot be taken apart."""
+def separated(kernel: Kernel, lane: Axis, buffer: int, groups: bool = False) -> Windows | None:
+    """`kernel` in two stages, with the buffer between them numbered `buffer` among the inputs;
+    `groups`: a few lines of windows that overlap at a time, so that the nearest cache holds the
+    lines and what they are made of. None when its windows cannot be taken apart."""
     values = walk(tuple(t.value for t in kernel.targets))
     reduces = [v for v in values if isinstance(v, Reduce)]
     if len(kernel.targets) != 1 or len(reduces) != 1 or any(isinstance(v, Scan) for v in values):
         return None
-    (target,), (reduce,) = kernel.targets, reduces
-    across = _across(reduce, lane)
-    if across is None or lane not in target.axes or len(kernel.inner) < 2:
+    across = _across(reduces[0], lane)
+    if across is None or lane not in kernel.targets[0].axes or len(kernel.inner) < 2:
         return None
     window, step, gap = across
     length = step * (lane.size - 1) + gap * (window.size - 1) + 1
+    if groups:
+        kernel = _in_groups(kernel, lane, length)
+    (target,) = kernel.targets
+    reduce = next(v for v in walk((target.value,)) if isinstance(v, Reduce))
     neutral = NEUTRAL[reduce.kind]
     first, last = _inside(reduce.arg, lane, step, length, neutral)
     line = Axis(f"{lane.name}p", last - first)
@@ -104,6 +112,44 @@ def _inside(arg: Value, lane: Axis, step: int, length: int, neutral: float) -> t
     first = max(0, -guard.index.offset)
     last = min(length, guard.size - guard.index.offset)
     return (first, last) if first < last else (0, length)
+
+
+def _in_groups(kernel: Kernel, lane: Axis, length: int) -> Kernel:
+    """`kernel` with its innermost axis of lines cut into groups, where more than one would be
+    written at a time and their windows overlap."""
+    axes = tuple(a for a in kernel.outer if a != lane)
+    axis = _lines(axes, length)
+    most = max(FEWEST_LINES, GROUP_BYTES // (4 * length))
+    if axis is None or axis.size <= most or not _overlapping(kernel, axis):
+        return kernel
+    even = [d for d in range(FEWEST_LINES, 2 * most) if axis.size % d == 0 and d < axis.size]
+    if not even:
+        return kernel
+    rows = min(even, key=lambda d: abs(d - most))
+    group, row = Axis(f"{axis.name}o", axis.size // rows), Axis(f"{axis.name}i", rows)
+    place = Affine(0, ((group, rows), (row, 1)))
+
+    def cut(of: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        return tuple(b for a in of for b in ((group, row) if a == axis else (a,)))
+
+    (target,) = kernel.targets
+    target = dataclasses.replace(
+        target,
+        index=replaced(target.index, axis, place),
+        axes=cut(target.axes),
+        value=split_axis(target.value, axis, group, row),
+    )
+    return Kernel((target,), cut(kernel.outer), kernel.inner)
+
+
+def _overlapping(kernel: Kernel, axis: Axis) -> bool:
+    """Whether neighbours along `axis` read some of the same elements."""
+    loads = [v for v in walk(tuple(t.value for t in kernel.targets)) if isinstance(v, Load)]
+    steps = [(v.index.coefficient(axis), v.index.coefficient(w), w.size)
+             for v in loads for w in kernel.inner]  # fmt: skip
+    return any(
+        own > 0 and own % step == 0 and step * size > own for own, step, size in steps if step > 0
+    )
 
 
 def _lines(outer: tuple[Axis, ...], length: int) -> Axis | None:
