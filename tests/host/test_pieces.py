@@ -115,3 +115,20 @@ def test_short_rows_are_fetched_a_page_ahead_where_vectors_are_long():
     chip = GENEROUS.replace(vector_bytes=64)
     assert space.first_guess(region, chip).prefetch == 64
     assert space.first_guess(region, GENEROUS).prefetch == 0
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda x, y: x.argmin(1), 128),
+        (lambda x, y: x.square().sum(), 128),
+        (lambda x, y: (x - y).square().sum(), 0),
+        (lambda x, y: torch.softmax(x, 1), 0),
+        (lambda x, y: torch.relu(x), 0),
+    ],
+)
+def test_a_single_stream_is_fetched_early(function, expected):
+    region, _ = captured(function, [torch.zeros(4096, 4096), torch.zeros(4096, 4096)])
+    chip = GENEROUS.replace(vector_bytes=64)
+    assert space.first_guess(region, chip).prefetch == expected
+    assert space.first_guess(region, GENEROUS).prefetch == 0

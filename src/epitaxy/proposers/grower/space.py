@@ -65,7 +65,7 @@ def space(region: Region, chip: Chip) -> dict[str, tuple[int, ...]]:
         "unroll": (1, 2, 4, 8),
         "threads": tuple(dict.fromkeys((0, 1, max(1, chip.cores // 2)))),
         "lane": (0, 1),
-        "prefetch": (0, 16, 64),
+        "prefetch": (0, 16, 64, 128),
     }
     if large > SMALL:
         options["stream"] = (0, 1)

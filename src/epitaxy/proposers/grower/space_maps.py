@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from epitaxy.proposers.grower.algebra import TRANSCENDENTAL, Load, Map, Scan, walk
+from epitaxy.proposers.grower.algebra import TRANSCENDENTAL, Load, Map, Reduce, Scan, walk
 from epitaxy.proposers.grower.emit_columns import SMALL_WINDOW
 from epitaxy.proposers.grower.emit_kernel import lane_axis
 from epitaxy.proposers.grower.genome import Choices
@@ -39,6 +39,8 @@ def guess(kernels: Sequence[Kernel], choices: Choices, lanes: int) -> Choices:
         choices = replace(choices, tile=tile, windows=IN_GROUPS)
     if choices.ahead and any(_scattered(k, choices) for k in plain):
         choices = replace(choices, prefetch=PAGE // (4 * lanes))
+    elif choices.ahead and _one_stream(largest, choices):
+        choices = replace(choices, prefetch=2 * PAGE // (4 * lanes))
     return choices
 
 
@@ -90,3 +92,20 @@ def _scattered(kernel: Kernel, choices: Choices) -> bool:
     if any(isinstance(v, Scan) for v in values):
         return False
     return kernel.inner == () or _window(kernel, choices)
+
+
+def _one_stream(kernel: Kernel, choices: Choices) -> bool:
+    """Whether it reads one operand along the lanes, once, and only sums up: a single stream for
+    each thread, with which memory is seldom busy (fetches two pages ahead: 0.86 to 1.0 of the time,
+    on average 0.93, ten such kernels on two cores, Zen 5; two streams gain nothing)."""
+    lane = lane_axis(kernel, choices)
+    if lane is None or lane not in kernel.inner or any(lane in t.axes for t in kernel.targets):
+        return False
+    values = walk(tuple(t.value for t in kernel.targets))
+    reduces = [v for v in values if isinstance(v, Reduce)]
+    if any(isinstance(v, Scan) for v in values) or any(
+        isinstance(below, Reduce) for v in reduces for below in walk((v.arg,))
+    ):
+        return False
+    loads = [v for v in values if isinstance(v, Load) and lane in v.axes]
+    return len(loads) == 1 and not loads[0].indirect and loads[0].index.coefficient(lane) == 1
