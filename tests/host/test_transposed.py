@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from grown_case import Together
 
 from epitaxy.proposers.grower.capture import capture
+from epitaxy.proposers.grower.emit import emit_region
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.growth import writable
 from epitaxy.proposers.grower.interpret import run_program
@@ -36,7 +37,15 @@ CASES = {
         lambda x, w: F.conv_transpose3d(x, w, stride=2, padding=1),
         [T(1, 3, 4, 5, 6), T(3, 4, 4, 4, 4)],
     ),
+    "followed": (
+        lambda x, w, y, z: torch.relu(turned(x, w, stride=2, padding=1) * z + y),
+        [T(2, 5, 3, 21), T(5, 20, 4, 4), T(2, 20, 6, 42), T(42)],
+    ),
 }
+GENOMES = (
+    Choices(form=3, width=8, tile_m=4, tile_n=1, nc=32, mc=8),
+    Choices(form=3, width=16, tile_m=5, tile_n=2, nc=500, kc=20),
+)
 
 
 # The stride does not divide what they make or the padding, or taps are spread too.
@@ -66,7 +75,8 @@ def grown(tmp_path_factory):
     """All cases captured and compiled together, copied and packed as the image is read."""
     together = Together()
     for number, (name, (function, inputs)) in enumerate(CASES.items()):
-        together.add(name, function, inputs, Choices(unroll=1, pack_b=number % 2, tile_m=4))
+        first = Choices(unroll=1, pack_b=number % 2, tile_m=4)
+        together.add(name, function, inputs, first, *GENOMES)
         assert len(together.regions(name)) == 1
     return together.build(tmp_path_factory.mktemp("transposed"))
 
@@ -79,8 +89,18 @@ def test_transposed_convolutions_compute_what_pytorch_computes(name, grown):
     for first in (inputs[0], spoiled):
         given = [first, *inputs[1:]]
         exact = function(*[x.double() for x in given])
-        (made,) = grown.outputs(name, 0, given)
-        torch.testing.assert_close(made.double(), exact, rtol=1e-5, atol=1e-5, equal_nan=True)
+        for number in range(1 + len(GENOMES)):
+            (made,) = grown.outputs(name, number, given)
+            torch.testing.assert_close(made.double(), exact, rtol=1e-5, atol=1e-5, equal_nan=True)
+
+
+def test_phases_beside_each_other_are_written_as_whole_vectors():
+    for name, phases in (("doubled", 2), ("followed", 2), ("plain", 1)):
+        function, inputs = CASES[name]
+        (step,) = capture(function, inputs, accept=writable).steps
+        text = emit_region(step.region, Choices(form=3, tile_n=1))
+        assert f"PHASES = {phases}" in text
+        assert "put_strided" not in text
 
 
 def test_spread_taps_in_no_whole_rounds_stay_with_the_framework():

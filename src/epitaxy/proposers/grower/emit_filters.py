@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
-from epitaxy.proposers.grower.algebra import Affine, Axis
+from dataclasses import replace
+
+from epitaxy.proposers.grower.algebra import (
+    Affine,
+    Axis,
+    Const,
+    Index,
+    Load,
+    Reduce,
+    Region,
+    Scan,
+    Store,
+    walk,
+)
 from epitaxy.proposers.grower.contract import Contraction, load_of, size_of, step
 from epitaxy.proposers.grower.emit_conv import ConvWriter, among
 from epitaxy.proposers.grower.emit_gemm import even, function
 from epitaxy.proposers.grower.emit_thin import FILTERS
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.patch import Patch, copy_lines, patch_of
+from epitaxy.proposers.grower.rewrite import map_axes, rebuild
+from epitaxy.proposers.grower.schedule import Kernel
 
 MOST_WRITTEN = 8
 """Steps of the sum that are written out at most: with more, gcc moves sums about (9 steps: 12 of 108
 multiply-adds beside memory)."""
 FEW_WRITTEN = 4
 """With fewer steps to a group its address costs as much as a pixel."""
+PHASES = 2
+"""Phases of a stride whose pixels are put between each other in registers."""
+NOTHING = Const(0.0, "float32")
 UNIT = 16
 """Pixels of a row are cut at whole cache lines of the result."""
 
@@ -57,6 +75,37 @@ class FiltersWriter(ConvWriter):
         ]
         call = "epx::convolve_filters<Shape>(a, lay, offsets.data, pa, finish);"
         return self._block(body, finish, call)
+
+    def _finish(self) -> list[str]:
+        """What happens to one vector of sums: where phases lie between each other, to one of both,
+        as if they were pixels of a row twice as long."""
+        pair = self._between()
+        if pair is None:
+            return super()._finish()
+        held = self.kernel, self.what, self.lane
+        phase, across = pair
+        row = Axis(f"{across.name}{phase.name}", across.size * phase.size)
+        self.names[row] = "x"
+        self.kernel, self.what, self.lane = *joined(self.kernel, self.what, pair, row), row
+        lines = super()._finish()
+        self.kernel, self.what, self.lane = held
+        return lines
+
+    def _between(self) -> tuple[Axis, Axis] | None:
+        """The batches' last axis and the pixels of a row, where the former are two phases of a
+        stride, and everything beside the sums lies along both as along one row."""
+        what, (target,) = self.what, self.kernel.targets
+        if not what.batch or what.batch[-1].size != PHASES:
+            return None
+        phase, across = what.batch[-1], what.columns[-1]
+        after = rebuild(target.value, lambda v: NOTHING if v == what.total else None, {})
+        values = [v for v in walk((after,)) if isinstance(v, Load | Index | Reduce | Scan)]
+        if any(isinstance(v, Reduce | Scan) for v in values):
+            return None
+        indices = [target.index, *(v.index for v in values if isinstance(v, Load | Index))]
+        indices += [g.index for v in values if isinstance(v, Load) for g in v.guards]
+        beside = all(f.coefficient(across) == PHASES * f.coefficient(phase) for f in indices)
+        return (phase, across) if beside and target.index.coefficient(phase) == 1 else None
 
     def _patch(self) -> Patch:
         found = patch_for(self.what, self.choices)
@@ -113,8 +162,33 @@ class FiltersWriter(ConvWriter):
             "DOT": 0, "PACK_A": 1, "PACK_B": 1, "KEPT": self._kept(), "DYNAMIC": chosen.dynamic,
             "ROWS": size_of(rows), "X": across.size, "RB": deep, "XB": wide, "PX": chosen.tile_m, "TALL": max(1, tall), "FAR": chosen.prefetch,
             "FB": max(1, min(chosen.mc, m) // high), "STEP": patch.index.coefficient(across),
-            "DOWN": _first(patch.index, down), "PATCH": patch.floats, "GROUP": self._group(),
+            "PHASES": PHASES if self._between() else 1, "DOWN": _first(patch.index, down), "PATCH": patch.floats, "GROUP": self._group(),
         }  # fmt: skip
+
+
+def joined(
+    kernel: Kernel, what: Contraction, pair: tuple[Axis, Axis], row: Axis
+) -> tuple[Kernel, Contraction]:
+    """What follows the sums with the two axes of `pair` as the one axis `row`."""
+
+    def affine(f: Affine) -> Affine:
+        kept = tuple((a, c) for a, c in f.terms if a not in pair)
+        c = f.coefficient(pair[0])
+        return Affine(f.offset, (*kept, (row, c)) if c else kept)
+
+    def axes(of: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        kept = tuple(a for a in of if a not in pair)
+        return kept if kept == of else (*kept, row)
+
+    (target,) = kernel.targets
+    place = Load(-1, Affine(0, tuple((a, 1) for a in axes(target.axes))), what.total.dtype)
+    total = Reduce("sum", (), place, what.total.dtype)
+    value = rebuild(target.value, lambda v: total if v == what.total else None, {})
+    store = Store(0, target.index, target.axes, value)
+    (made,) = map_axes(Region("row", (), (), (store,)), affine, axes).stores
+    new = replace(target, index=made.index, axes=made.axes, value=made.value)
+    whole = next(v for v in walk((made.value,)) if isinstance(v, Reduce))
+    return replace(kernel, targets=(new,), outer=axes(kernel.outer)), replace(what, total=whole)
 
 
 def _first(index: Affine, axes: list[Axis]) -> int:

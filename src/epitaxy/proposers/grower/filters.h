@@ -6,7 +6,9 @@
 //   ROWS of X pixels in the result, RB rows of XB pixels in a block, FB tiles of filters in a piece of
 //   work, PX pixels in a register tile, STEP elements from pixel to pixel and DOWN from row to row of
 //   the copy, PATCH its elements, GROUP steps of k that are written out, at(u) where step u of these
-//   lies, TALL whole rows in a register tile (1: tiles are parts of one row).
+//   lies, TALL whole rows in a register tile (1: tiles are parts of one row), PHASES 2 where the pixels
+//   of two batches, phases of a stride, lie between each other: both are worked on together, and
+//   vectors of both handed on at twice the place in the row (1: every batch by itself).
 // lay(to, t, row, x): copy what the block at (row, x) reads; offsets: where each group begins there.
 namespace epx {
 
@@ -72,22 +74,40 @@ template <class V, int N, int K> EPX_BODY inline void turn_pixels(V (&r)[K], con
   }
 }
 
+// a0 b0 a1 b1 .. of the first (HALF 0) or second halves of two vectors.
+template <int HALF, class V> EPX_BODY inline V between(V a, V b) {
+  constexpr int N = lanes<V>;
+  return pick_two(a, b, build<ints<V>>([](int l) { return l / 2 + HALF * N / 2 + l % 2 * N; }));
+}
+// Floats in which the sums of a block wait.
+template <class S> constexpr int64_t hold_floats = (S::RB * S::XB + 2 * S::N) * S::MR;
+
 // Hand on the sums of `width` pixels, two vectors of them at most: whole cache lines are written.
 template <class S, int W, class F>
 __attribute__((noinline)) void finish_pixels(const float* hold, int64_t t, int64_t i, int64_t row, int64_t x,
                                              int64_t width, const F& finish) {
   using V = vf<S::N>;
-  constexpr int N = S::N, some = N == 8 ? 4 : N;
+  constexpr int N = S::N, some = N == 8 ? 4 : N, P = S::PHASES;
   const F done = finish;  // its pointers in registers: stores of floats might change them
+  const auto hand = [&](V sum, int64_t line, int64_t at, int64_t left) EPX_BODY {
+    if (S::X % N == 0 || left >= N) done(whole{}, t, line, row, at, sum, N);
+    else if (left > 0) done(part{}, t, line, row, at, sum, int(left));
+  };
   for (int g = 0; g < W * N; g += some)
     for (int64_t k = 0; k < width; k += N) {
-      V r[some];
-      turn_pixels<V, N, some>(r, hold + k * S::MR + g, S::MR);
+      V r[P][some];
+      EPX_UNROLL for (int p = 0; p < P; ++p)
+        turn_pixels<V, N, some>(r[p], hold - (P - 1 - p) * hold_floats<S> + k * S::MR + g, S::MR);
 #pragma GCC unroll 16
       for (int l = 0; l < some; ++l) {
         if (S::M % S::MR != 0 && i + g + l >= S::M) break;
-        if (S::X % N == 0 || width - k >= N) done(whole{}, t, i + g + l, row, x + k, r[l], N);
-        else done(part{}, t, i + g + l, row, x + k, r[l], int(width - k));
+        const int64_t at = (x + k) * P, left = (width - k) * P;
+        if constexpr (P == 1) {
+          hand(r[0][l], i + g + l, at, left);
+        } else {
+          hand(between<0>(r[0][l], r[1][l]), i + g + l, at, left);
+          hand(between<1>(r[0][l], r[1][l]), i + g + l, at + N, left - N);
+        }
       }
     }
 }
@@ -115,6 +135,7 @@ EPX_BODY inline void filter_block(const float* weights, const float* patch, cons
                                   int64_t t, int64_t i, int64_t row, int64_t x, const F& finish) {
   using G = Gemm<S>;
   constexpr int last_wide = int(S::X % S::XB);
+  const bool all = t % S::PHASES == S::PHASES - 1;  // phases before it are there already
   for (int64_t d = 0; d < G::depths; ++d, weights += G::tiles * G::a_tile) {
     const int64_t k = d * G::KC, groups = least(G::KC, G::K - k) / S::GROUP;
     const auto along = [&](auto wide, int64_t r) EPX_BODY {
@@ -122,7 +143,7 @@ EPX_BODY inline void filter_block(const float* weights, const float* patch, cons
       int64_t handed = 0;
       filter_row<S, W, wide>(weights, patch + r * S::DOWN, offsets + k / S::GROUP, groups, held, d == 0,
                              [&](int64_t there) EPX_BODY {
-        if (d + 1 < G::depths) return;
+        if (d + 1 < G::depths || !all) return;
         while (handed < there && (there == wide || handed + 2 * S::N <= there)) {
           finish_pixels<S, W>(held + handed * S::MR, t, i, row + r, x + handed,
                               least(2 * S::N, wide - handed), finish);
@@ -134,7 +155,7 @@ EPX_BODY inline void filter_block(const float* weights, const float* patch, cons
       float* const held = hold + r * S::X * S::MR;
       filter_tile<S, tall * S::X, W, S::X>(weights, patch + r * S::DOWN, offsets + k / S::GROUP, groups, held,
                                            d == 0);
-      for (int64_t l = 0; l < (d + 1 < G::depths ? 0 : tall); ++l)
+      for (int64_t l = 0; l < (d + 1 < G::depths || !all ? 0 : tall); ++l)
         finish_pixels<S, W>(held + l * S::X * S::MR, t, i, row + r + l, 0, S::X, finish);
     };
     if constexpr (S::TALL > 1) {  // of nearly equal heights
@@ -160,20 +181,25 @@ void convolve_filters(const A& a, const L& lay, const int32_t* offsets, float* p
   if constexpr (!(kept<S> & 1)) pack_left<S>(pa, a);
   constexpr int rest = int(ceil_div(S::M % S::MR, S::N));
   constexpr int64_t down = S::ROWS / S::RB, across = ceil_div(S::X, S::XB), parts = ceil_div(G::tiles, S::FB);
-  const Scratch<float> patch(S::PATCH), hold((S::RB * S::XB + 2 * S::N) * S::MR);
+  const Scratch<float> patch(S::PHASES * S::PATCH), hold(S::PHASES * hold_floats<S>);
   int64_t held = -1;
-  share<S::DYNAMIC>(S::BATCH * down * across * parts, [&](int64_t u) {
+  share<S::DYNAMIC>(S::BATCH / S::PHASES * down * across * parts, [&](int64_t u) {
     const int64_t piece = u / parts, first = u % parts * S::FB;
-    const int64_t t = piece / (down * across), row = piece / across % down * S::RB, x = piece % across * S::XB;
-    if (piece != held) lay(patch.data, t, row, x);
+    const int64_t row = piece / across % down * S::RB, x = piece % across * S::XB;
+    const int64_t from = piece / (down * across) * S::PHASES, to = from + S::PHASES;
+    if (piece != held)
+      for (int64_t t = from; t < to; ++t) lay(patch.data + (t - from) * S::PATCH, t, row, x);
     held = piece;
-    for (int64_t o = first; o < least(first + S::FB, G::tiles); ++o) {
-      const float* const weights = pa + t * G::a_batch + o * G::a_tile;
-      if (rest == 0 || (o + 1) * S::MR <= S::M)
-        filter_block<S, S::NV>(weights, patch.data, offsets, hold.data, t, o * S::MR, row, x, finish);
-      else if constexpr (rest != 0)
-        filter_block<S, rest>(weights, patch.data, offsets, hold.data, t, o * S::MR, row, x, finish);
-    }
+    for (int64_t o = first; o < least(first + S::FB, G::tiles); ++o)
+      for (int64_t t = from; t < to; ++t) {
+        const float* const weights = pa + t * G::a_batch + o * G::a_tile;
+        const float* const read = patch.data + (t - from) * S::PATCH;
+        float* const sums = hold.data + (t - from) * hold_floats<S>;
+        if (rest == 0 || (o + 1) * S::MR <= S::M)
+          filter_block<S, S::NV>(weights, read, offsets, sums, t, o * S::MR, row, x, finish);
+        else if constexpr (rest != 0)
+          filter_block<S, rest>(weights, read, offsets, sums, t, o * S::MR, row, x, finish);
+      }
   });
 }
 
