@@ -6,11 +6,15 @@ import random
 import pytest
 import torch
 import torch.nn.functional as F
+from generous import GENEROUS
 from grown_case import Together
 
+from epitaxy.proposers.grower.capture import capture
+from epitaxy.proposers.grower.emit import emit_region
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import plan
+from epitaxy.proposers.grower.space import first_guess
 
 torch.manual_seed(3)  # rounding differs from run to run otherwise
 T = torch.randn
@@ -101,7 +105,7 @@ GENOMES = [
     Choices(unroll=1, nc=32, mc=12, dynamic=1),
     Choices(unroll=2, tile_m=4, tile_n=1, nc=16, mc=8, pack_a=1, pack_b=0, split_k=3),
     Choices(width=4, tile_m=12, tile_n=1, nc=512, mc=64, threads=1, pack_b=0),
-    Choices(form=1, tile_m=2, nc=24, split_k=2),
+    Choices(form=1, tile_m=2, nc=24, split_k=2, prefetch=64),
     Choices(attend=0, unroll=1),
 ]
 
@@ -178,3 +182,21 @@ def test_special_numbers_are_pytorchs(name, grown):
 def test_keys_ahead_that_are_no_numbers_are_pytorchs_where_it_has_no_blocks(grown):
     assert [len(r.checks) for r in grown.regions("causal")] == [0]
     assert [len(r.checks) for r in grown.regions("causal_three")] == [2], "keys and values"
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"), [((16, 4, 4096, 64), 256), ((1, 4, 256, 64), 0), ((16, 4096, 4, 64), 0)]
+)
+def test_keys_in_memory_are_fetched_early_for_few_queries(keys, expected):
+    def attend(q, k, v):
+        if keys[1] > keys[2]:
+            k, v = k.transpose(1, 2), v.transpose(1, 2)
+        return F.scaled_dot_product_attention(q, k, v)
+
+    k = torch.zeros(keys)
+    (step,) = capture(attend, [torch.zeros(keys[0], 4, 1, 64), k, k]).steps
+    wide = GENEROUS.replace(vector_bytes=64)
+    assert first_guess(step.region, wide).prefetch == expected
+    assert first_guess(step.region, GENEROUS).prefetch == 0
+    text = emit_region(step.region, first_guess(step.region, wide))
+    assert f"FAR = {expected * 16 // 64}" in text

@@ -7,7 +7,8 @@
 //   MR by WV that of the values; PARTS pieces of the keys for the threads; PACK_Q PACK_V copies;
 //   LINES: lanes run along the depth and keys are read as they lie (few rows); SKIPS: some blocks
 //   of keys are masked away; SAFE: rows without keys are zero, not NaN; OWN: each thread copies the
-//   keys and values that it needs, next to where it uses them.
+//   keys and values that it needs, next to where it uses them; FAR: with LINES, how many keys and
+//   values ahead are asked for.
 // score(tail, t, i, j, sum, n) turns products into scores, live(i0, i1, j0, j1) is false where all of
 // them are masked, finish(tail, t, i, e, value, n) takes the result.
 namespace epx {
@@ -21,7 +22,7 @@ template <class S> struct Attend {
   struct Values { enum : int64_t {
     N = S::N, MR = S::MR, NV = S::WV, BATCH = 1, M = S::M, J = S::E, K = S::J, MC = S::MC,
     JC = (S::E + S::WV * S::N - 1) / (S::WV * S::N) * (S::WV * S::N), KC = S::J, PARTS = 1,
-    AI = pitch, AK = 1, BK = S::VJ, BJ = S::VE, PACK_A = 0, PACK_B = S::PACK_V, AHEAD = 0, STEPS = S::STEPS,
+    AI = pitch, AK = 1, BK = S::VJ, BJ = S::VE, PACK_A = 0, PACK_B = S::PACK_V, AHEAD = S::FAR, STEPS = S::STEPS,
     DYNAMIC = 0, DOT = FLOATS }; };
   using G = Gemm<Scores>;
   using H = Gemm<Values>;
@@ -154,7 +155,8 @@ template <class S> void soften_rows(Rows<S>& work, int64_t j, int64_t rows) {
 
 // The product of queries and keys as one of lines, for `dots`.
 template <class S> struct KeyLines {
-  enum : int64_t { N = S::N, K = S::D, AI = S::QI, BJ = S::KJ, JC = Attend<S>::pitch, AHEAD = 0, DOT = FLOATS };
+  enum : int64_t {
+    N = S::N, K = S::D, AI = S::QI, BJ = S::KJ, JC = Attend<S>::pitch, AHEAD = S::FAR * S::KJ / S::N, DOT = FLOATS };
 };
 
 // Scores of keys [j, end), lanes along the depth: R queries and W keys at a time.

@@ -86,6 +86,7 @@ class AttentionWriter(KernelWriter):
             "LINES": int(lines), "SKIPS": int(bool(self.conditions)), "SAFE": int(inner.safe),
             "STEPS": chosen.unroll, "DYNAMIC": chosen.dynamic,
             "OWN": int(apart),
+            "FAR": -(-chosen.prefetch * self.N // size_of(inner.depth)) if lines else 0,
         }  # fmt: skip
 
     def _operand(self, value: Value, variable: str, axes: Sequence[Axis]) -> str:

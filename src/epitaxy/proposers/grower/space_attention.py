@@ -21,9 +21,14 @@ OPTIONS: dict[str, tuple[int, ...]] = {
     "pack_b": (0, 1),
     "unroll": (1, 2, 4),
     "dynamic": (0, 1),
+    "prefetch": (0, 64, 256),
 }
 FEW = 4
 """Queries up to which keys are not worth a copy."""
+EARLY = 16384
+"""Bytes of keys and values that few queries, which read them once from memory, ask for early: the
+hardware stops at the end of each page (decode of 1024 keys 0.78 to 1.0 of the time, by what else
+memory does, two cores, Zen 5; keys at hand, or with gaps between them, 1.05)."""
 KEYS = 256
 """Keys at a time, for eight tiles of rows. Where the second cache holds more than LARGE bytes they
 are twice as many, for half the rows: running sums are scaled half as often."""
@@ -38,6 +43,9 @@ def guess(what: Attention, base: Choices, chip: Chip) -> Choices:
     down, along = step(query, what.rows) or 0, step(value, what.weighted.keys) or 0
     cores = chip.cores if what.work > WORTH_THREADS else 1
     lines = m <= FEW
+    key = memory(what.weighted.key).index
+    in_a_row = step(key, what.weighted.keys) == size_of(what.weighted.depth)
+    far = lines and base.ahead and in_a_row
     large = cache_bytes(chip, 1, 512 << 10) > LARGE
     nc, rows = (2 * KEYS, 4 * tile_m) if large else (KEYS, 8 * tile_m)
     while rows > 2 * tile_m and batch * -(-m // rows) < 4 * cores:
@@ -48,7 +56,8 @@ def guess(what: Attention, base: Choices, chip: Chip) -> Choices:
     split = min(-(-2 * cores // tasks), keys // 64) if tasks < cores else 1
     return replace(
         base,
-        attend=1, threads=0 if cores > 1 else 1, prefetch=0, stream=0,
+        attend=1, threads=0 if cores > 1 else 1, stream=0,
+        prefetch=EARLY // chip.vector_bytes if far and chip.vector_bytes >= 64 else 0,
         unroll=4 if registers(chip) >= 32 else 1,  # 2 to 4 % with tiles of 14 x 32, Zen 5
         dynamic=int(not even),
         form=LINES if lines else 0,
