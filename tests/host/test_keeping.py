@@ -22,12 +22,13 @@ class Model(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(3, 24, 3, padding=1)
         self.square = nn.Conv2d(24, 32, 3, padding=1)
+        self.turned = nn.ConvTranspose2d(32, 32, 4, stride=2, padding=1)
         self.line = nn.Linear(32, 40)
         self.cell = nn.LSTM(40, 20, 2, bidirectional=True)
         self.last = nn.Linear(40, 40, dtype=torch.bfloat16)
 
     def forward(self, x):
-        y = torch.relu(self.square(torch.relu(self.conv(x))))
+        y = torch.relu(self.turned(torch.relu(self.square(torch.relu(self.conv(x))))))
         y, _ = self.cell(torch.relu(self.line(y.mean((2, 3)))).view(4, 6, 40))
         return self.last(y.to(torch.bfloat16)).float()
 
@@ -55,6 +56,7 @@ def module(tmp_path_factory):
     build = plugin().build(candidate, problem, folder / "cache")
     assert build.ok, build.log
     assert KEEPS in candidate.files["kernel.cpp"]
+    assert "a copy of what it holds is kept" in candidate.files["kernel.cpp"]
     spec = importlib.util.spec_from_file_location("kept_module", f"{build.folder}/model_new.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -95,7 +97,8 @@ def replaced(parameter):
 
 
 CHANGED = """
-conv.weight square.weight line.weight last.weight cell.weight_ih_l0 cell.weight_hh_l1_reverse
+conv.weight square.weight line.weight last.weight turned.weight cell.weight_ih_l0
+cell.weight_hh_l1_reverse
 """
 
 

@@ -21,7 +21,7 @@ from epitaxy.proposers.grower.emit_expr import Unsupported
 from epitaxy.proposers.grower.emit_filters import FiltersWriter, filters_first
 from epitaxy.proposers.grower.emit_frame import function, given, lanes, made, storage
 from epitaxy.proposers.grower.emit_gemm import GemmWriter
-from epitaxy.proposers.grower.emit_keep import Keeper
+from epitaxy.proposers.grower.emit_keep import Keeper, made_first
 from epitaxy.proposers.grower.emit_loop import write_loop
 from epitaxy.proposers.grower.emit_picks import write_picks
 from epitaxy.proposers.grower.emit_recurrent import write_recurrence
@@ -101,7 +101,10 @@ def emit_region(region: Region, choices: Choices) -> str:
     require_lanes(walk(region.roots))
     schedule = plan(region, choices)
     buffers: dict[int, tuple[str, str]] = {}
-    keeper = Keeper(frozenset(region.weights if choices.keep else ()))
+    weights = frozenset(region.weights if choices.keep else ())
+    ready = {} if region.checks else made_first(schedule.kernels, len(region.inputs))
+    ready = {n: m for n, m in ready.items() if weights.issuperset(m.sources)}
+    keeper = Keeper(weights.union(ready))
     pointers: list[str] = []
     for i, spec in enumerate(region.inputs):
         buffers[i] = (f"x{i}", spec.dtype)
@@ -114,16 +117,25 @@ def emit_region(region: Region, choices: Choices) -> str:
     for i, (name, (dtype, numel)) in enumerate(schedule.temporaries.items()):
         T = storage(dtype)
         buffers[len(region.inputs) + i] = (name, dtype)
-        lines += [f"epx::Scratch<{T}> {name}_({numel});", f"{T}* const {name} = {name}_.data;"]
+        own = [f"epx::Scratch<{T}> {name}_({numel});", f"{T}* const {name} = {name}_.data;"]
+        if (first := ready.get(len(region.inputs) + i)) is None:
+            lines += own
+            continue
+        lines.append(f"{T}* const {name} = nullptr;  // a copy of what it holds is kept")
+        filled = [*lanes(choices), *write_kernel(first.kernel, choices, buffers)]
+        keeper.made[len(region.inputs) + i] = replace(first, declared=own, filled=filled)
     lines += lanes(choices)
+    early = {m.kernel for m in ready.values()}
     for check in region.checks:
         lines += [
             f"bool bad{check.buffer} = false;",
             f"bool* const y{check.buffer} = &bad{check.buffer};",
         ]
     for number, kernel in enumerate(schedule.kernels):
-        early = 0 < number < schedule.first and _looks_up(kernel)
-        if region.checks and (early or number == schedule.first):
+        if kernel in early:
+            continue
+        looks = 0 < number < schedule.first and _looks_up(kernel)
+        if region.checks and (looks or number == schedule.first):
             bad = " || ".join(f"bad{c.buffer}" for c in region.checks)
             lines.append(f"if ({bad}) return 1;  // the reference takes the call")
         outer = " x ".join(f"{a.name}:{a.size}" for a in kernel.outer) or "1"
@@ -133,8 +145,7 @@ def emit_region(region: Region, choices: Choices) -> str:
         lines += _written(kernel, choices, buffers, keeper)
     lines[len(pointers) : len(pointers)] = keeper.opening(region.inputs)
     lines += [f"(void){b};" for b, _ in buffers.values()]
-    weights = [pointers[i] for i in keeper.used]
-    kept = keeper.function(region.name, region.inputs, weights)
+    kept = keeper.function(region.name, region.inputs, [pointers[i] for i in keeper.used])
     return function(region, choices, lines, region.refuses or bool(keeper.used), before=kept)
 
 

@@ -12,14 +12,56 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from epitaxy.problem import TensorSpec
+from epitaxy.proposers.grower.algebra import Load, walk
+from epitaxy.proposers.grower.contract import load_of
 from epitaxy.proposers.grower.emit_expr import indent
+from epitaxy.proposers.grower.schedule import Kernel
+
+
+@dataclass(frozen=True)
+class Made:
+    """A buffer that `kernel` makes of the inputs `sources`: statements that declare and fill it."""
+
+    kernel: Kernel
+    sources: tuple[int, ...]
+    declared: Sequence[str] = ()
+    filled: Sequence[str] = ()
+
+
+def made_first(kernels: Sequence[Kernel], inputs: int) -> dict[int, Made]:
+    """Buffers, by number, that are made of inputs alone and that only convolutions read, as their
+    filters: what a copy of filters that is kept is made of, where those inputs are weights."""
+    found: dict[int, Made] = {}
+    for kernel in kernels:
+        (target, *more), sources = kernel.targets, _read(kernel)
+        if more or kernel.whole or not target.buffer.startswith("t") or not sources:
+            continue
+        number = inputs + int(target.buffer[1:])
+        if all(s < inputs for s in sources) and all(_filters(k, number) for k in kernels):
+            found[number] = Made(kernel, sources)
+    return found
+
+
+def _read(kernel: Kernel) -> tuple[int, ...]:
+    values = walk(tuple(t.value for t in kernel.targets))
+    return tuple(dict.fromkeys(v.buffer for v in values if isinstance(v, Load)))
+
+
+def _filters(kernel: Kernel, number: int) -> bool:
+    """Whether a kernel reads a buffer as the filters of its convolution, or not at all."""
+    values = walk(tuple(t.value for t in kernel.targets))
+    loads = [v for v in values if isinstance(v, Load) and v.buffer == number]
+    what = kernel.contraction
+    return not loads or (what is not None and what.fetched and loads == [load_of(what.left)])
 
 
 @dataclass
 class Keeper:
-    """What one region keeps: collected kernel by kernel, in their order."""
+    """What one region keeps: collected kernel by kernel, in their order. `weights`: inputs, and
+    buffers of `made`, that copies are kept of."""
 
     weights: frozenset[int] = frozenset()
+    made: dict[int, Made] = field(default_factory=dict)
     used: list[int] = field(default_factory=list)
     blocks: list[str] = field(default_factory=list)
 
@@ -28,13 +70,14 @@ class Keeper:
     ) -> list[str]:
         """Declarations of `name`, a copy of `floats` floats, in the region; in the other function
         `make`, after the lines `before`, makes it at {}."""
-        if buffer not in self.used:
-            self.used.append(buffer)
+        first = self.made.get(buffer)
+        self.used += [b for b in (first.sources if first else (buffer,)) if b not in self.used]
         parallel = ["#pragma omp parallel", f"{make.format('kept + used')};"]
         inside = [
+            *(first.declared if first else ()),
             *before,
             "if (kept) {",
-            *indent(parallel),
+            *indent([*(first.filled if first else ()), *parallel]),
             "}",
             f"used += epx::lines_of({floats});",
         ]

@@ -17,6 +17,7 @@ from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.chains import Chain, chained
 from epitaxy.proposers.grower.contract import memory
 from epitaxy.proposers.grower.emit import Unsupported, emit_region
+from epitaxy.proposers.grower.emit_keep import made_first
 from epitaxy.proposers.grower.emit_winograd import WINDOW, WINOGRAD, windows_of
 from epitaxy.proposers.grower.forward import write_forward
 from epitaxy.proposers.grower.genome import Choices, Genome
@@ -83,14 +84,18 @@ def grow_program(
 
 
 def multiplied_inputs(region: Region) -> frozenset[int]:
-    """Inputs that products of the region read as they stand: copies of these may be kept."""
+    """Inputs that products of the region read as they stand, or the filters of its convolutions
+    are made of: copies of these may be kept."""
     if region.recurrence is not None:
         return emit_recurrent.multiplied(region.recurrence)
     if region.whole:
         return frozenset()
-    products = [k.contraction for k in plan(coalesce(region), Choices()).kernels if k.contraction]
+    kernels = plan(coalesce(region), Choices()).kernels
+    products = [k.contraction for k in kernels if k.contraction]
     loads = [memory(operand) for p in products for operand in (p.left, p.right)]
-    return frozenset(load.buffer for load in loads if load) & set(range(len(region.inputs)))
+    made = made_first(kernels, len(region.inputs)).values()
+    found = {load.buffer for load in loads if load}.union(*(m.sources for m in made))
+    return frozenset(found) & set(range(len(region.inputs)))
 
 
 def writable(region: Region) -> bool:
