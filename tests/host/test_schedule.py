@@ -15,6 +15,7 @@ from epitaxy.proposers.grower.emit_kernel import lane_axis
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import plan
+from epitaxy.proposers.grower.windows import separated
 
 
 def softmax_then_pool(x):
@@ -31,6 +32,10 @@ def normalised_over_channels(x, w):
     return F.layer_norm(x, (6,))
 
 
+def pooled_and_shifted(x, bias):
+    return torch.relu(F.max_pool2d(x, 2) + bias[:, None, None])
+
+
 def normalised_columns(x, w, variance, scale):
     return F.gelu((x @ w) * torch.rsqrt(variance + 1e-5) * scale)
 
@@ -45,6 +50,7 @@ CASES = {
         normalised_columns,
         (torch.randn(64, 32), torch.randn(32, 48), torch.rand(48) + 0.5, torch.randn(48)),
     ),
+    "small pool": (pooled_and_shifted, (torch.randn(1, 16, 10, 10), torch.randn(16))),
     "tables of angles": (turned, (torch.randn(64, 33, 32), torch.randn(33, 16))),
 }
 
@@ -75,6 +81,22 @@ def test_axes_that_only_another_kernel_splits_are_one_loop():
     assert len(rows.targets) == 2  # the maximum and the sum, in one pass over the rows
     assert [a.size for a in rows.outer] == [2, 12 * 14]
     assert len(pool.inner) == 2
+
+
+def test_a_bias_in_order_does_not_make_an_image_be_read_across_its_planes():
+    region, _ = captured(*CASES["small pool"])
+    for kernel in plan(coalesce(region), Choices(width=16)).kernels:
+        lane = lane_axis(kernel, Choices(width=16))
+        assert lane is not None
+        assert lane.size == 5  # the pool's columns, though sixteen channels would fill the lanes
+
+
+def test_windows_far_apart_are_not_taken_one_direction_after_the_other():
+    region, _ = captured(*CASES["small pool"])
+    (pool,) = plan(coalesce(region), Choices(width=16)).kernels
+    channels, columns = pool.outer[0], pool.outer[-1]
+    assert separated(pool, columns, 3) is not None
+    assert separated(pool, channels, 3) is None  # a line would be fifty times what is read
 
 
 def test_a_table_replaces_what_would_be_computed_many_times():

@@ -115,6 +115,16 @@ class Passes:
         return cost if cost >= 4 else max(0, loads - 1)
 
 
+IDLE = 0.01
+"""What an access counts in the choice of lanes where some stand idle, and costs where each reads a
+line of its own: a bias in order does not pay for a matrix read across its rows."""
+
+
+def _worth(step: int) -> float:
+    """What a load counts whose lanes are `step` elements apart."""
+    return 1.0 if step == 1 else 0.3 if step == 2 else -IDLE
+
+
 def lane_axis(kernel: Kernel, choices: Choices) -> Axis | None:
     """The axis to vectorise: the one along which most data is contiguous."""
     values = walk(tuple(t.value for t in kernel.targets))
@@ -125,14 +135,14 @@ def lane_axis(kernel: Kernel, choices: Choices) -> Axis | None:
             continue  # a scan or a position must run in its own order
         weight = 0.0
         for v in values:
-            if isinstance(v, Load) and (step := abs(v.index.coefficient(a))) in (1, 2):
-                weight += math.prod(x.size for x in v.axes) * (1.0 if step == 1 else 0.3)
+            if isinstance(v, Load) and (step := abs(v.index.coefficient(a))):
+                weight += math.prod(x.size for x in v.axes) * _worth(step)
         for t in kernel.targets:
-            if a in t.axes and t.index.coefficient(a) == 1:
-                weight += t.numel * 1.001  # loads are turned more easily than stores
+            if a in t.axes:  # loads are turned more easily than stores
+                weight += t.numel * (1.001 if t.index.coefficient(a) == 1 else -IDLE)
         short = a.size < choices.width  # lanes would stand idle
-        full = 0.01 * a.size / choices.width if short else 1.0
-        score[a] = weight * full + a.size * 1e-9
+        full = IDLE * a.size / choices.width if short else 1.0
+        score[a] = max(0.0, weight) * full + a.size * 1e-9
     ranked = sorted(score, key=lambda a: -score[a])
     if not ranked:
         return None

@@ -34,6 +34,8 @@ still be in the nearest caches."""
 FEWEST_TASKS = 32
 GROUP_BYTES, FEWEST_LINES = 2048, 4
 """Of a group of lines: room, and how many there are at least."""
+APART = 2
+"""How many times as far as they are long windows may lie apart."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,9 @@ def _across(reduce: Reduce, lane: Axis) -> tuple[Axis, int, int] | None:
         if len(pairs) != 1 or not touched:
             continue
         step, gap = pairs.pop()
-        if step > 0 and gap > 0 and all(window not in v.axes for v in _indices(reduce.arg)):
+        if not 0 < step <= APART * gap * window.size:
+            continue  # most of the line would be read by nobody
+        if gap > 0 and all(window not in v.axes for v in _indices(reduce.arg)):
             found.append((window, step, gap))
     return min(found, key=lambda f: f[2], default=None)
 
