@@ -125,6 +125,9 @@ def test_short_rows_are_fetched_a_page_ahead_where_vectors_are_long():
         (lambda x, y: (x - y).square().sum(), 0),
         (lambda x, y: torch.softmax(x, 1), 0),
         (lambda x, y: torch.relu(x), 0),
+        (lambda x, y: x.cumsum(1), 128),
+        (lambda x, y: (x * y).cumsum(1), 0),
+        (lambda x, y: (x * y).flip(1).cumsum(1).flip(1), 128),
     ],
 )
 def test_a_single_stream_is_fetched_early(function, expected):
@@ -132,3 +135,11 @@ def test_a_single_stream_is_fetched_early(function, expected):
     chip = GENEROUS.replace(vector_bytes=64)
     assert space.first_guess(region, chip).prefetch == expected
     assert space.first_guess(region, GENEROUS).prefetch == 0
+
+
+@pytest.mark.parametrize(("length", "distance"), [(4096, 4096), (8192, -2048)])
+def test_rows_from_their_ends_are_fetched_the_other_way(length, distance):
+    rows = torch.zeros(4096, length)
+    region, _ = captured(lambda x: x.flip(1).cumsum(1).flip(1), [rows])
+    text = emit_region(region, Choices(width=16, prefetch=128))
+    assert f"epx::prefetch(x0 + i0_ * {length} + i + {distance})" in text

@@ -209,6 +209,15 @@ class RowWriter(Loops):
         self.names[step], self.scopes = name, scopes
         return lines
 
+    def distance(self, load: Load) -> int:
+        """Forward; where a pass runs from a row's end, backward, or, from rows that are shorter than
+        that twice, as far into the next row."""
+        if not self.back or self.lane is None:
+            return self.prefetch
+        steps = [load.index.coefficient(a) for a in self.kernel.outer if a.size > 1]
+        near = self.lane.size <= 2 * self.prefetch
+        return steps[-1] if steps and near else -self.prefetch
+
     def _grain(self, tasks: int) -> int:
         """Elements of a piece: fewer where a kernel is so small beside its region's largest, which
         the decision is for, that threads would have nothing to do."""
