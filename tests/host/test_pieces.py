@@ -126,7 +126,7 @@ def test_short_rows_are_fetched_a_page_ahead_where_vectors_are_long():
         (lambda x, y: torch.softmax(x, 1), 0),
         (lambda x, y: torch.relu(x), 0),
         (lambda x, y: x.cumsum(1), 128),
-        (lambda x, y: (x * y).cumsum(1), 0),
+        (lambda x, y: (x * y).cumsum(1), 128),
         (lambda x, y: (x * y).flip(1).cumsum(1).flip(1), 128),
     ],
 )
