@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from generous import GENEROUS
 from grown_case import Together
 from test_chunks import captured
@@ -40,6 +41,10 @@ CASES = {
     "along channels": (
         lambda a, b: torch.relu(torch.cat((a, b), 1)),
         (with_nan(3, 2, 5, 5), torch.randn(3, 4, 5, 5)),
+    ),
+    "and pooled": (
+        lambda a, b: F.max_pool2d(torch.cat((a, b), 1), 3, 2, ceil_mode=True),
+        (with_nan(3, 2, 10, 10), torch.randn(3, 4, 10, 10)),
     ),
     "in turns": (halves_turned, (torch.randn(6, 34),)),
     "within its own rows": (
@@ -101,6 +106,15 @@ def test_pieces_of_unequal_length_are_loops_of_their_own():
     text = written("three of unequal length")
     assert text.count("// kernel") == 3
     assert "select" not in text
+
+
+def test_a_pool_of_what_is_put_together_is_cut_too():
+    region, _ = captured(*CASES["and pooled"])
+    stores = pieced(region).stores
+    assert [a.size for s in stores for a in s.axes if a not in region.stores[0].axes] == [2, 4]
+    first, second = written("and pooled").split("// kernel")[1:]
+    assert "x1 + " not in first
+    assert "x0 + " not in second
 
 
 @pytest.mark.parametrize("name", ["in turns", "with what goes on"])

@@ -91,6 +91,12 @@ def test_a_bias_in_order_does_not_make_an_image_be_read_across_its_planes():
         assert lane.size == 5  # the pool's columns, though sixteen channels would fill the lanes
 
 
+def test_lanes_run_along_a_pool_s_columns_and_not_across_its_window():
+    region, _ = captured(lambda x: F.max_pool2d(x, 3, 2), [torch.randn(2, 8, 15, 15)])
+    (pool,) = plan(coalesce(region), Choices(width=16)).kernels
+    assert lane_axis(pool, Choices(width=16)) == pool.outer[-1]
+
+
 def test_windows_far_apart_are_not_taken_one_direction_after_the_other():
     region, _ = captured(*CASES["small pool"])
     (pool,) = plan(coalesce(region), Choices(width=16)).kernels

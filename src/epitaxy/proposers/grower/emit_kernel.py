@@ -119,6 +119,9 @@ IDLE = 0.01
 """What an access counts in the choice of lanes where some stand idle, and costs where each reads a
 line of its own: a bias in order does not pay for a matrix read across its rows."""
 
+ACROSS = 0.3
+"""What a short axis counts that is reduced: each of its results takes a sum across the lanes."""
+
 
 def _worth(step: int) -> float:
     """What a load counts whose lanes are `step` elements apart."""
@@ -142,6 +145,7 @@ def lane_axis(kernel: Kernel, choices: Choices) -> Axis | None:
                 weight += t.numel * (1.001 if t.index.coefficient(a) == 1 else -IDLE)
         short = a.size < choices.width  # lanes would stand idle
         full = IDLE * a.size / choices.width if short else 1.0
+        full *= ACROSS if short and a in kernel.inner else 1.0
         score[a] = max(0.0, weight) * full + a.size * 1e-9
     ranked = sorted(score, key=lambda a: -score[a])
     if not ranked:

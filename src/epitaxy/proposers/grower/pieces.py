@@ -1,4 +1,4 @@
-"""Element-wise results that are put together from several along an axis, each piece by itself.
+"""Element-wise results and pools that are put together along an axis, each piece by itself.
 
 Concatenated operands are choices by place, `where(i < 64, a, b)`: written as they stand, every
 element of the result works out both. Cut where the choices turn, each piece has one of them left,
@@ -32,10 +32,12 @@ MOST = 8
 """Pieces of one axis; each is a loop of its own."""
 RUN = 16
 """Elements of the result in a row that a piece must have at least."""
+WINDOW = 64
+"""Elements of a pool's window, at most: longer reductions are kernels that should stay whole."""
 
 
 def pieced(region: Region) -> Region:
-    """`region` with its element-wise stores cut where choices by place turn."""
+    """`region` with its stores of single elements and pools cut where choices by place turn."""
     if region.whole:
         return region
     stores = tuple(piece for store in region.stores for piece in _pieces(store))
@@ -44,15 +46,24 @@ def pieced(region: Region) -> Region:
 
 def _pieces(store: Store) -> list[Store]:
     values = walk((store.value,))
-    if any(isinstance(v, Reduce | Scan) for v in values):
+    reduces = [v for v in values if isinstance(v, Reduce)]
+    if any(isinstance(v, Scan) for v in values) or not all(_window(v) for v in reduces):
         return [store]
     for axis in store.axes:
+        if any(axis not in v.axes for v in reduces):
+            continue  # every piece would reduce it again
         cuts = sorted({0, axis.size} | {c for v in values if (c := _turn(v, axis))})
         least = min(b - a for a, b in pairwise(cuts)) * _run(store, axis)
         if 2 < len(cuts) <= MOST + 1 and least >= RUN:
             made = [_piece(store, axis, a, b) for a, b in pairwise(cuts)]
             return [p for piece in made for p in _pieces(piece)]
     return [store]
+
+
+def _window(reduce: Reduce) -> bool:
+    """Whether it goes over a few elements of what is put together: a pool, and no product."""
+    multiplies = any(isinstance(v, Map) and v.fn == "mul" for v in walk((reduce.arg,)))
+    return math.prod(a.size for a in reduce.over) <= WINDOW and not multiplies
 
 
 def _run(store: Store, axis: Axis) -> int:
