@@ -242,6 +242,22 @@ def test_a_first_guess_suits_the_shape():
     assert blocks >= 4 * CHIP.cores, "pieces enough to end together"
 
 
+@pytest.mark.parametrize(
+    ("m", "n", "copied", "why"),
+    [
+        (509, 747, 0, "few rows read it: nobody waits for a copy"),
+        (768, 896, 0, "its rows are 56 lines apart: they stay in the second cache"),
+        (2048, 747, 1, "many rows read it"),
+        (509, 1024, 1, "its rows share sets of the second cache"),
+        (509, 1000, 1, "each row has a page of its own"),
+    ],
+)
+def test_a_right_operand_is_read_in_place_by_some_rows(m, n, copied, why):
+    (step,) = capture(torch.mm, [T(m, 1024), T(1024, n)]).steps
+    assert space.first_guess(step.region, WIDE).pack_b == copied, why
+    assert space.first_guess(step.region, CHIP).pack_b == 1, "with few registers it is copied"
+
+
 def test_a_product_of_int8_matrices_by_its_own_operator(tmp_path):
     inputs = [small(32, 64), small(64, 40)]
     (got,) = compute(torch._int_mm, inputs, Choices(), tmp_path)

@@ -52,6 +52,10 @@ read there rather than from a copy (128 x 32768 x 128, tiles of 11 x 32: 0.91 of
 NEAR_READS = 12
 """How often panels that stay in the first cache may be read where they lie (128 x 64 x 3136, tiles
 of 13 x 32: 0.86 of the time, of 14 x 32 0.83, Zen 5)."""
+FEW_READS, SECOND_WAYS = 56, 16
+"""How often a panel is read in place; ways of a second cache. As judged on two cores with AVX-512,
+in place: 509 x 1021 x 747 takes 0.96 of the time, 768 x 1024 x 896 0.95, 256 x 1100 x 700 0.94;
+1536 x 800 x 1200 and 2048 x 700 x 1100 1.01, 1000 cubed 1.12."""
 FEW_COLUMNS = 256
 """With fewer the left operand is read too seldom to be copied, if only because its rows collide."""
 LONG = 1024
@@ -147,8 +151,23 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
         dynamic=1,
         form=form, tile_m=tile_m, tile_n=tile_n, kc=kc, mc=mc, nc=nc,
         split_k=max(1, split),
-        pack_a=int(copied), pack_b=int(pack_b),
+        pack_a=int(copied), pack_b=int(pack_b and (long or not _in_place(what, tile_m, chip))),
     )  # fmt: skip
+
+
+def _in_place(what: Contraction, tile_m: int, chip: Chip) -> bool:
+    """Whether the right operand is better read where it lies although many rows read it: all wait
+    for a common copy, which is cold. With many registers a panel is read seldom enough; its rows
+    have to stay in the second cache, several to a page."""
+    right, rows = load_of(what.right), size_of(what.rows)
+    few = size_of(what.batch) == 1 and rows <= FEW_READS * tile_m and registers(chip) >= 32
+    if not few or right.dtype != "float32" or step(right.index, what.columns) != 1:
+        return False
+    down = (step(right.index, what.inner) or 0) * FLOAT_BYTES
+    second = cache_bytes(chip, 1, 512 << 10)
+    lines, line = second // (LINE * FLOAT_BYTES), LINE * FLOAT_BYTES
+    shared = math.gcd(down // line, lines // SECOND_WAYS) if down % line == 0 else 1
+    return 0 < down <= PAGE * 7 // 8 and size_of(what.inner) <= lines // shared
 
 
 def _form(what: Contraction, rows: int, second: int) -> int:
