@@ -44,6 +44,7 @@ _PARTS = {
     "gemm.h": ("epx::contract<", "epx::convolve", "epx::attend", "epx::recur", "epx::Routing"),
     "thin.h": ("epx::contract_", "epx::attend"),
     "conv.h": ("epx::convolve",),
+    "planes.h": ("epx::weigh_plane",),
     "filters.h": ("epx::convolve_filters",),
     "winograd.h": ("epx::convolve_winograd",),
     "attention.h": ("epx::attend",),

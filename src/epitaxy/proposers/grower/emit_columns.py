@@ -24,6 +24,7 @@ from epitaxy.proposers.grower.emit_kernel import (
     reduce_operand,
 )
 from epitaxy.proposers.grower.emit_loops import Loops, RowWriter
+from epitaxy.proposers.grower.emit_planes import IN_PLANES, PlaneWriter, plane_of
 from epitaxy.proposers.grower.emit_turned import TurnedWriter, turned_axis
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.schedule import Kernel
@@ -39,6 +40,9 @@ def write_kernel(
     """The C++ block of one kernel."""
     lane = lane_axis(kernel, choices)
     if lane is not None and lane in kernel.outer and kernel.inner:
+        plane = plane_of(kernel, lane) if choices.windows == IN_PLANES else None
+        if plane is not None:
+            return PlaneWriter(kernel, choices, buffers, lane, plane).write()
         groups = choices.windows == IN_GROUPS
         pair = separated(kernel, lane, len(buffers), groups) if choices.windows else None
         if pair is not None:

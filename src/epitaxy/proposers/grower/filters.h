@@ -209,16 +209,4 @@ template <int LENGTH> EPX_BODY inline void row_ahead(const float* from) {
   for (int k = 0; k < LENGTH; k += 16) prefetch(from + k);
 }
 
-// to[k] = from[k] for lo <= k < hi, zero before and after, LENGTH in all: vectors that may overlap.
-template <int N, int LENGTH> EPX_BODY inline void lay_row(float* to, const float* from, int64_t lo, int64_t hi) {
-  using V = vf<N>;
-  if (lo >= hi) lo = hi = LENGTH;
-  for (int64_t k = 0; k < lo; k += N) raw_store(to + least(k, LENGTH - N), V{});
-  for (int64_t k = hi; k < LENGTH; k += N) raw_store(to + least(k, LENGTH - N), V{});
-  int64_t k = lo;
-  for (; k + N <= hi; k += N) raw_store(to + k, raw_load<V>(from + k));
-  if (k < hi && hi - lo >= N) raw_store(to + hi - N, raw_load<V>(from + hi - N));
-  else for (; k < hi; ++k) to[k] = from[k];
-}
-
 }  // namespace epx

@@ -204,16 +204,6 @@ inline void pack_tile(float* into, const T* a, int64_t i, int64_t k, int64_t dep
             D::left(W::one(from + p * each * S::AK + r * S::AI, S::AK, p < whole_words ? each : G::rest)));
 }
 
-// Tell the compiler that v is made here, so that it stays in its register: gcc would rather load it
-// again for each multiplication as soon as several steps are written out.
-template <class V> EPX_BODY inline void keep_here([[maybe_unused]] V& v) {
-#if defined(__x86_64__)
-  if constexpr (!is_wide<V> && sizeof(V) >= 16) asm("" : "+v"(v));
-#elif defined(__aarch64__)
-  if constexpr (!is_wide<V> && sizeof(V) >= 16) asm("" : "+w"(v));
-#endif
-}
-
 // The register tile: R rows by NV vectors, `depth` steps of k. MASKED: the last vector has n lanes.
 // SOON lines from `soon` are asked for every few steps.
 template <class S, int R, int W, bool MASKED, int64_t SOON = 0>

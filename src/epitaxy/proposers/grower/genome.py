@@ -27,7 +27,8 @@ DECISIONS: dict[str, str] = {
     "online": "1: dependent reductions of pieces from one reading, 0: a reading for each",
     "lane": "0: vectorise along the most contiguous axis, 1: along the next best",
     "windows": "1: windows one direction after the other, 2: so, few lines at a time where they "
-    "overlap, 0: all elements of one at once",
+    "overlap, 3: weighed ones from a copy of each plane, several rows at once, 0: all elements of "
+    "one at once",
     "sum": "0: plain partial sums, 1: sums in blocks, 2: compensated sums",
     "dynamic": "1: threads take pieces as they get free, 0: a fixed share each",
     "form": "of a contraction, 0: register tiles, 1: lanes along the contracted axis, "

@@ -206,6 +206,27 @@ EPX_BODY inline void sweep_back(int64_t lo, int64_t hi, F body) {
   for (; i - N >= lo; i -= N) body(whole{}, i - N, 0, N);
 }
 
+// Tell the compiler that v is made here, so that it stays in its register: gcc would rather load it
+// again for each multiplication as soon as several steps are written out.
+template <class V> EPX_BODY inline void keep_here([[maybe_unused]] V& v) {
+#if defined(__x86_64__)
+  if constexpr (!is_wide<V> && sizeof(V) >= 16) asm("" : "+v"(v));
+#elif defined(__aarch64__)
+  if constexpr (!is_wide<V> && sizeof(V) >= 16) asm("" : "+w"(v));
+#endif
+}
+// to[k] = from[k] for lo <= k < hi, zero before and after, LENGTH in all: vectors that may overlap.
+template <int N, int LENGTH> EPX_BODY inline void lay_row(float* to, const float* from, int64_t lo, int64_t hi) {
+  using V = vf<N>;
+  if (lo >= hi) lo = hi = LENGTH;
+  for (int64_t k = 0; k < lo; k += N) raw_store(to + least(k, LENGTH - N), V{});
+  for (int64_t k = hi; k < LENGTH; k += N) raw_store(to + least(k, LENGTH - N), V{});
+  int64_t k = lo;
+  for (; k + N <= hi; k += N) raw_store(to + k, raw_load<V>(from + k));
+  if (k < hi && hi - lo >= N) raw_store(to + hi - N, raw_load<V>(from + hi - N));
+  else for (; k < hi; ++k) to[k] = from[k];
+}
+
 // body(tail, j, n) for vectors of N lanes over [0, size).
 template <int N, class F> EPX_BODY inline void along(int64_t size, const F& body) {
   int64_t j = 0;

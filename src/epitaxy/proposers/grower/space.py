@@ -81,7 +81,7 @@ def space(region: Region, chip: Chip) -> dict[str, tuple[int, ...]]:
         options["sum"] = (0, 1, 2)
         options["online"] = (0, 1)
         options["ahead"] = (0, 1)
-        options["windows"] = (0, 1, 2)
+        options["windows"] = (0, 1, 2, 3)
     kernels = plan(coalesce(region), Choices(width=lanes)).kernels
     if any(k.whole for k in kernels):
         kept = () if all(k.whole for k in kernels) else options

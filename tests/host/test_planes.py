@@ -1,0 +1,78 @@
+"""Depthwise convolutions from a padded copy of each plane, several rows at a time."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from generous import GENEROUS
+from grown_case import Together
+
+from epitaxy.proposers.grower.capture import capture
+from epitaxy.proposers.grower.emit import emit_region
+from epitaxy.proposers.grower.emit_planes import IN_PLANES
+from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.growth import writable
+from epitaxy.proposers.grower.space import space
+
+torch.manual_seed(4)  # rounding differs from run to run otherwise
+T = torch.randn
+
+
+def depth(x, w, **more):
+    return F.conv2d(x, w, groups=x.shape[1], **more)
+
+
+CASES = {
+    "padded": (
+        lambda x, w, b: depth(x, w, bias=b, padding=1),
+        [T(2, 5, 19, 37), T(5, 1, 3, 3), T(5)],
+    ),
+    "bare": (lambda x, w: depth(x, w), [T(2, 5, 12, 21), T(5, 1, 3, 3)]),
+    "wide": (
+        lambda x, w, y: torch.tanh(depth(x, w, padding=3)) + y,
+        [T(1, 3, 130, 30), T(3, 1, 7, 7), T(1, 3, 130, 30)],
+    ),
+    "uneven": (lambda x, w: depth(x, w, padding=(2, 1)), [T(1, 3, 9, 33), T(3, 1, 5, 3)]),
+    "spread": (
+        lambda x, w: depth(x, w, padding=(1, 2), dilation=(1, 2)),
+        [T(1, 3, 9, 33), T(3, 1, 3, 3)],
+    ),
+}
+GENOMES = [Choices(windows=IN_PLANES, width=width, stream=width // 16) for width in (8, 16)]
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    together = Together()
+    for name, (function, inputs) in CASES.items():
+        together.add(name, function, inputs, *GENOMES)
+        assert "epx::weigh_plane" in emit_region(together.regions(name)[0], GENOMES[0])
+    return together.build(tmp_path_factory.mktemp("planes"))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_planes_are_weighed_as_pytorch_weighs_them(name, grown):
+    function, inputs = CASES[name]
+    spoiled = inputs[0].clone()
+    spoiled.view(-1)[37] = float("nan")
+    for first in (inputs[0], spoiled):
+        given = [first, *inputs[1:]]
+        exact = function(*[x.double() for x in given])
+        for number in range(len(GENOMES)):
+            (made,) = grown.outputs(name, number, given)
+            torch.testing.assert_close(made.double(), exact, rtol=1e-5, atol=1e-5, equal_nan=True)
+
+
+def test_other_windows_are_written_as_before():
+    for function, inputs in (
+        (lambda x, w: depth(x, w, stride=2), [T(1, 3, 21, 21), T(3, 1, 3, 3)]),
+        (lambda x, w: depth(x, w, dilation=2), [T(1, 3, 21, 21), T(3, 1, 3, 3)]),
+        (lambda x: F.avg_pool2d(x, 3, 1), [T(1, 3, 21, 21)]),
+    ):
+        (step,) = capture(function, inputs, accept=writable).steps
+        assert "epx::weigh_plane<" not in emit_region(step.region, GENOMES[0])
+
+
+def test_the_search_may_work_in_planes():
+    function, inputs = CASES["padded"]
+    (step,) = capture(function, inputs, accept=writable).steps
+    assert IN_PLANES in space(step.region, GENEROUS)["windows"]
