@@ -54,8 +54,8 @@ NEAR_READS = 12
 of 13 x 32: 0.86 of the time, of 14 x 32 0.83, Zen 5)."""
 FEW_READS, SECOND_WAYS = 56, 16
 """How often a panel is read in place; ways of a second cache. As judged on two cores with AVX-512,
-in place: 509 x 1021 x 747 takes 0.96 of the time, 768 x 1024 x 896 0.95 and 0.99, 256 x 1100 x 700 0.94;
-1536 x 800 x 1200 and 2048 x 700 x 1100 1.01, 1000 cubed 1.12."""
+in place: 509 x 1021 x 747 takes 0.96 of the time, 768 x 1024 x 896 0.95 and 0.99, 256 x 1100 x
+700 0.94; 1536 x 800 x 1200 and 2048 x 700 x 1100 1.01, 1000 cubed 1.12."""
 FEW_COLUMNS = 256
 """With fewer the left operand is read too seldom to be copied, if only because its rows collide."""
 LONG = 1024
