@@ -11,7 +11,7 @@ from epitaxy.proposers.grower.emit import emit_region
 from epitaxy.proposers.grower.emit_planes import IN_PLANES
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.growth import writable
-from epitaxy.proposers.grower.space import space
+from epitaxy.proposers.grower.space import first_guess, space
 
 torch.manual_seed(4)  # rounding differs from run to run otherwise
 T = torch.randn
@@ -76,3 +76,15 @@ def test_the_search_may_work_in_planes():
     function, inputs = CASES["padded"]
     (step,) = capture(function, inputs, accept=writable).steps
     assert IN_PLANES in space(step.region, GENEROUS)["windows"]
+
+
+def test_the_first_guess_works_in_planes_where_that_gains():
+    for side, chip, expected in (
+        (3, GENEROUS.replace(vector_bytes=64), IN_PLANES),
+        (7, GENEROUS.replace(vector_bytes=64), IN_PLANES),
+        (5, GENEROUS.replace(vector_bytes=32), IN_PLANES),
+        (7, GENEROUS.replace(vector_bytes=32), 1),  # too few registers for so many taps
+    ):
+        inputs = [T(1, 3, 21, 21), T(3, 1, side, side)]
+        (step,) = capture(lambda x, w: depth(x, w, padding=1), inputs, accept=writable).steps
+        assert first_guess(step.region, chip).windows == expected, side

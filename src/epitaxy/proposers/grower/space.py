@@ -190,7 +190,7 @@ def first_guess(region: Region, chip: Chip) -> Choices:
         guess = replace(guess, prefetch=8 * lanes)
     if products and not any(k.whole and _leaves(k) for k in kernels):
         guess = replace(guess, stream=stream)
-    guess = space_maps.guess(kernels, guess, lanes)
+    guess = space_maps.planes(kernels, space_maps.guess(kernels, guess, lanes), lanes)
     for kernel in kernels:
         rows = math.prod(a.size for a in kernel.outer)
         if not kernel.whole and kernel.inner and kernel.numel > SMALL and rows < pieces:
