@@ -11,7 +11,7 @@ import contextlib
 import functools
 import random
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from epitaxy.machine import Job, Trusted, WorkerFailure, open_machine
 from epitaxy.measure import AGAIN, OURS, Measurement
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem, load, open_reference
+from epitaxy.race import race
 from epitaxy.record import canonical, digest_text, make_callable, printable
 from epitaxy.reload import Reload
 from epitaxy.roofline import algebra, below_physics, floor
@@ -169,6 +170,17 @@ class Judge:
         for slot in SLOTS:
             worker.write(slot, self.cases.get(slot).inputs)
 
+    @contextlib.contextmanager
+    def started(self, candidate: Candidate) -> Iterator[Any]:
+        """A confined worker of `candidate`, built, with the inputs in its slots."""
+        with self.machine.start(self._job(self.build(candidate))) as worker:
+            self._prepare(worker)
+            yield worker
+
+    def race(self, candidates: Sequence[Candidate]) -> dict[str, float]:
+        """How many times as long as the fastest each takes; see `race.py`."""
+        return race(self, candidates, SLOTS, self.condition)
+
     # -- the path -------------------------------------------------------------------------------
 
     def build(self, candidate: Candidate) -> Build:
@@ -267,8 +279,7 @@ class Judge:
         self, candidate: Candidate, build: Build, chosen: Plan, facts: dict[str, Any]
     ) -> None:
         job = self._job(build)
-        with self.machine.start(job) as worker:
-            self._prepare(worker)
+        with self.started(candidate) as worker:
             correct.check(self._place, worker, chosen, facts, Repeats(self.cases))
         facts["findings"] += correct.harsh(self._place, candidate, job, self._cache)
         raise _Untimed
@@ -293,16 +304,14 @@ class Judge:
         while not measured.enough:
             first = not measured.taken
             with contextlib.ExitStack() as stack:
-                worker = stack.enter_context(self.machine.start(job))
-                self._prepare(worker)
+                worker = stack.enter_context(self.started(candidate))
                 if first:
                     correct.check(self._place, worker, chosen, facts, cases)
                     if chosen.processes > 1:
                         facts["findings"] += correct.harsh(self._place, candidate, job, self._cache)
                 workers = {OURS: worker, **parties}
                 if chosen.processes > 1:
-                    workers[AGAIN] = twin = stack.enter_context(self.machine.start(job))
-                    self._prepare(twin)
+                    workers[AGAIN] = stack.enter_context(self.started(candidate))
                 self._timed(workers, measured, cases)
                 self._steady(cases)
                 if first:

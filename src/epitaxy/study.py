@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 from collections import deque
@@ -28,6 +29,9 @@ from epitaxy.verdict import Finding, Verdict
 BATCH = 4
 """Candidates built at once, ahead of their judgement."""
 FINALISTS = 2
+RACERS, CLOSE = 3, 1.15
+"""Candidates that are raced before the final judgement, and by what factor they may be apart: what
+a screening on a busy machine errs by."""
 PATIENCE = 40
 """Candidates judged without one that improves by MARGIN before the search gives up."""
 MARGIN = 1.01
@@ -294,7 +298,7 @@ class Study:
     def _final(self) -> None:
         """Judge the best in full, against every baseline; others too while the budget lasts."""
         proven = 0
-        for candidate, verdict in self.view().best(3 * FINALISTS):
+        for candidate, verdict in self._raced(self.view().best(3 * FINALISTS)):
             if proven and self._late():
                 return
             if verdict.plan != "full":
@@ -302,6 +306,18 @@ class Study:
             proven += verdict.accepted
             if proven == FINALISTS:
                 return
+
+    def _raced(self, best: Sequence[Judged]) -> list[Judged]:
+        """`best` with those first that were screened and are close, as a race side by side ranks
+        them."""
+        close = [p for p in best[:RACERS] if p[1].merit * CLOSE >= best[0][1].merit]
+        timed = all(v.plan == "screen" and v.basis == "measured" for _, v in close)
+        if len(close) < 2 or not timed or not hasattr(self.judge, "race"):
+            return list(best)
+        self.say("final judging")
+        ratios: dict[str, float] = self.judge.race([c for c, _ in close])
+        self.ledger.add_event(self.problem.digest, "raced", unix_s(), ratios=ratios)
+        return sorted(best, key=lambda p: ratios.get(p[0].digest, math.inf if ratios else 0.0))
 
     def _late(self) -> bool:
         """Whether the budget's time is over, final judging included."""

@@ -16,7 +16,7 @@ LAYERS = (
     "record",
     "precision problem chip candidate verdict metric budget",
     "plugin toolchain machine check proposer reader",
-    "timing paired sequential natives quiet roofline mutate"
+    "timing race paired sequential natives quiet roofline mutate"
     " seccomp sandbox compiler product evidence worker probe chip_facts suites shrink"
     " graphs ahead predict trim handmade expression rulebook tiling",
     "toolchains machines checks proposers references baselines readers",

@@ -51,6 +51,10 @@ class FakeJudge:
             verdict = fake_records.accepted(candidate, time_s, {"eager": answer})
         return verdict.replace(plan=plan, machine=self.machine, judged_unix_s=unix_s())
 
+    def race(self, candidates):
+        self.raced = [c.digest for c in candidates]
+        return {d: 1.0 + place / 10 for place, d in enumerate(reversed(self.raced))}
+
     def close(self):
         self.closed = True
 
@@ -117,6 +121,22 @@ class TestAskAndTell:
 
 
 class TestOptimize:
+    def test_those_that_are_close_are_raced_before_the_final_judgement(self, ledger):
+        ratios = (2.0, 3.0, 2.9, 2.8, 2.95, 2.4)
+        study = study_of(ledger, answers={c.digest: x for c, x in zip(SCRIPT, ratios, strict=True)})
+        study.optimize()
+        close = [SCRIPT[n].digest for n in (1, 4, 2)]
+        assert study.judge.raced == close
+        finals = [d for d, plan in study.judge.calls if plan == "full"]
+        assert finals == close[::-1][:2]
+        ((kind, _, body),) = [e for e in ledger.events(PROBLEM.digest) if e[0] == "raced"]
+        assert body["ratios"][close[2]] == 1.0
+
+    def test_who_is_far_ahead_is_not_raced(self, ledger):
+        study = study_of(ledger, answers={SCRIPT[2].digest: 3.0}, default=2.0)
+        study.optimize()
+        assert not hasattr(study.judge, "raced")
+
     def test_the_script_is_judged_to_its_end(self, ledger):
         answers = {SCRIPT[2].digest: 3.0, SCRIPT[4].digest: 2.5, SCRIPT[0].digest: "crashed"}
         study = study_of(ledger, answers=answers)

@@ -1,0 +1,68 @@
+"""The last candidates of a search side by side."""
+
+from __future__ import annotations
+
+import contextlib
+
+import fake_records
+import pytest
+
+from epitaxy.errors import MachineFault
+from epitaxy.machine import WorkerFailure
+from epitaxy.race import PROCESSES, race
+
+PROBLEM = fake_records.problem()
+FIRST, SECOND, THIRD = (fake_records.candidate(PROBLEM, step) for step in range(1, 4))
+
+
+class Weather:
+    """What slows everything down: by half after every burst, and back."""
+
+    def __init__(self):
+        self.factor = 1.0
+
+    def change(self):
+        self.factor = 2.5 - self.factor
+
+
+class Runner:
+    """A worker whose calls take `call_s` in fair weather."""
+
+    overhead_s = 0.0
+
+    def __init__(self, call_s, weather):
+        self.call_s, self.weather = call_s, weather
+
+    def burst(self, slots):
+        if isinstance(self.call_s, Exception):
+            raise self.call_s
+        self.weather.change()
+        return len(slots) * self.call_s * self.weather.factor
+
+
+class Host:
+    """Starts runners, and counts them."""
+
+    def __init__(self, times):
+        self.times, self.weather, self.started_ones = times, Weather(), []
+
+    @contextlib.contextmanager
+    def started(self, candidate):
+        self.started_ones.append(candidate.digest)
+        yield Runner(self.times[candidate.digest], self.weather)
+
+
+def test_the_fastest_is_found_whatever_the_weather():
+    host = Host({FIRST.digest: 1.02e-3, SECOND.digest: 1e-3, THIRD.digest: 1.1e-3})
+    found = race(host, [FIRST, SECOND, THIRD], (0, 1))
+    assert min(found, key=found.__getitem__) == SECOND.digest
+    assert found[SECOND.digest] == 1.0
+    assert found[THIRD.digest] == pytest.approx(1.1, rel=0.02)
+    assert len(host.started_ones) == 3 * PROCESSES
+
+
+@pytest.mark.parametrize(
+    "fault", [WorkerFailure("crashed", "it fell"), MachineFault("no room", "-")]
+)
+def test_nothing_is_said_where_one_fails(fault):
+    assert race(Host({FIRST.digest: 1e-3, SECOND.digest: fault}), [FIRST, SECOND], (0, 1)) == {}
