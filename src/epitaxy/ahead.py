@@ -1,7 +1,9 @@
-"""Prepare baselines: at once what only compiles, alone what tunes itself by its own times."""
+"""What is done ahead: baselines, at once what only compiles, alone what tunes itself by its own
+times; and compilers that yield to what is timed."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +42,12 @@ def prepare(names: Sequence[str], one: Callable[[str], None]) -> None:
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     follow([name for name in names if _alone(name)])
+
+
+def yield_to_timing() -> None:
+    """Only idle processor time for this thread and the compilers that it starts."""
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
 
 
 def _alone(name: str) -> bool:

@@ -78,6 +78,16 @@ def check(place: Place, worker: Any, chosen: Plan, facts: dict[str, Any], cases:
         cases.error(worker.outputs(), cases.get(0))
 
 
+def steady(cases: Repeats) -> None:
+    """Refuse what differs from call to call where the policy asks for the same bits."""
+    if cases.problem.policy.deterministic and cases.determinism != "bitwise":
+        raise refusal(
+            "determinism",
+            "its outputs differ from call to call on the same inputs",
+            "add in a fixed order: no atomics, no sums over threads as they finish",
+        )
+
+
 def _row(place: Place, worker: Any, number: int, cases: Repeats) -> ErrorRow:
     case, slot = cases.get(number), number % len(place.slots)
     if number >= len(place.slots):

@@ -18,11 +18,31 @@ from epitaxy import timing
 from epitaxy.candidate import Candidate
 from epitaxy.errors import MachineFault
 from epitaxy.machine import WorkerFailure
+from epitaxy.verdict import Verdict
 
+RACERS, CLOSE = 3, 1.15
+"""How many are raced at most, and by what factor they may be apart: what a screening on a busy
+machine errs by."""
 PROCESSES = 2
 """Fresh processes of each: they differ by a few per cent."""
 ROUNDS, LIMIT_S = 40, 3.0
 """Rounds of one process, fewer where they take longer."""
+
+
+Screened = tuple[Candidate, Verdict]
+
+
+def contenders(best: Sequence[Screened]) -> list[Candidate]:
+    """Those of `best`, the best first, that a race should tell apart; none where their order is
+    not a matter of times taken one after the other."""
+    close = [p for p in best[:RACERS] if p[1].merit * CLOSE >= best[0][1].merit]
+    timed = all(v.plan == "screen" and v.basis == "measured" for _, v in close)
+    return [c for c, _ in close] if timed and len(close) > 1 else []
+
+
+def ranked(best: Sequence[Screened], ratios: Mapping[str, float]) -> list[Screened]:
+    """`best` with those first that were raced, the fastest of them before the others."""
+    return sorted(best, key=lambda p: ratios.get(p[0].digest, math.inf if ratios else 0.0))
 
 
 class Host(Protocol):

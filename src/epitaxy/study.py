@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import os
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from epitaxy import problem as problems
+from epitaxy.ahead import yield_to_timing
 from epitaxy.budget import Budget as Budget  # taken from here by many
 from epitaxy.candidate import Candidate
 from epitaxy.checked import judge_for
@@ -22,6 +20,7 @@ from epitaxy.machine import open_machine
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem
 from epitaxy.proposer import Asking, Left, Tool
+from epitaxy.race import contenders, ranked
 from epitaxy.record import Record, record
 from epitaxy.timing import now_s, unix_s
 from epitaxy.verdict import Finding, Verdict
@@ -29,9 +28,6 @@ from epitaxy.verdict import Finding, Verdict
 BATCH = 4
 """Candidates built at once, ahead of their judgement."""
 FINALISTS = 2
-RACERS, CLOSE = 3, 1.15
-"""Candidates that are raced before the final judgement, and by what factor they may be apart: what
-a screening on a busy machine errs by."""
 PATIENCE = 40
 """Candidates judged without one that improves by MARGIN before the search gives up."""
 MARGIN = 1.01
@@ -262,7 +258,7 @@ class Study:
         """
         overlap = getattr(self.machine, "spare_cores", 0) > 0
         ahead: deque[tuple[Candidate, Future[Any]]] = deque()
-        pool = ThreadPoolExecutor(max_workers=BATCH, initializer=_yield_to_timing)
+        pool = ThreadPoolExecutor(max_workers=BATCH, initializer=yield_to_timing)
         ahead += [(c, pool.submit(self._build, c)) for c in first]
         try:
             while not self._spent():
@@ -308,16 +304,14 @@ class Study:
                 return
 
     def _raced(self, best: Sequence[Judged]) -> list[Judged]:
-        """`best` with those first that were screened and are close, as a race side by side ranks
-        them."""
-        close = [p for p in best[:RACERS] if p[1].merit * CLOSE >= best[0][1].merit]
-        timed = all(v.plan == "screen" and v.basis == "measured" for _, v in close)
-        if len(close) < 2 or not timed or not hasattr(self.judge, "race"):
+        """`best` with those that are close as a race ranks them, while the budget lasts."""
+        close = contenders(best)
+        if not close or self._late() or not hasattr(self.judge, "race"):
             return list(best)
         self.say("final judging")
-        ratios: dict[str, float] = self.judge.race([c for c, _ in close])
+        ratios: dict[str, float] = self.judge.race(close)
         self.ledger.add_event(self.problem.digest, "raced", unix_s(), ratios=ratios)
-        return sorted(best, key=lambda p: ratios.get(p[0].digest, math.inf if ratios else 0.0))
+        return ranked(best, ratios)
 
     def _late(self) -> bool:
         """Whether the budget's time is over, final judging included."""
@@ -325,8 +319,7 @@ class Study:
         return limit_s is not None and now_s() - self._start_s > limit_s
 
     def _top(self) -> float:
-        best = self.view().best(1)
-        return best[0][1].merit if best else 0.0
+        return max((v.merit for _, v in self.view().best(1)), default=0.0)
 
     def _spent(self) -> bool:
         left = self.left()
@@ -380,12 +373,6 @@ class Study:
         )
         for callback in self._callbacks:
             callback(progress)
-
-
-def _yield_to_timing() -> None:
-    """Only idle processor time for this thread and the compilers that it starts."""
-    if hasattr(os, "SCHED_IDLE"):
-        os.sched_setscheduler(threading.get_native_id(), os.SCHED_IDLE, os.sched_param(0))
 
 
 def create_study(

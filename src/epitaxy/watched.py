@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -29,12 +31,42 @@ def change(was: Described, now: Described) -> str:
         if kind != other:
             return f"{where} is a {other}, optimized as a {kind}"
         for name in {**old, **new}:
-            if repr(old.get(name)) != repr(new.get(name)):
+            before, after = old.get(name), new.get(name)
+            if not _same(before, after):
+                another = "another " if repr(before) == repr(after) else ""
                 return (
-                    f"{f'{path}.' if path else ''}{name} is {new.get(name)!r}, optimized for "
-                    f"{old.get(name)!r}"
+                    f"{f'{path}.' if path else ''}{name} is {another}{after!r}, optimized for "
+                    f"{before!r}"
                 )
     return ""
+
+
+@dataclass(frozen=True)
+class _Function:
+    """A function as it was: two of one name may hold different values."""
+
+    held: Any
+
+    def __repr__(self) -> str:
+        return repr(getattr(self.held, "__qualname__", self.held))
+
+    @property
+    def written(self) -> bool:
+        """Whether its text says all of it: a function with plain arguments."""
+        own = self.held
+        return isinstance(own, partial) and _is_plain((*own.args, *own.keywords.values()))
+
+
+class _Hooks(tuple[_Function, ...]):
+    """Those of one kind that a part has, in order."""
+
+
+def _same(before: Any, after: Any) -> bool:
+    if repr(before) != repr(after):
+        return False
+    if isinstance(before, _Hooks) and isinstance(after, _Hooks):
+        return all(map(_same, before, after))
+    return not isinstance(before, _Function) or before == after or before.written
 
 
 def _plain(part: Any) -> Iterator[tuple[str, Any]]:
@@ -42,8 +74,8 @@ def _plain(part: Any) -> Iterator[tuple[str, Any]]:
         if not name.startswith("_") or isinstance(value, int | float | str):
             if _is_plain(value):
                 yield name, _still(value)
-            elif callable(value) and hasattr(value, "__qualname__"):
-                yield name, value.__qualname__
+            elif isinstance(value, partial) or (callable(value) and hasattr(value, "__qualname__")):
+                yield name, _Function(value)
 
 
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
@@ -55,7 +87,7 @@ def _hooked(part: Any, path: str) -> dict[str, Any]:
     if not path:
         return {}
     return {
-        kind[1:]: tuple(getattr(h, "__qualname__", repr(h)) for h in hooks.values())
+        kind[1:]: _Hooks(map(_Function, hooks.values()))
         for kind in _HOOKS
         if (hooks := getattr(part, kind))
     }

@@ -5,6 +5,7 @@ from relu_case import HONEST, KERNEL, problem
 
 from epitaxy.candidate import Candidate
 from epitaxy.judge import Judge
+from epitaxy.toolchain import Build
 
 pytestmark = pytest.mark.usefixtures("brief")
 
@@ -69,6 +70,16 @@ def test_bad_code_gets_its_status_and_a_reason(judge, forward, body, status, say
     assert (verdict.status, says in verdict.reason) == (status, True), verdict.reason
     assert verdict.time_s is None
     assert not verdict.samples
+
+
+def test_a_race_takes_place_between_those_that_are_built(judge, forward, monkeypatch):
+    first, second = candidate(judge, forward), candidate(judge, forward, f"{{ {HONEST} }}")
+    found = judge.race([first, second])
+    assert set(found) == {first.digest, second.digest}
+    assert min(found.values()) == 1.0
+    real, late = judge.build, Build(ok=False, folder="", log="compiling took more than 60 s")
+    monkeypatch.setattr(judge, "build", lambda c: late if c is second else real(c))
+    assert judge.race([first, second]) == {}
 
 
 @pytest.mark.parametrize(

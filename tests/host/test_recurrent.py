@@ -4,14 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from generous import GENEROUS
 from grown_case import build_all, regions_of, renamed, run
 from torch import nn
 
 from epitaxy.proposers.grower.capture import capture
-from epitaxy.proposers.grower.genome import Choices, Genome
+from epitaxy.proposers.grower.genome import DECISIONS, Choices, Genome
 from epitaxy.proposers.grower.growth import writable
 from epitaxy.proposers.grower.interpret import run_program
 from epitaxy.proposers.grower.program import RegionCall
+from epitaxy.proposers.grower.space_recurrent import options
 
 T = torch.randn
 CASES = {
@@ -94,6 +96,11 @@ def test_recurrent_layers_compute_what_pytorch_computes(name, form, grown):
     for wanted, same, ours in zip(exact, meant, program.outputs, strict=True):
         torch.testing.assert_close(values[ours].double(), wanted, rtol=1e-5, atol=2e-6)
         torch.testing.assert_close(same.double(), wanted, rtol=1e-5, atol=2e-6)
+
+
+def test_every_form_of_a_recurrent_layer_is_described():
+    _, _, meaning = DECISIONS["form"].partition("of a recurrent layer, ")
+    assert all(f"{form}: " in meaning for form in options(GENEROUS)["form"])
 
 
 def test_layers_with_projections_stay_with_pytorch():

@@ -1,6 +1,7 @@
 """What Python decides in an optimized module: attributes, parts, modes, names of arguments."""
 
 import copy
+import functools
 import io
 import pickle
 import warnings
@@ -154,6 +155,47 @@ def test_a_copy_of_a_module_whose_part_refers_to_it_is_whole(optimized):
     assert own.norm is not new.norm
     with torch.no_grad():
         torch.testing.assert_close(own(x), model(x))
+
+
+def scaled(by):
+    return lambda *args: args[-1] * by
+
+
+class Called(Block):
+    """An activation and a hook that are functions."""
+
+    def __init__(self, act):
+        super().__init__()
+        self.act = act
+        self.handle = self.norm.register_forward_hook(scaled(1.0))
+
+    def forward(self, x):
+        return self.act(self.norm(x))
+
+
+@pytest.mark.parametrize("make", [scaled, lambda by: functools.partial(torch.mul, other=by)])
+def test_another_function_of_the_same_name_is_seen(optimized, monkeypatch, make):
+    _, _, kernel, x = optimized
+    model = Called(make(2.0)).eval()
+    arguments = lambda self, module, args: [module.norm.weight, module.norm.bias, *args]  # noqa: E731
+    monkeypatch.setattr("epitaxy.optimized._Kernel.arguments", arguments)
+    new = optimize(model, x)
+    assert new is not model
+    kernel.calls = 0
+    with torch.no_grad():
+        torch.testing.assert_close(copy.deepcopy(new)(x), model(x))
+        assert kernel.calls == 1
+        new.act = make(3.0)
+        with pytest.warns(RuntimeWarning, match="act is .*, optimized for"):
+            torch.testing.assert_close(new(x), Called.forward(new, x))
+        new.act = model.act
+        new(x)
+        assert kernel.calls == 2
+        new.handle.remove()
+        new.norm.register_forward_hook(scaled(5.0))
+        with pytest.warns(RuntimeWarning, match="norm.forward_hooks is another .*scaled"):
+            torch.testing.assert_close(new(x), Called.forward(new, x))
+    assert kernel.calls == 2
 
 
 def test_arguments_may_be_named_and_defaults_given(optimized):

@@ -132,6 +132,14 @@ class TestOptimize:
         ((kind, _, body),) = [e for e in ledger.events(PROBLEM.digest) if e[0] == "raced"]
         assert body["ratios"][close[2]] == 1.0
 
+    def test_nobody_is_raced_when_the_time_is_over(self, ledger):
+        study = study_of(ledger, budget=Budget(seconds=1e-9))
+        for candidate in study.ask(3):
+            study.tell(candidate, study.judge.judge(candidate))
+        study.optimize()
+        assert [plan for _, plan in study.judge.calls[3:]] == ["full"]
+        assert not hasattr(study.judge, "raced")
+
     def test_who_is_far_ahead_is_not_raced(self, ledger):
         study = study_of(ledger, answers={SCRIPT[2].digest: 3.0}, default=2.0)
         study.optimize()

@@ -34,7 +34,8 @@ DECISIONS: dict[str, str] = {
     "form": "of a contraction, 0: register tiles, 1: lanes along the contracted axis, "
     "2: rows of the right operand one after the other; of a convolution, 3: lanes along the "
     "filters, else along the pixels; of a recurrent layer, 1: each thread has rows or directions "
-    "of its own, 0: all threads share each step",
+    "of its own, 2: each has layers of its own, 0: all threads share each "
+    "step",
     "attend": "1: attention as one kernel with a running softmax, 0: product by product",
     "tile_m": "rows of a contraction's register tile",
     "tile_n": "vectors in a row of a contraction's register tile",
@@ -43,7 +44,9 @@ DECISIONS: dict[str, str] = {
     "in a recurrent layer of form 1",
     "nc": "columns of the result that one piece of a contraction computes",
     "across": "1: register tiles of a piece row by row, 0: column by column",
-    "split_k": "pieces that the contracted axis is cut into for the threads",
+    "split_k": "pieces that the contracted axis is cut into for the threads; of a recurrent layer, "
+    "spans of its steps: products with x are made for one at a time, and in form 2 a layer is one "
+    "behind the layer before",
     "pack_a": "1: copy the left operand tile by tile before use, 0: read it where it is",
     "pack_b": "1: copy the right operand panel by panel before use, 0: read it where it is",
     "keep": "1: copies of weights are made once and kept until a weight changes, 0: in every call",
