@@ -174,7 +174,7 @@ class Judge:
     def started(self, candidate: Candidate) -> Iterator[Any]:
         """A confined worker of `candidate`, which was built, with the inputs in its slots."""
         build = self.build(candidate)
-        if not build.folder:
+        if not build.ok:
             raise MachineFault("what was built is gone, and was not built again", "run it again")
         with self.machine.start(self._job(build)) as worker:
             self._prepare(worker)
