@@ -19,10 +19,10 @@ def pytest_collectstart(collector):
         torch.manual_seed(zlib.crc32(collector.nodeid.encode()))
 
 
-@pytest.fixture(autouse=True)
-def drawn(request):
-    """What a test draws is the same in every run, whatever ran before it."""
-    torch.manual_seed(zlib.crc32(request.node.nodeid.encode()))
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """What a test and its fixtures draw is the same in every run, whatever ran before it."""
+    torch.manual_seed(zlib.crc32(item.nodeid.encode()))
 
 
 @pytest.fixture(scope="module")
