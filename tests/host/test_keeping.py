@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib.util
+import subprocess
 
 import pytest
 import torch
 
 from epitaxy import create_study
+from epitaxy.compiler import find_compiler
 from epitaxy.problem import load
+from epitaxy.proposers.grower.emit import header
 from epitaxy.toolchains.cpp import plugin
 
 KEEPS = "_keep(const void* const* in"
@@ -171,3 +175,38 @@ def test_a_changed_bias_copies_no_matrix(both, module):
     agree(*both)
     assert before
     assert copies() == before
+
+
+# For each of `weights` that calls look at one after the other: in which call a change of one of the
+# words that are looked at is noticed at the latest, 0 for never.
+LATEST = """
+extern "C" int latest(int weights, int most) {
+  constexpr int64_t words = 32 * epx::STRIPES;
+  const epx::Scratch<float> kept(2 * epx::STRIPES), weight(words);
+  std::memset(weight.data, 0, sizeof(float) * words);
+  epx::note(kept.data, 0, weight.data, sizeof(float) * words);
+  int worst = 0;
+  for (int own = 0; own < weights; ++own)
+    for (int word = 0; word < epx::STRIPES; ++word) {
+      int call = 0;
+      bool seen = false;
+      weight.data[word] = 1;
+      while (!seen && call++ < most)
+        for (int w = 0; w < weights; ++w)
+          seen |= epx::changed(kept.data, 0, weight.data, sizeof(float) * words) && w == own;
+      weight.data[word] = 0;
+      if (!seen) return 0;
+      worst = call > worst ? call : worst;
+    }
+  return worst;
+}
+"""
+
+
+def test_all_words_of_a_weight_have_their_turn_however_many_weights_there_are(tmp_path):
+    (tmp_path / "k.cpp").write_text(header("") + LATEST)
+    flags = ["-O1", "-march=native", "-std=c++17", "-fPIC", "-shared", "-Wno-psabi"]
+    command = [find_compiler().path, *flags, "-o", tmp_path / "k.so", tmp_path / "k.cpp"]
+    subprocess.run(command, check=True)
+    latest = ctypes.CDLL(str(tmp_path / "k.so")).latest
+    assert all(latest(weights, 500) > 0 for weights in (1, 2, 3, 8, 16, 24, 32, 64))

@@ -1,16 +1,22 @@
 """Depthwise convolutions from a padded copy of each plane, several rows at a time."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from generous import GENEROUS
 from grown_case import Together
 
+from epitaxy.proposers.grower.algebra import Load
 from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.emit import emit_region
-from epitaxy.proposers.grower.emit_planes import IN_PLANES
+from epitaxy.proposers.grower.emit_kernel import lane_axis
+from epitaxy.proposers.grower.emit_planes import IN_PLANES, plane_of
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.growth import writable
+from epitaxy.proposers.grower.rewrite import coalesce, rebuild
+from epitaxy.proposers.grower.schedule import plan
 from epitaxy.proposers.grower.space import first_guess, space
 
 torch.manual_seed(4)  # rounding differs from run to run otherwise
@@ -70,6 +76,23 @@ def test_other_windows_are_written_as_before():
     ):
         (step,) = capture(function, inputs, accept=writable).steps
         assert "epx::weigh_plane<" not in emit_region(step.region, GENOMES[0])
+
+
+def test_an_image_that_is_bounded_twice_one_way_is_written_as_before():
+    function, inputs = CASES["padded"]
+    (step,) = capture(function, inputs, accept=writable).steps
+    (kernel,) = plan(coalesce(step.region), GENOMES[0]).kernels
+    (target,), lane = kernel.targets, lane_axis(kernel, GENOMES[0])
+
+    def cropped(value):
+        if not isinstance(value, Load) or not value.guards:
+            return None
+        first = value.guards[0]
+        return replace(value, guards=(replace(first, size=first.size - 2), *value.guards))
+
+    twice = replace(target, value=rebuild(target.value, cropped, {}))
+    assert plane_of(kernel, lane) is not None
+    assert plane_of(replace(kernel, targets=(twice,)), lane) is None
 
 
 def test_the_search_may_work_in_planes():

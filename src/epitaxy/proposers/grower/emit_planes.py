@@ -68,6 +68,8 @@ def _placed(kernel: Kernel, lane: Axis, total: Reduce, image: Load, taps: Load) 
     row = next((a for a in rows if any(g.index.coefficient(a) for g in image.guards)), rows[0])
     if row in taps.axes or along.size * down.size > MOST_TAPS:
         return None
+    if len({frozenset(g.index.terms) for g in image.guards}) < len(image.guards):
+        return None  # bounded twice the same way
     first, size = [0, 0], [row.size + down.size - 1, lane.size + strides[along] * (along.size - 1)]
     for guard in image.guards:
         terms = dict(guard.index.terms)

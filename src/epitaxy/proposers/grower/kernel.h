@@ -43,9 +43,15 @@ inline void note(float* kept, int which, const void* weight, int64_t bytes) {
     std::memcpy(kept + 2 * (which * STRIPES + stripe), &is, sizeof is);
   }
 }
+// In no order: in turn, each of 16 weights would have the same set in every call.
+inline int next_stripe() {
+  static thread_local uint32_t calls = 0;
+  uint32_t mixed = ++calls * 0x9E3779B1u;
+  mixed = (mixed ^ mixed >> 15) * 0x85EBCA6Bu;
+  return int((mixed >> 16) % STRIPES);
+}
 inline bool changed(const float* kept, int which, const void* weight, int64_t bytes) {
-  static thread_local unsigned calls = 0;
-  const int stripe = int(calls++ % STRIPES);
+  const int stripe = next_stripe();
   int64_t was;
   std::memcpy(&was, kept + 2 * (which * STRIPES + stripe), sizeof was);
   return was != sampled(weight, bytes, stripe);
