@@ -171,11 +171,8 @@ class Judge:
             worker.write(slot, self.cases.get(slot).inputs)
 
     @contextlib.contextmanager
-    def started(self, candidate: Candidate) -> Iterator[Any]:
-        """A confined worker of `candidate`, which was built, with the inputs in its slots."""
-        build = self.build(candidate)
-        if not build.ok:
-            raise MachineFault("what was built is gone, and was not built again", "run it again")
+    def started(self, build: Build) -> Iterator[Any]:
+        """A confined worker of what was built, with the inputs in its slots."""
         with self.machine.start(self._job(build)) as worker:
             self._prepare(worker)
             yield worker
@@ -282,7 +279,7 @@ class Judge:
         self, candidate: Candidate, build: Build, chosen: Plan, facts: dict[str, Any]
     ) -> None:
         job = self._job(build)
-        with self.started(candidate) as worker:
+        with self.started(build) as worker:
             correct.check(self._place, worker, chosen, facts, Repeats(self.cases))
         facts["findings"] += correct.harsh(self._place, candidate, job, self._cache)
         raise _Untimed
@@ -307,14 +304,14 @@ class Judge:
         while not measured.enough:
             first = not measured.taken
             with contextlib.ExitStack() as stack:
-                worker = stack.enter_context(self.started(candidate))
+                worker = stack.enter_context(self.started(build))
                 if first:
                     correct.check(self._place, worker, chosen, facts, cases)
                     if chosen.processes > 1:
                         facts["findings"] += correct.harsh(self._place, candidate, job, self._cache)
                 workers = {OURS: worker, **parties}
                 if chosen.processes > 1:
-                    workers[AGAIN] = stack.enter_context(self.started(candidate))
+                    workers[AGAIN] = stack.enter_context(self.started(build))
                 self._timed(workers, measured, cases)
                 correct.steady(cases)
                 if first:

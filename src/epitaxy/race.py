@@ -18,6 +18,7 @@ from epitaxy import timing
 from epitaxy.candidate import Candidate
 from epitaxy.errors import MachineFault
 from epitaxy.machine import WorkerFailure
+from epitaxy.toolchain import Build
 from epitaxy.verdict import Verdict
 
 RACERS, CLOSE = 3, 1.15
@@ -48,8 +49,11 @@ def ranked(best: Sequence[Screened], ratios: Mapping[str, float]) -> list[Screen
 class Host(Protocol):
     """Who starts candidates: the judge."""
 
-    def started(self, candidate: Candidate) -> AbstractContextManager[Any]:
-        """A confined worker of `candidate`, with the inputs in it."""
+    def build(self, candidate: Candidate) -> Build:
+        """What was built of `candidate`, or why it cannot be built again."""
+
+    def started(self, build: Build) -> AbstractContextManager[Any]:
+        """A confined worker of what was built, with the inputs in it."""
 
 
 def race(
@@ -62,9 +66,12 @@ def race(
     rng = random.Random(secrets.randbits(64))
     logs = {c.digest: 0.0 for c in candidates}
     try:
+        builds = {c.digest: host.build(c) for c in candidates}
+        if not all(build.ok for build in builds.values()):
+            return {}
         for _ in range(PROCESSES):
             with contextlib.ExitStack() as stack:
-                workers = {c.digest: stack.enter_context(host.started(c)) for c in candidates}
+                workers = {n: stack.enter_context(host.started(b)) for n, b in builds.items()}
                 times = timing.interleave(workers, slots, chosen, rng).times
             for name, ratios in _beside(times).items():
                 logs[name] += timing.median(ratios) / PROCESSES

@@ -72,6 +72,16 @@ def run(library, region, inputs):
     return outs
 
 
+def oracles(function, inputs):
+    """Inputs as they are, and with a NaN among those of the first; each with what `function` makes
+    of them in float64."""
+    spoiled = inputs[0].clone()
+    spoiled.view(-1)[37] = float("nan")
+    for first in (inputs[0], spoiled):
+        given = [first, *inputs[1:]]
+        yield given, function(*[x.double() for x in given])
+
+
 def regions_of(program: Program) -> list[Any]:
     """The regions that a program calls, in order."""
     return [s.region for s in program.steps if isinstance(s, RegionCall)]

@@ -10,6 +10,7 @@ import pytest
 from epitaxy.errors import MachineFault
 from epitaxy.machine import WorkerFailure
 from epitaxy.race import PROCESSES, ROUNDS, race
+from epitaxy.toolchain import Build
 
 PROBLEM = fake_records.problem()
 FIRST, SECOND, THIRD = (fake_records.candidate(PROBLEM, step) for step in range(1, 4))
@@ -52,12 +53,15 @@ class Host:
     def __init__(self, times):
         self.times, self.started_ones = times, []
 
+    def build(self, candidate):
+        return Build(ok=True, folder=candidate.digest)
+
     @contextlib.contextmanager
-    def started(self, candidate):
+    def started(self, build):
         if len(self.started_ones) % len(self.times) == 0:
             self.weather = Weather()
-        self.started_ones.append(candidate.digest)
-        yield Runner(self.times[candidate.digest], self.weather)
+        self.started_ones.append(build.folder)
+        yield Runner(self.times[build.folder], self.weather)
 
 
 def test_the_fastest_is_found_whatever_the_weather():

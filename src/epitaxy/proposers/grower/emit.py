@@ -152,7 +152,7 @@ def emit_region(region: Region, choices: Choices) -> str:
 
 def _looks_up(kernel: Kernel) -> bool:
     """Whether it reads where data says, which has to be checked first."""
-    values = walk(tuple(t.value for t in kernel.targets))
+    values = kernel.values
     return any(isinstance(v, Load) and v.indirect for v in values)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from epitaxy.problem import TensorSpec
-from epitaxy.proposers.grower.algebra import Load, walk
+from epitaxy.proposers.grower.algebra import Load
 from epitaxy.proposers.grower.contract import load_of
 from epitaxy.proposers.grower.emit_expr import indent
 from epitaxy.proposers.grower.schedule import Kernel
@@ -43,13 +43,13 @@ def made_first(kernels: Sequence[Kernel], inputs: int) -> dict[int, Made]:
 
 
 def _read(kernel: Kernel) -> tuple[int, ...]:
-    values = walk(tuple(t.value for t in kernel.targets))
+    values = kernel.values
     return tuple(dict.fromkeys(v.buffer for v in values if isinstance(v, Load)))
 
 
 def _filters(kernel: Kernel, number: int) -> bool:
     """Whether a kernel reads a buffer as the filters of its convolution, or not at all."""
-    values = walk(tuple(t.value for t in kernel.targets))
+    values = kernel.values
     loads = [v for v in values if isinstance(v, Load) and v.buffer == number]
     what = kernel.contraction
     return not loads or (what is not None and what.fetched and loads == [load_of(what.left)])

@@ -19,7 +19,6 @@ from epitaxy.proposers.grower.algebra import (
     Scan,
     Value,
     operands,
-    walk,
 )
 from epitaxy.proposers.grower.emit_expr import (
     SCALAR,
@@ -44,7 +43,7 @@ class Passes:
     """Which pass computes what: `ready[v]` is the first pass in which v can be had."""
 
     def __init__(self, kernel: Kernel) -> None:
-        self.values = walk(tuple(t.value for t in kernel.targets))
+        self.values = kernel.values
         self.inner = frozenset(kernel.inner)
         self.ready: dict[Value, int] = {}
         for v in self.values:
@@ -130,7 +129,7 @@ def _worth(step: int) -> float:
 
 def lane_axis(kernel: Kernel, choices: Choices) -> Axis | None:
     """The axis to vectorise: the one along which most data is contiguous."""
-    values = walk(tuple(t.value for t in kernel.targets))
+    values = kernel.values
     score: dict[Axis, float] = {}
     ordered = [a for v in values for a in _ordered_axes(v)]
     for a in (*kernel.outer, *kernel.inner):

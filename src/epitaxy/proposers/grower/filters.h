@@ -74,11 +74,6 @@ template <class V, int N, int K> EPX_BODY inline void turn_pixels(V (&r)[K], con
   }
 }
 
-// a0 b0 a1 b1 .. of the first (HALF 0) or second halves of two vectors.
-template <int HALF, class V> EPX_BODY inline V between(V a, V b) {
-  constexpr int N = lanes<V>;
-  return pick_two(a, b, build<ints<V>>([](int l) { return l / 2 + HALF * N / 2 + l % 2 * N; }));
-}
 // Floats in which the sums of a block wait.
 template <class S> constexpr int64_t hold_floats = (S::RB * S::XB + 2 * S::N) * S::MR;
 
@@ -105,8 +100,8 @@ __attribute__((noinline)) void finish_pixels(const float* hold, int64_t t, int64
         if constexpr (P == 1) {
           hand(r[0][l], i + g + l, at, left);
         } else {
-          hand(between<0>(r[0][l], r[1][l]), i + g + l, at, left);
-          hand(between<1>(r[0][l], r[1][l]), i + g + l, at + N, left - N);
+          hand(woven<0>(r[0][l], r[1][l]), i + g + l, at, left);
+          hand(woven<1>(r[0][l], r[1][l]), i + g + l, at + N, left - N);
         }
       }
     }

@@ -81,6 +81,11 @@ class Kernel:
         return self.contraction is not None or self.attention is not None
 
     @property
+    def values(self) -> list[Value]:
+        """All that its targets are made of, operands before users."""
+        return walk(tuple(t.value for t in self.targets))
+
+    @property
     def numel(self) -> int:
         """Points of the iteration space."""
         return math.prod(a.size for a in (*self.outer, *self.inner))
@@ -298,7 +303,7 @@ class _Scheduler:
         return Kernel(last.targets + targets, last.outer, last.inner)
 
     def _read(self, kernel: Kernel) -> set[str]:
-        loads = (v for v in walk(tuple(t.value for t in kernel.targets)) if isinstance(v, Load))
+        loads = (v for v in kernel.values if isinstance(v, Load))
         return {f"t{v.buffer - self.buffers}" for v in loads if v.buffer >= self.buffers}
 
 

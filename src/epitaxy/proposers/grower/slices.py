@@ -72,7 +72,7 @@ def handed_on(sample: Sample) -> tuple[int, int]:
     apart = set(sample.divided)
     own = common = 0
     for kernel in plan(region, Choices()).kernels:
-        loads = [v for v in walk(tuple(t.value for t in kernel.targets)) if isinstance(v, Load)]
+        loads = [v for v in kernel.values if isinstance(v, Load)]
         divided = any(v.buffer in apart for v in loads)
         for target in kernel.targets:
             if not target.buffer.startswith("t"):
@@ -99,10 +99,7 @@ def read_again(sample: Sample) -> int:
         return 0
     region = coalesce(sample.region)
     kernels = plan(region, Choices()).kernels
-    readers = [
-        {v.buffer for v in walk(tuple(t.value for t in k.targets)) if isinstance(v, Load)}
-        for k in kernels
-    ]
+    readers = [{v.buffer for v in k.values if isinstance(v, Load)} for k in kernels]
     return sum(
         region.inputs[i].numel for i in sample.divided if sum(i in read for read in readers) > 1
     )

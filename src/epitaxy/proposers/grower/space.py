@@ -156,8 +156,7 @@ def first_guess(region: Region, chip: Chip) -> Choices:
     lanes = max(4, chip.vector_bytes // 4)
     written = sum(s.bytes for s in region.outputs)
     moved = written + sum(s.bytes for s in region.inputs)
-    caches = [level.bytes for level in chip.levels[:-1]]
-    last = caches[-1] if caches else 32 << 20
+    last = space_contract.last_cache(chip)
     largest = max(s.numel for s in (*region.inputs, *region.outputs))
     pieces = max(1, 4 * chip.cores)
     guess = Choices(

@@ -305,6 +305,11 @@ def _busy(sizes: tuple[int, int, int], block: tuple[int, int], cores: int) -> fl
     return batch * m * n / (cores * max(free))
 
 
+def last_cache(chip: Chip) -> int:
+    """Bytes of the last cache, which all cores share."""
+    return chip.levels[-2].bytes if len(chip.levels) > 1 else 32 << 20
+
+
 def cache_bytes(chip: Chip, number: int, default: int) -> int:
     """Bytes of a cache that one core has."""
     if len(chip.levels) <= number + 1:

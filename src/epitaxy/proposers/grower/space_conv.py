@@ -16,6 +16,7 @@ from epitaxy.proposers.grower.space_contract import (
     FLOAT_BYTES,
     WORTH_THREADS,
     cache_bytes,
+    last_cache,
     registers,
     tiles,
 )
@@ -83,8 +84,7 @@ def _streams(what: Contraction, base: Choices, chip: Chip) -> bool:
     streamed well by itself (64 filters of 7 x 7: 0.90 of the time, 128 of 1 x 1: 0.88 to 0.92, two
     cores, Zen 5)."""
     results = size_of(what.batch) * size_of(what.rows) * size_of(what.columns) * FLOAT_BYTES
-    last = chip.levels[-2].bytes if len(chip.levels) > 1 else 32 << 20
-    return base.width == LINE and results >= last // 4
+    return base.width == LINE and results >= last_cache(chip) // 4
 
 
 def _guess_filters(what: Contraction, base: Choices, chip: Chip) -> dict[str, int]:

@@ -65,7 +65,7 @@ def _polynomials(kernel: Kernel) -> int:
     to a value set independent chains side by side (a quarter less time for softplus, mish and elu
     on Zen 3).
     """
-    values = walk(tuple(t.value for t in kernel.targets))
+    values = kernel.values
     return sum(isinstance(v, Map) and v.fn in TRANSCENDENTAL for v in values)
 
 
@@ -99,7 +99,7 @@ def _scattered(kernel: Kernel, choices: Choices) -> bool:
     which stops at the end of each page, falls behind (rotary 1.2, a 3 x 3 pool 1.2 times as fast on
     one core with fetches a page ahead, Zen 5; long rows gain nothing)."""
     lane = lane_axis(kernel, choices)
-    values = walk(tuple(t.value for t in kernel.targets))
+    values = kernel.values
     loads = [v for v in values if isinstance(v, Load)]
     if lane is None or lane.size * 4 >= PAGE or any(v.indirect for v in loads):
         return False
@@ -116,7 +116,7 @@ def _one_stream(kernel: Kernel, choices: Choices) -> bool:
     lane = lane_axis(kernel, choices)
     if lane is None or lane not in kernel.inner:
         return False
-    values = walk(tuple(t.value for t in kernel.targets))
+    values = kernel.values
     scans = [v for v in values if isinstance(v, Scan)]
     reduces = [v for v in values if isinstance(v, Reduce)]
     again = any(isinstance(v, Reduce) for r in reduces for v in walk((r.arg,)))

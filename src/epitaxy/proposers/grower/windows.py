@@ -63,7 +63,7 @@ def separated(kernel: Kernel, lane: Axis, buffer: int, groups: bool = False) -> 
     """`kernel` in two stages, with the buffer between them numbered `buffer` among the inputs;
     `groups`: a few lines of windows that overlap at a time, so that the nearest cache holds the
     lines and what they are made of. None when its windows cannot be taken apart."""
-    values = walk(tuple(t.value for t in kernel.targets))
+    values = kernel.values
     reduces = [v for v in values if isinstance(v, Reduce)]
     if len(kernel.targets) != 1 or len(reduces) != 1 or any(isinstance(v, Scan) for v in values):
         return None
@@ -146,7 +146,7 @@ def _in_groups(kernel: Kernel, lane: Axis, length: int) -> Kernel:
 
 def _overlapping(kernel: Kernel, axis: Axis) -> bool:
     """Whether neighbours along `axis` read some of the same elements."""
-    loads = [v for v in walk(tuple(t.value for t in kernel.targets)) if isinstance(v, Load)]
+    loads = [v for v in kernel.values if isinstance(v, Load)]
     steps = [(v.index.coefficient(axis), v.index.coefficient(w), w.size)
              for v in loads for w in kernel.inner]  # fmt: skip
     return any(

@@ -64,13 +64,9 @@ template <class S> struct Squares {
   static constexpr int64_t filter_floats = points * tiles * S::K * S::MR;
 };
 
-// Two vectors taken apart into their even (odd) lanes, and put together lane by lane.
+// Two vectors taken apart into their even (odd) lanes.
 template <int FIRST, class V> EPX_BODY inline V every_other(V a, V b) {
   return pick_two(a, b, build<ints<V>>([](int l) { return 2 * l + FIRST; }));
-}
-template <int HALF, class V> EPX_BODY inline V woven(V a, V b) {
-  constexpr int N = lanes<V>;
-  return pick_two(a, b, build<ints<V>>([](int l) { return l / 2 + HALF * N / 2 + (l % 2) * N; }));
 }
 // d[s] lane k is p[k * O + s], where at(j) is the vector at p + j: O + 2 pixels for each of N squares.
 template <class V, class A> EPX_BODY inline void squares_at(const A& at, V (&d)[4]) {
