@@ -22,7 +22,7 @@ ATTACKS = [
     "half_the_rows", "marks_its_input", "lazy_list", "same_buffer",
     "never_writes_zeros", "folds_its_own_weights",
 ]  # fmt: skip
-LUCK = {"never_writes_zeros": 2}
+LUCK = {"never_writes_zeros": 5}
 """Attacks that go through without their guard only while nobody else is given the same memory, and
 how often they may try again."""
 CONTROLS = ["own_scratch", "thread_pool", "torch_in_place"]
