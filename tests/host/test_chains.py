@@ -13,6 +13,7 @@ from torch import nn
 
 from epitaxy import create_study
 from epitaxy.problem import load, open_reference
+from epitaxy.product import export
 from epitaxy.proposers.grower import _Captured
 from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.chains import chained, rows_of_samples
@@ -225,3 +226,49 @@ def test_samples_that_fill_the_lanes_of_a_transform_together_are_not_run_apart()
     wide = GENEROUS.replace(cores=2, vector_bytes=64, vector_registers=32)
     assert apart(found, wide) == frozenset()
     assert apart(found, wide.replace(vector_bytes=32, vector_registers=16)) == {"pixels"}
+
+
+def test_a_change_of_one_region_leaves_the_other_files_alone(net):
+    problem, captured, folder = net
+    first = captured.candidate(captured.start, "", ()).files
+    names = [name for name, _ in captured.start.regions]
+    assert {*(f"{name}.cpp" for name in names), "epx.h", "kernel.cpp", "forward.py"} == set(first)
+    region = names[0]
+    changed = captured.start.with_choice(region, unroll=captured.start.of(region).unroll + 1)
+    other = captured.candidate(changed, "", ()).files
+    assert [name for name in first if first[name] != other[name]] == [f"{region}.cpp"]
+
+
+def test_an_export_of_several_files_is_built_again_where_its_library_is_missing(net, tmp_path):
+    problem, captured, folder = net
+    candidate = captured.candidate(captured.start, "first guess", ())
+    build = plugin().build(candidate, problem, folder / "cache")
+    path = export(candidate, None, problem, tmp_path, build)
+    for name, _ in captured.start.regions:
+        text = (tmp_path / f"{name}.cpp").read_text()
+        assert f"What: {name}: " in text
+        assert text.count("// What: ") == 1
+        assert "written in the library that it includes" in text
+    (library,) = tmp_path.glob("kernel-*.so")
+    library.unlink()
+    spec = importlib.util.spec_from_file_location("exported_chain", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    reference, ours = module.Model().eval(), module.ModelNew().eval()
+    ours.load_state_dict(reference.state_dict())
+    inputs = open_reference(problem).inputs(5)
+    with torch.no_grad():
+        for x, y in zip(ours(*inputs), reference(*inputs), strict=True):
+            torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
+
+
+def test_an_export_of_one_file_takes_the_files_of_several_away(net, tmp_path):
+    problem, captured, folder = net
+    several = captured.candidate(captured.start, "", ())
+    export(several, None, problem, tmp_path)
+    (tmp_path / "region_notes.cpp").write_text("// the user's own\n")
+    text = "\n".join(t for n, t in several.files.items() if n.endswith(".cpp"))
+    alone = {"kernel.cpp": text, "forward.py": several.files["forward.py"]}
+    export(several.replace(files=alone), None, problem, tmp_path)
+    found = {path.name for path in tmp_path.glob("*.[ch]*")}
+    assert found == {"kernel.cpp", "region_notes.cpp"}

@@ -31,7 +31,7 @@ from epitaxy.verdict import BASES, Verdict
 
 TEMPLATE = Path(__file__).parent / "readme.md.j2"
 ORIGINAL = Path(__file__).parent / "original.md"
-_OWN = re.compile(r"kernel\.cpp|kernel-[0-9a-f]{12}\.(so|json)")
+_OWN = re.compile(r"kernel\.cpp|region\d+\.cpp|epx\.h|kernel-[0-9a-f]{12}\.(so|json)")
 """Files of an earlier export that the next one may not have; others are the user's."""
 
 
@@ -174,7 +174,7 @@ def _move_in(staged: Path, target: Path) -> None:
     with tempfile.TemporaryFile(dir=target):
         pass  # fails here, before anything is touched, where the folder cannot be written
     fresh = [p.relative_to(staged) for p in sorted(staged.rglob("*")) if p.is_file()]
-    for old in target.glob("kernel*"):
+    for old in target.iterdir():
         if _OWN.fullmatch(old.name) and old.relative_to(target) not in fresh:
             old.unlink()
     for name in fresh:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from epitaxy.candidate import Candidate
 from epitaxy.problem import Problem
@@ -31,11 +31,12 @@ def headed(text: str, candidate: Candidate, verdict: Verdict | None, problem: Pr
     starts = [m.start() for m in _BEGINS.finditer(text)]
     if not starts:
         return text
+    names = {m[1] for m in _BEGINS.finditer(text)}
     said = [
         f"{problem.name}: {' '.join(candidate.intent.split()) or 'written'}, by "
         f"{candidate.proposer}. Candidate {candidate.id}.",
         "",
-        *(f"What: {region}." for region in candidate.regions),
+        *(f"What: {region}." for region in candidate.regions if not _elsewhere(region, names)),
         *(f"Stays with PyTorch: {', '.join(candidate.left)}." for _ in candidate.left[:1]),
         *(f"Rewritten: {rule}." for rule in candidate.algebra),
         "",
@@ -43,8 +44,7 @@ def headed(text: str, candidate: Candidate, verdict: Verdict | None, problem: Pr
         "",
         *_decided(candidate, text, starts),
         "",
-        f"The kernels begin {text.count(chr(10), 0, starts[0])} lines below, at `{_first(text)}`; "
-        "what stands before them is the library that they are written in.",
+        *_begins(text, starts[0]),
     ]
     lines = [
         line
@@ -53,6 +53,22 @@ def headed(text: str, candidate: Candidate, verdict: Verdict | None, problem: Pr
         or [""]
     ]
     return "".join(f"// {line}".rstrip() + "\n" for line in lines) + "\n" + text
+
+
+def _elsewhere(region: str, names: Collection[str]) -> bool:
+    """Whether a candidate's region says itself to be another than those of `names`."""
+    named = re.match(r"(region\d+): ", region)
+    return named is not None and named[1] not in names
+
+
+def _begins(text: str, start: int) -> Iterator[str]:
+    if '#include "' in text[:start]:
+        yield "It is written in the library that it includes."
+        return
+    yield (
+        f"The kernels begin {text.count(chr(10), 0, start)} lines below, at `{_first(text)}`; "
+        "what stands before them is the library that they are written in."
+    )
 
 
 def _first(text: str) -> str:

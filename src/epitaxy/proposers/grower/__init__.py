@@ -193,7 +193,7 @@ class _Captured:
 
     def candidate(self, genome: Any, intent: str, parents: tuple[str, ...]) -> Candidate | None:
         """The candidate of a genome; None when its kernel cannot be written."""
-        from epitaxy.proposers.grower.emit import Unsupported, emit_source
+        from epitaxy.proposers.grower.emit import Unsupported, emit_files
         from epitaxy.proposers.grower.growth import own_work
         from epitaxy.proposers.grower.program import calls
 
@@ -207,7 +207,7 @@ class _Captured:
         apart = frozenset(r.name for r in grown if genome.of(r.name).samples)
         forward, chains = self.program.chained(left, chosen, apart)
         try:
-            source = emit_source(written, genome, chains)
+            sources = emit_files(written, genome, chains)
         except Unsupported:
             return None
         called = calls(self.program.program)
@@ -217,7 +217,7 @@ class _Captured:
         return Candidate(
             problem=self.problem.digest,
             toolchain=Grower.writes,
-            files={"kernel.cpp": source, "forward.py": forward},  # type: ignore[arg-type]
+            files={**sources, "forward.py": forward},  # type: ignore[arg-type]
             entry="forward.py",
             proposer=Grower.name,
             intent=intent,
@@ -235,5 +235,5 @@ class _Captured:
 
 def _body(candidate: Candidate) -> str:
     """What the compiler would see: equal bodies need not be judged twice."""
-    lines = candidate.files.get("kernel.cpp", "").splitlines()
+    lines = [x for n, t in candidate.files.items() if n != candidate.entry for x in t.splitlines()]
     return digest_text("\n".join(x for x in lines if not x.lstrip().startswith("//")))

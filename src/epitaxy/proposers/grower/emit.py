@@ -36,7 +36,10 @@ from epitaxy.proposers.grower.ranges import require_lanes
 from epitaxy.proposers.grower.rewrite import coalesce
 from epitaxy.proposers.grower.schedule import Kernel, plan
 
-__all__ = ["Unsupported", "emit_region", "emit_source"]
+__all__ = ["Unsupported", "emit_files", "emit_region", "emit_source"]
+
+LIBRARY = "epx.h"
+"""The file of what the kernels of several files build on."""
 
 
 # Parts that only some kernels use, by what they call; each builds on those before it.
@@ -68,22 +71,48 @@ def header(body: str) -> str:
 
 
 def emit_source(regions: Sequence[Region], genome: Genome, chains: Sequence[Chain] = ()) -> str:
-    """The whole kernel.cpp for `regions` under `genome`, and for `chains` of them. Raises
-    Unsupported."""
+    """One text for `regions` under `genome`, and for `chains` of them. Raises Unsupported."""
+    body = "\n".join(_bodies(regions, genome, chains).values())
+    return "\n".join([header(body), body, *(write_chain(chain, body) for chain in chains)])
+
+
+def emit_files(
+    regions: Sequence[Region], genome: Genome, chains: Sequence[Chain] = ()
+) -> dict[str, str]:
+    """The same by file name: kernel.cpp alone for one region.
+
+    Several have a file each, so that of a changed genome only what changed is compiled: they build
+    on LIBRARY, and chains of them stand in kernel.cpp. Raises Unsupported.
+    """
+    bodies = _bodies(regions, genome, chains)
+    if len(bodies) == 1 and not chains:
+        return {"kernel.cpp": emit_source(regions, genome)}
+    body = "\n".join(bodies.values())
+    include = f'#include "{LIBRARY}"\n\n'
+    files = {LIBRARY: f"#pragma once\n{header(body)}"}
+    files |= {f"{name}.cpp": include + text for name, text in bodies.items()}
+    if chains:
+        called = [line[:-2] + ";" for line in body.splitlines() if line.startswith('extern "C" ')]
+        calls = [write_chain(chain, body) for chain in chains]
+        files["kernel.cpp"] = include + "\n".join([*called, "", *calls])
+    return files
+
+
+def _bodies(regions: Sequence[Region], genome: Genome, chains: Sequence[Chain]) -> dict[str, str]:
+    """The functions of each region, by its name."""
     links = [link for chain in chains for link in chain.links]
     samples = {x.region.name: x.sample.region for x in links if x.sample is not None}
     leave = {name for chain in chains for name in chain.results}
     stay = {x.region.name for x in links if x.sample and not leave.issuperset(x.results)}
-    texts = []
+    texts = {}
     for region in regions:
-        choices = genome.of(region.name)
-        if region.name in samples:  # the chain has the threads
-            region, choices = samples[region.name], replace(choices, threads=1)
-        if region.name in stay:  # in the chain's memory: the next region reads them
+        name, choices = region.name, genome.of(region.name)
+        if name in samples:  # the chain has the threads
+            region, choices = samples[name], replace(choices, threads=1)
+        if name in stay:  # in the chain's memory: the next region reads them
             choices = replace(choices, stream=0)
-        texts.append(emit_region(region, choices))
-    body = "\n".join(texts)
-    return "\n".join([header(body), body, *(write_chain(chain, body) for chain in chains)])
+        texts[name] = emit_region(region, choices)
+    return texts
 
 
 def emit_region(region: Region, choices: Choices) -> str:

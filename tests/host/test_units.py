@@ -1,0 +1,128 @@
+"""Libraries of several units: only what changed is compiled, and nothing is hidden by that."""
+
+import ctypes
+
+import pytest
+from product_case import KERNEL, PROBLEM, candidate
+
+from epitaxy.product import kernel_name
+from epitaxy.record import FrozenDict
+from epitaxy.toolchains import cpp
+from epitaxy.toolchains.cpp import Cpp
+
+HEADER = "#pragma once\ninline int base() { return 40; }\n"
+ONE = '#include "base.h"\nextern "C" int one() { return base() + 1; }\n'
+TWO = '#include "base.h"\nextern "C" int two() { return base() + 2; }\n'
+
+
+def of(**files):
+    """A candidate of several units."""
+    named = {name.replace("_", "."): text for name, text in files.items()}
+    given = {"base.h": HEADER, "one.cpp": ONE, "two.cpp": TWO, **named}
+    return candidate().replace(
+        files=FrozenDict({**candidate().files, "kernel.cpp": KERNEL, **given})
+    )
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """The units that were compiled, in the order of their ends, and links as "link"."""
+    seen = []
+    real = cpp._compile
+
+    def noted(command, folder, timeout_s):
+        found = real(command, folder, timeout_s)
+        units = [word for word in command if word.endswith(".cpp")]
+        seen.append(units[0] if "-c" in command else "link" if not units else "all")
+        return found
+
+    monkeypatch.setattr(cpp, "_compile", noted)
+    return seen
+
+
+def call(build, it, name):
+    return getattr(ctypes.CDLL(f"{build.folder}/{kernel_name(it)}"), name)()
+
+
+def test_only_the_unit_that_changed_is_compiled(tmp_path, compiled):
+    first = Cpp().build(of(), PROBLEM, tmp_path)
+    assert first.ok, first.log
+    assert sorted(compiled) == ["kernel.cpp", "link", "one.cpp", "two.cpp"]
+    compiled.clear()
+    other = of(two_cpp=TWO.replace("+ 2", "+ 3"))
+    second = Cpp().build(other, PROBLEM, tmp_path)
+    assert compiled == ["two.cpp", "link"]
+    assert [call(first, of(), n) for n in ("one", "two")] == [41, 42]
+    assert [call(second, other, n) for n in ("one", "two")] == [41, 43]
+
+
+def test_a_changed_header_or_flag_compiles_all_that_may_see_it(tmp_path, compiled):
+    Cpp().build(of(), PROBLEM, tmp_path)
+    for other in (of(base_h=HEADER.replace("40", "50")), of().replace(flags=("-O2",))):
+        compiled.clear()
+        build = Cpp().build(other, PROBLEM, tmp_path)
+        assert sorted(compiled) == ["kernel.cpp", "link", "one.cpp", "two.cpp"]
+        assert call(build, other, "one") in (51, 41)
+    compiled.clear()
+    assert Cpp().build_harsh(of(), PROBLEM, tmp_path).ok
+    assert len(compiled) == 4
+
+
+def test_an_error_names_its_file_and_nothing_of_it_is_kept(tmp_path, compiled):
+    bad = of(two_cpp=TWO.replace("return", "retrun"))
+    build = Cpp().build(bad, PROBLEM, tmp_path)
+    assert not build.ok
+    assert "two.cpp:2:" in build.log
+    assert str(tmp_path) not in build.log
+    assert "link" not in compiled
+    compiled.clear()
+    assert Cpp().build(of(), PROBLEM, tmp_path).ok
+    assert compiled == ["two.cpp", "link"]
+
+
+def test_a_warning_is_said_again_each_time(tmp_path, compiled):
+    warns = '#warning "look"\n' + TWO
+    for n in (1, 2):
+        build = Cpp().build(of(two_cpp=warns, one_cpp=f"{ONE}// {n}\n"), PROBLEM, tmp_path)
+        assert build.ok
+        assert "look" in build.log
+
+
+def test_what_two_units_define_is_an_error_of_the_link(tmp_path):
+    twice = Cpp().build(of(two_cpp=ONE), PROBLEM, tmp_path)
+    assert not twice.ok
+    assert "multiple definition" in twice.log
+
+
+def test_units_that_include_each_other_are_compiled_as_one_command(tmp_path, compiled):
+    text = '#include "one.cpp"\nextern "C" int two() { return 2 * base(); }\n'
+    it = of(two_cpp=text, one_cpp='#include "base.h"\nstatic int unused() { return base(); }\n')
+    build = Cpp().build(it, PROBLEM, tmp_path)
+    assert build.ok, build.log
+    assert compiled == ["all"]
+    assert call(build, it, "two") == 80
+
+
+def test_a_spoiled_object_is_made_again(tmp_path, compiled):
+    Cpp().build(of(), PROBLEM, tmp_path)
+    for kept in (tmp_path / "units").glob("*.o"):
+        kept.write_bytes(b"half of it")
+    it = of(two_cpp=TWO.replace("+ 2", "+ 4"))
+    build = Cpp().build(it, PROBLEM, tmp_path)
+    assert build.ok, build.log
+    assert [call(build, it, n) for n in ("one", "two")] == [41, 44]
+
+
+def test_no_unit_sees_the_files_of_another(tmp_path):
+    """What is kept of a unit is of that unit and the headers alone."""
+    asks = '__asm__(".ifndef seen\\n.inc" "lude \\"one." "cpp\\"\\n.endif");\n'
+    build = Cpp().build(of(two_cpp=TWO + asks), PROBLEM, tmp_path)
+    assert not build.ok
+    assert "one.cpp" in build.log
+
+
+def test_compiling_that_takes_too_long_is_cut_for_all_units_together(tmp_path):
+    heavy = "#include <regex>\ntemplate class std::basic_regex<char>;\n"
+    build = Cpp(timeout_s=0.1).build(of(one_cpp=heavy, two_cpp=heavy + TWO), PROBLEM, tmp_path)
+    assert not build.ok
+    assert "more than 0.1 s" in build.log
