@@ -14,7 +14,7 @@ from torch import nn
 from epitaxy import create_study
 from epitaxy.problem import load, open_reference
 from epitaxy.product import export
-from epitaxy.proposers.grower import _Captured
+from epitaxy.proposers.grower import _Captured, emit
 from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.chains import chained, rows_of_samples
 from epitaxy.proposers.grower.emit import emit_source
@@ -228,24 +228,44 @@ def test_samples_that_fill_the_lanes_of_a_transform_together_are_not_run_apart()
     assert apart(found, wide.replace(vector_bytes=32, vector_registers=16)) == {"pixels"}
 
 
-def test_a_change_of_one_region_leaves_the_other_files_alone(net):
-    problem, captured, folder = net
+@pytest.fixture
+def apart_files(monkeypatch):
+    """A network of few regions in several files, as larger ones are."""
+    monkeypatch.setattr(emit, "TOGETHER", 1)
+
+
+def test_a_change_of_one_region_leaves_the_other_files_alone(net, apart_files):
+    _, captured, _ = net
     first = captured.candidate(captured.start, "", ()).files
     names = [name for name, _ in captured.start.regions]
-    assert {*(f"{name}.cpp" for name in names), "epx.h", "kernel.cpp", "forward.py"} == set(first)
-    region = names[0]
-    changed = captured.start.with_choice(region, unroll=captured.start.of(region).unroll + 1)
+    parts = {f"part{number}.cpp" for number in range(len(names))}
+    assert {*parts, "epx.h", "kernel.cpp", "forward.py"} == set(first)
+    changed = captured.start.with_choice(names[1], unroll=captured.start.of(names[1]).unroll + 1)
     other = captured.candidate(changed, "", ()).files
-    assert [name for name in first if first[name] != other[name]] == [f"{region}.cpp"]
+    assert [name for name in first if first[name] != other[name]] == ["part1.cpp"]
 
 
-def test_an_export_of_several_files_is_built_again_where_its_library_is_missing(net, tmp_path):
+def test_many_regions_are_shared_out_in_their_order(net, monkeypatch):
+    _, captured, _ = net
+    monkeypatch.setattr(emit, "TOGETHER", 2)
+    files = captured.candidate(captured.start, "", ()).files
+    begins = [x for n, t in files.items() if n.startswith("part") for x in t.splitlines()]
+    found = [x.split()[1] for x in begins if x.startswith("// region") and " replaces " in x]
+    assert found == [name for name, _ in captured.start.regions]
+    monkeypatch.setattr(emit, "TOGETHER", 99)
+    assert set(captured.candidate(captured.start, "", ()).files) == {"kernel.cpp", "forward.py"}
+
+
+def test_an_export_of_several_files_is_built_again_where_its_library_is_missing(
+    net, apart_files, tmp_path
+):
     problem, captured, folder = net
     candidate = captured.candidate(captured.start, "first guess", ())
     build = plugin().build(candidate, problem, folder / "cache")
+    assert build.ok, build.log
     path = export(candidate, None, problem, tmp_path, build)
-    for name, _ in captured.start.regions:
-        text = (tmp_path / f"{name}.cpp").read_text()
+    for number, (name, _) in enumerate(captured.start.regions):
+        text = (tmp_path / f"part{number}.cpp").read_text()
         assert f"What: {name}: " in text
         assert text.count("// What: ") == 1
         assert "written in the library that it includes" in text
@@ -262,13 +282,11 @@ def test_an_export_of_several_files_is_built_again_where_its_library_is_missing(
             torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
 
 
-def test_an_export_of_one_file_takes_the_files_of_several_away(net, tmp_path):
-    problem, captured, folder = net
-    several = captured.candidate(captured.start, "", ())
-    export(several, None, problem, tmp_path)
-    (tmp_path / "region_notes.cpp").write_text("// the user's own\n")
-    text = "\n".join(t for n, t in several.files.items() if n.endswith(".cpp"))
-    alone = {"kernel.cpp": text, "forward.py": several.files["forward.py"]}
-    export(several.replace(files=alone), None, problem, tmp_path)
+def test_an_export_of_one_file_takes_the_files_of_several_away(net, monkeypatch, tmp_path):
+    problem, captured, _ = net
+    for together in (1, 99):
+        monkeypatch.setattr(emit, "TOGETHER", together)
+        export(captured.candidate(captured.start, "", ()), None, problem, tmp_path)
+        (tmp_path / "part_of_mine.cpp").write_text("// the user's own\n")
     found = {path.name for path in tmp_path.glob("*.[ch]*")}
-    assert found == {"kernel.cpp", "region_notes.cpp"}
+    assert found == {"kernel.cpp", "part_of_mine.cpp"}

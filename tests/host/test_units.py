@@ -1,6 +1,7 @@
 """Libraries of several units: only what changed is compiled, and nothing is hidden by that."""
 
 import ctypes
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from product_case import KERNEL, PROBLEM, candidate
@@ -54,6 +55,14 @@ def test_only_the_unit_that_changed_is_compiled(tmp_path, compiled):
     assert compiled == ["two.cpp", "link"]
     assert [call(first, of(), n) for n in ("one", "two")] == [41, 42]
     assert [call(second, other, n) for n in ("one", "two")] == [41, 43]
+
+
+def test_candidates_that_are_built_at_once_compile_what_they_share_once(tmp_path, compiled):
+    several = [of(two_cpp=TWO.replace("+ 2", f"+ {n}")) for n in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        builds = list(pool.map(lambda it: Cpp().build(it, PROBLEM, tmp_path), several))
+    assert [call(b, c, "two") for b, c in zip(builds, several, strict=True)] == [40, 41, 42, 43]
+    assert sorted(compiled) == ["kernel.cpp", *["link"] * 4, "one.cpp", *["two.cpp"] * 4]
 
 
 def test_a_changed_header_or_flag_compiles_all_that_may_see_it(tmp_path, compiled):

@@ -31,7 +31,7 @@ from epitaxy.verdict import BASES, Verdict
 
 TEMPLATE = Path(__file__).parent / "readme.md.j2"
 ORIGINAL = Path(__file__).parent / "original.md"
-_OWN = re.compile(r"kernel\.cpp|region\d+\.cpp|epx\.h|kernel-[0-9a-f]{12}\.(so|json)")
+_OWN = re.compile(r"kernel\.cpp|part\d+\.cpp|epx\.h|kernel-[0-9a-f]{12}\.(so|json)")
 """Files of an earlier export that the next one may not have; others are the user's."""
 
 

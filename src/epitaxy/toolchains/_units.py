@@ -6,12 +6,13 @@ and is kept by the digest of these, the command, the compiler and the CPU.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,25 @@ said."""
 
 PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 _turns = threading.BoundedSemaphore(PROCESSORS)
+_guard = threading.Lock()
+_making: dict[str, tuple[threading.Lock, int]] = {}
+"""Objects that are being made, and how many want each."""
+
+
+@contextlib.contextmanager
+def _alone(what: str) -> Iterator[None]:
+    """Whoever wants the same waits, and finds it made."""
+    with _guard:
+        lock, users = _making.get(what, (threading.Lock(), 0))
+        _making[what] = (lock, users + 1)
+    try:
+        with lock:
+            yield
+    finally:
+        with _guard:
+            lock, users = _making.pop(what)
+            if users > 1:
+                _making[what] = (lock, users - 1)
 
 
 def apart(sources: Mapping[str, str]) -> bool:
@@ -89,16 +109,17 @@ class Units:
         place = Path("units", unit, Path(unit).with_suffix(".o").name)
         folder, made = self.folder / "units" / unit, self.folder / place
         write_files(folder, files)
-        if use_kept and kept.is_file():
-            shutil.copyfile(kept, made)
-            return _Made(place, 0, "", old=True)
-        with _turns:
-            left_s = max(0.1, until_s - time.monotonic())
-            command = [*self.words, "-c", unit, "-o", made.name]
-            status, said = self.run(command, folder, left_s)
-        if status == 0 and not said:
-            self._keep(made, kept)
-        return _Made(place, status, said, old=False)
+        with _alone(str(kept)):
+            if use_kept and kept.is_file():
+                shutil.copyfile(kept, made)
+                return _Made(place, 0, "", old=True)
+            with _turns:
+                left_s = max(0.1, until_s - time.monotonic())
+                command = [*self.words, "-c", unit, "-o", made.name]
+                status, said = self.run(command, folder, left_s)
+            if status == 0 and not said:
+                self._keep(made, kept)
+            return _Made(place, status, said, old=False)
 
     def _keep(self, made: Path, kept: Path) -> None:
         """Put an object into the store, whole or not at all."""

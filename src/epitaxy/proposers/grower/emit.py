@@ -40,6 +40,8 @@ __all__ = ["Unsupported", "emit_files", "emit_region", "emit_source"]
 
 LIBRARY = "epx.h"
 """The file of what the kernels of several files build on."""
+TOGETHER = 4
+"""Regions in one file: a compiler takes as long to read LIBRARY as to compile some three."""
 
 
 # Parts that only some kernels use, by what they call; each builds on those before it.
@@ -79,18 +81,21 @@ def emit_source(regions: Sequence[Region], genome: Genome, chains: Sequence[Chai
 def emit_files(
     regions: Sequence[Region], genome: Genome, chains: Sequence[Chain] = ()
 ) -> dict[str, str]:
-    """The same by file name: kernel.cpp alone for one region.
+    """The same by file name: kernel.cpp alone for up to TOGETHER regions.
 
-    Several have a file each, so that of a changed genome only what changed is compiled: they build
-    on LIBRARY, and chains of them stand in kernel.cpp. Raises Unsupported.
+    More of them are shared out among part0.cpp and so on, so that of a changed genome only the
+    parts that changed are compiled: they build on LIBRARY, and chains stand in kernel.cpp. Raises
+    Unsupported.
     """
     bodies = _bodies(regions, genome, chains)
-    if len(bodies) == 1 and not chains:
-        return {"kernel.cpp": emit_source(regions, genome)}
+    if len(bodies) <= TOGETHER:
+        return {"kernel.cpp": emit_source(regions, genome, chains)}
     body = "\n".join(bodies.values())
     include = f'#include "{LIBRARY}"\n\n'
-    files = {LIBRARY: f"#pragma once\n{header(body)}"}
-    files |= {f"{name}.cpp": include + text for name, text in bodies.items()}
+    files, texts = {LIBRARY: f"#pragma once\n{header(body)}"}, list(bodies.values())
+    for number in range(parts := -(-len(texts) // TOGETHER)):
+        first, end = (len(texts) * n // parts for n in (number, number + 1))
+        files[f"part{number}.cpp"] = include + "\n".join(texts[first:end])
     if chains:
         called = [line[:-2] + ";" for line in body.splitlines() if line.startswith('extern "C" ')]
         calls = [write_chain(chain, body) for chain in chains]
