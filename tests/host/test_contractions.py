@@ -1,5 +1,6 @@
 """Contractions of every shape and layout: grown whole, with the numbers that PyTorch has."""
 
+import dataclasses
 import random
 
 import pytest
@@ -91,6 +92,10 @@ CASES = {
     "upper_masked": (lambda a, b: torch.triu(a @ b, -2), [T(45, 33), T(33, 61)]),
     "upper": (lambda a, b: torch.triu(a) @ torch.triu(b), [T(45, 45), T(45, 45)]),
     "diagonal": (lambda a, b: torch.diag(a) @ b, [T(37), T(37, 41)]),
+    "channels_first": (
+        lambda x, w, b, r: F.linear(x, w, b).permute(0, 3, 1, 2) * 0.5 + r,
+        [T(2, 4, 12, 65), T(53, 65), T(53), T(2, 53, 4, 12)],
+    ),
     # work around the product
     "bias_gelu": (lambda x, w, b: F.gelu(F.linear(x, w, b)), [T(2, 13, 65), T(53, 65), T(53)]),
     "residual": (
@@ -154,6 +159,8 @@ GENOMES = [
     Choices(tile_m=3, tile_n=4, kc=40, split_k=2, pack_b=0, unroll=2, threads=1),
     Choices(form=1, tile_m=4, nc=24),
     Choices(form=2, nc=40, prefetch=16, stream=0),
+    Choices(form=4, tile_m=5, kc=24, mc=24, nc=24),
+    Choices(form=4, width=16, tile_m=14, mc=500, split_k=2, pack_a=1),
 ]
 
 
@@ -165,7 +172,9 @@ def compute(function, inputs, choices, folder):
     return alone.build(folder).outputs("alone", 0, inputs, state)
 
 
-EVERY_GENOME = ("primes", "few_rows_linear", "upper_masked", "int8_ends")
+EVERY_GENOME = (
+    "primes", "few_rows_linear", "upper_masked", "int8_ends", "channels_first", "scores",
+)  # fmt: skip
 
 
 def picked(name):
@@ -256,6 +265,22 @@ def test_a_right_operand_is_read_in_place_by_some_rows(m, n, copied, why):
     (step,) = capture(torch.mm, [T(m, 1024), T(1024, n)]).steps
     assert space.first_guess(step.region, WIDE).pack_b == copied, why
     assert space.first_guess(step.region, CHIP).pack_b == 1, "with few registers it is copied"
+
+
+def test_lanes_run_along_rows_where_the_right_operand_would_be_turned_at_every_call():
+    layer = torch.nn.Linear(384, 96)
+    made = capture(lambda x, w: F.linear(x, w).transpose(1, 2) + 1, [T(4, 784, 384), layer.weight])
+    (step,) = made.steps
+    kept = dataclasses.replace(step.region, weights=(1,))
+    guess = space.first_guess(kept, WIDE)
+    assert (guess.form, guess.pack_a, guess.split_k) == (4, 0, 1)
+    assert guess.mc < 784, "blocks of the pixels, not of the channels"
+    assert "TURNED = 1" in emit_region(kept, guess)
+    assert space.first_guess(step.region, WIDE).form == 0, "both would be copied at every call"
+    assert space.first_guess(kept, CHIP).form == 0, "not measured with few registers"
+    (step,) = capture(F.linear, [T(3136, 384), layer.weight]).steps
+    kept = dataclasses.replace(step.region, weights=(1,))
+    assert space.first_guess(kept, WIDE).form == 0, "a weight is turned once"
 
 
 def test_a_product_of_int8_matrices_by_its_own_operator(tmp_path):

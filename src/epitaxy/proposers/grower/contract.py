@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from epitaxy.proposers.grower.algebra import Affine, Axis, Load, Map, Reduce, Value, operands
 
@@ -48,6 +48,11 @@ class Contraction:
     def work(self) -> int:
         """Multiplications and additions."""
         return 2 * size_of(self.result) * size_of(self.inner)
+
+    @property
+    def turned(self) -> Contraction:
+        """The same sums with rows and columns, left and right in each other's place."""
+        return replace(self, left=self.right, right=self.left, rows=self.columns, columns=self.rows)
 
 
 def size_of(axes: Iterable[Axis]) -> int:

@@ -27,7 +27,8 @@ from epitaxy.proposers.grower.emit_picks import write_picks
 from epitaxy.proposers.grower.emit_recurrent import write_recurrence
 from epitaxy.proposers.grower.emit_routed import write_routed
 from epitaxy.proposers.grower.emit_sums import write_sums
-from epitaxy.proposers.grower.emit_thin import TILES, ThinWriter, form_of
+from epitaxy.proposers.grower.emit_thin import TILES, TURNED, ThinWriter, form_of
+from epitaxy.proposers.grower.emit_turned_gemm import TurnedGemmWriter
 from epitaxy.proposers.grower.emit_winograd import WinogradWriter, windows_of
 from epitaxy.proposers.grower.genome import Choices, Genome
 from epitaxy.proposers.grower.idioms import with_idioms
@@ -190,6 +191,10 @@ def _looks_up(kernel: Kernel) -> bool:
     return any(isinstance(v, Load) and v.indirect for v in values)
 
 
+KINDS: dict[int, type[GemmWriter]] = {TILES: GemmWriter, TURNED: TurnedGemmWriter}
+"""Who writes products that are not thin, by their form."""
+
+
 def _written(
     kernel: Kernel, choices: Choices, buffers: dict[int, tuple[str, str]], keeper: Keeper
 ) -> list[str]:
@@ -199,7 +204,7 @@ def _written(
     what = kernel.contraction
     if what is None:
         return write_kernel(kernel, choices, buffers)
-    kind = GemmWriter if form_of(choices.form, what) == TILES else ThinWriter
+    kind = KINDS.get(form_of(choices.form, what), ThinWriter)
     if what.fetched:
         kind = FiltersWriter if filters_first(what, choices) else ConvWriter
         kind = WinogradWriter if choices.winograd and windows_of(what) else kind

@@ -16,22 +16,21 @@ from epitaxy.proposers.grower.emit_expr import (
     kind,
 )
 from epitaxy.proposers.grower.emit_kernel import (
+    SMALL_WINDOW,
     KernelWriter,
     axis_loops,
     combine,
     initial,
     lane_axis,
     reduce_operand,
+    turns_out,
 )
 from epitaxy.proposers.grower.emit_loops import Loops, RowWriter
 from epitaxy.proposers.grower.emit_planes import IN_PLANES, PlaneWriter, plane_of
 from epitaxy.proposers.grower.emit_turned import TurnedWriter, turned_axis
 from epitaxy.proposers.grower.genome import Choices
-from epitaxy.proposers.grower.schedule import Kernel
+from epitaxy.proposers.grower.schedule import Kernel, Target
 from epitaxy.proposers.grower.windows import IN_GROUPS, LINE, Windows, separated
-
-SMALL_WINDOW = 32
-"""Points of a window that is walked inside the loop over lanes, not around it."""
 
 
 def write_kernel(
@@ -105,6 +104,7 @@ class ColumnWriter(Loops):
         outer = [a for a in self.kernel.outer if a != lane]
         inner = list(self.kernel.inner)
         self.guarded: dict[Guard, None] = {}
+        self.squares: list[str] = []
         self.tile = min(-(-self.choices.tile // self.N) * self.N, -(-lane.size // self.N) * self.N)
         self.begin()
         self.stash_at = f"({self.flat_inner()}) * {self.tile} + c * N"
@@ -179,6 +179,7 @@ class ColumnWriter(Loops):
 
     def _pass(self, number: int, row: Scope, inner: list[Axis]) -> None:
         self.before, self.after, self.back, self.scanned = [], [], False, False
+        self.turned: list[str] = []
         seen, scopes = set(row.axes), [row]
         for axis in inner:
             seen.add(axis)
@@ -187,12 +188,39 @@ class ColumnWriter(Loops):
         scopes.append(Scope(frozenset(seen | {self.lane})))
         body = self.body(number, scopes)
         small = math.prod(a.size for a in inner) <= SMALL_WINDOW
-        loops = body.lines if small else column_loop(body.lines)
+        loops = body.lines if small else [*column_loop(body.lines), *self.turned]
         for axis, scope in zip(reversed(inner), reversed(scopes[1:-1]), strict=True):
             loops = axis_loops([axis], self.names, [*scope.lines, *loops], self.back)
             if small:
                 loops[0] = f"EPX_UNROLL {loops[0]}"
         row.lines += [*self.before, *(column_loop(loops) if small else loops), *self.after]
+
+    def put(self, target: Target, value: str, vector: bool) -> str:
+        """Stores; of results that lie along the rows, once N columns of them are there."""
+        lane = self.lane
+        assert lane is not None
+        if not vector or not turns_out(self.kernel, target, lane, self.choices):
+            return super().put(target, value, vector)
+        (along,), to = self.kernel.inner, f"turned{len(self.squares)}"
+        self.squares.append(to)
+        i, names = self.names[along], dict(self.names)
+        self.names |= {lane: "(j0 + g)", along: f"({i} - last)"}
+        place = f"{target.buffer} + {self.address(target.index)}"
+        self.names = names
+        step = target.index.coefficient(lane)
+        self.turned += [
+            f"if (const int64_t last = {i} % {self.N}; last == {self.N - 1} || {i} == {along.size - 1})",
+            f"  for (int64_t g = 0; g < {self.tile} && j0 + g < {lane.size}; g += {self.N})",
+            f"    epx::turn<{self.N}>({place}, {to} + g, {self.tile}, "
+            f"epx::least({self.N}, {lane.size} - j0 - g), int(last) + 1, {step});",
+        ]  # fmt: skip
+        at = f"{i} % {self.N} * {self.tile} + c * N"
+        return f"epx::put({self.tail}, {to} + {at}, {value}, n);"
+
+    def scratch(self) -> list[str]:
+        """Stashed values, and columns that are turned together."""
+        squares = [f"alignas(64) float {x}[{self.N * self.tile}];" for x in self.squares]
+        return [*super().scratch(), *squares]
 
     def reduce(self, reduce: Reduce) -> None:
         """Accumulate one vector for each chunk of the tile; no horizontal step."""

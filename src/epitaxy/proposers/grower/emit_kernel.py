@@ -114,6 +114,8 @@ class Passes:
         return cost if cost >= 4 else max(0, loads - 1)
 
 
+SMALL_WINDOW = 32
+"""Points of a window that is walked inside the loop over lanes, not around it."""
 IDLE = 0.01
 """What an access counts in the choice of lanes where some stand idle, and costs where each reads a
 line of its own: a bias in order does not pay for a matrix read across its rows."""
@@ -125,6 +127,23 @@ ACROSS = 0.3
 def _worth(step: int) -> float:
     """What a load counts whose lanes are `step` elements apart."""
     return 1.0 if step == 1 else 0.3 if step == 2 else -IDLE
+
+
+TURNED = 0.9
+"""What a result counts of which squares are turned in registers before they are written."""
+
+
+def turns_out(kernel: Kernel, target: Target, lane: Axis, choices: Choices) -> bool:
+    """Whether lanes that are rows of their own, each with a result all along its row, write it turned:
+    the results lie one row after the other, what they are made of one column after the other."""
+    if len(kernel.inner) != 1 or target.dtype != "float32":
+        return False
+    (along,) = kernel.inner
+    lies = target.index.coefficient(along) == 1 and target.index.coefficient(lane) > 1
+    enough = min(along.size, lane.size) >= choices.width and along.size > SMALL_WINDOW
+    sums = any(isinstance(v, Reduce) for v in kernel.values)
+    scans = any(isinstance(v, Scan) for v in kernel.values)
+    return lies and enough and sums and not scans
 
 
 def lane_axis(kernel: Kernel, choices: Choices) -> Axis | None:
@@ -141,7 +160,10 @@ def lane_axis(kernel: Kernel, choices: Choices) -> Axis | None:
                 weight += math.prod(x.size for x in v.axes) * _worth(step)
         for t in kernel.targets:
             if a in t.axes:  # loads are turned more easily than stores
-                weight += t.numel * (1.001 if t.index.coefficient(a) == 1 else -IDLE)
+                turned = a in kernel.outer and turns_out(kernel, t, a, choices)
+                weight += t.numel * (
+                    1.001 if t.index.coefficient(a) == 1 else TURNED * turned - IDLE
+                )
         short = a.size < choices.width  # lanes would stand idle
         full = IDLE * a.size / choices.width if short else 1.0
         full *= ACROSS if short and a in kernel.inner else 1.0

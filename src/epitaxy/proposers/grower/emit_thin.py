@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from epitaxy.proposers.grower.contract import (
     BYTES,
+    FLOATS,
     INTEGERS,
     Contraction,
     load_of,
@@ -14,9 +15,9 @@ from epitaxy.proposers.grower.contract import (
 from epitaxy.proposers.grower.emit_expr import indent
 from epitaxy.proposers.grower.emit_gemm import GemmWriter, even
 
-TILES, LINES, ROWS, FILTERS = range(4)
-"""Forms of a contraction: register tiles, lanes along k, rows of the right operand, and, of a
-convolution, lanes along the filters."""
+TILES, LINES, ROWS, FILTERS, TURNED = range(5)
+"""Forms of a contraction: register tiles, lanes along k, rows of the right operand, of a convolution
+lanes along the filters, and register tiles whose lanes run along the rows of the result."""
 MOST_ROWS = 16
 
 
@@ -29,6 +30,9 @@ def form_of(wanted: int, what: Contraction) -> int:
         return LINES
     if wanted == ROWS and step(b, what.columns) == 1 and size_of(what.rows) <= MOST_ROWS:
         return ROWS
+    if wanted == TURNED and multiplied(what) == FLOATS and what.rows:
+        loads = ((a, what.rows), (a, what.inner), (b, what.inner), (b, what.columns))
+        return TILES if any(step(index, axes) is None for index, axes in loads) else TURNED
     return TILES
 
 

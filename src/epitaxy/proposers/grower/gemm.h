@@ -6,7 +6,8 @@
 //   AI AK strides of A along i and k, BK BJ strides of B along k and j,
 //   DOT what is multiplied (dot.h), PACK_A PACK_B copies wanted, AHEAD steps of k to fetch ahead,
 //   STEPS of k written out, DYNAMIC shares, ACROSS: tiles of a block row by row,
-//   NEXT fetch the operands of the next block while this one is worked on (short sums only).
+//   NEXT fetch the operands of the next block while this one is worked on (short sums only),
+//   TURNED, where given: rows of C are columns of the result, as finish_turned says.
 // a(t), b(t): the first element of batch t. finish(tail, t, i, j, sum, n) takes one vector of
 // sums: row i, columns j .. j + n - 1.
 #if defined(__GNUC__) && !defined(__clang__)
@@ -18,6 +19,8 @@ namespace epx {
 // KEPT, where a kernel says it: copies that were made before and are given. 1: of A, 2: of B.
 template <class S, class = void> constexpr int kept = 0;
 template <class S> constexpr int kept<S, std::void_t<decltype(S::KEPT)>> = S::KEPT;
+template <class S, class = void> constexpr bool turned = false;
+template <class S> constexpr bool turned<S, std::void_t<decltype(S::TURNED)>> = S::TURNED != 0;
 
 template <class S> struct Gemm {
   using D = Dot<S::DOT, S::N>;
@@ -47,7 +50,7 @@ template <class S> struct Gemm {
   static constexpr int64_t b_floats = S::PACK_B && !own_b ? S::BATCH * b_batch : 0;
   static constexpr int64_t own_a_floats = own_a ? S::MC / MR * a_tile : 0;
   static constexpr int64_t own_b_floats = own_b ? S::JC / NR * panel : 0;
-  static constexpr int64_t block_floats = depths > 1 ? (S::MC / MR) * (S::JC / NR) * MR * NR : 0;
+  static constexpr int64_t block_floats = depths > 1 || turned<S> ? (S::MC / MR) * (S::JC / NR) * MR * NR : 0;
   static constexpr int64_t blocks = S::BATCH * rows * columns;
   static constexpr int64_t part_floats = S::PARTS > 1 ? S::PARTS * blocks * block_floats : 0;
   // Panels of B come from the last cache, one after the other. While the tiles of one are worked on
@@ -302,7 +305,8 @@ __attribute__((noinline)) void tile(const float* a, const float* b, int64_t dept
     for (int r = 0; r < R; ++r)
       EPX_UNROLL for (int v = 0; v < W; ++v) c[r][v] = c[r][v] + raw_load<V>(hold + (r * S::NV + v) * G::N);
   }
-  if (G::depths == 1 || last) return hand_over<S, R, W, MASKED>(c, t, i, j, n, done);
+  if constexpr (!turned<S>)
+    if (G::depths == 1 || last) return hand_over<S, R, W, MASKED>(c, t, i, j, n, done);
 #pragma GCC unroll 32
   for (int r = 0; r < R; ++r)
     EPX_UNROLL for (int v = 0; v < W; ++v) raw_store(hold + (r * S::NV + v) * G::N, c[r][v]);
@@ -356,6 +360,32 @@ EPX_BODY inline void block(int64_t row, int64_t column, float* hold, const F& bo
   } else {
     for (int64_t q = j0; q < j1; ++q)
       for (int64_t r = i0; r < i1; ++r) at(r, q);
+  }
+}
+
+// One block of C from its sums in `hold`, square by square: finish(tail, t, j, i, sum, n) takes rows
+// i .. i + n - 1 of column j.
+template <class S, class F>
+__attribute__((noinline)) void finish_turned(const float* hold, int64_t t, int64_t row, int64_t column, const F& finish) {
+  using G = Gemm<S>;
+  using V = typename G::V;
+  constexpr int N = S::N;
+  const F done = finish;
+  const int64_t i0 = row * S::MC, i1 = least(i0 + S::MC, G::M);
+  const int64_t j0 = column * S::JC, j1 = least(j0 + S::JC, G::J);
+  for (int64_t j = j0; j < j1; j += N) {
+    const float* const from = hold + (j - j0) / G::NR * S::MC * G::NR + (j - j0) % G::NR;
+    for (int64_t i = i0; i < i1; i += N) {
+      V sums[N];
+#pragma GCC unroll 16
+      for (int l = 0; l < N; ++l) sums[l] = raw_load<V>(from + (least(i + l, i1 - 1) - i0) * G::NR);
+      turn(sums);
+      const int n = int(least(N, i1 - i)), high = int(least(N, j1 - j));
+      for (int k = 0; k < high; ++k) {
+        if (n == N) done(whole{}, t, j + k, i, sums[k], n);
+        else done(part{}, t, j + k, i, sums[k], n);
+      }
+    }
   }
 }
 
@@ -451,6 +481,7 @@ void contract(const A& a, const B& b, float* pa, float* pb, float* parts, const 
         });
       });
     }
+    if constexpr (turned<S>) finish_turned<S>(hold, t, r, c, finish);
   });
   if constexpr (split)  // the implied barrier: every part is there
     share<false, false>(G::blocks, [&](int64_t u) {

@@ -102,7 +102,7 @@ EPX_BODY inline V get_strided(std::integral_constant<bool, P>, const T* p, int64
   }
   return build<V>([=](int k) { return !P || k < n ? load<elem<V>>(p + k * step) : elem<V>(0); });
 }
-// to[r * N + k] = p[k * step + r] for r < rows and k < n: a square of a matrix, turned. Whole ones
+// to[r * apart + k] = p[k * step + r] for r < rows and k < n: a square of a matrix, turned. Whole ones
 // change every other lane of rows that are 1, 2, 4 .. apart.
 template <int D, class V, int... I>
 EPX_BODY inline void swap_lanes(V& a, V& b, std::integer_sequence<int, I...>) {
@@ -124,11 +124,11 @@ template <int D, int N, class V> EPX_BODY inline void swap_rows(V (&v)[N]) {
     swap_rows<2 * D>(v);
   }
 }
-template <int N> inline void turn(float* to, const float* p, int64_t step, int64_t rows, int n) {
+template <int N> inline void turn(float* to, const float* p, int64_t step, int64_t rows, int n, int64_t apart = N) {
   constexpr int M = N * 4 < native_bytes ? N : native_bytes / 4;  // lanes of one register
   if (rows < N || n < N) {
     for (int k = 0; k < n; ++k)
-      for (int64_t r = 0; r < rows; ++r) to[r * N + k] = p[k * step + r];
+      for (int64_t r = 0; r < rows; ++r) to[r * apart + k] = p[k * step + r];
     return;
   }
   for (int r = 0; r < N; r += M)
@@ -138,7 +138,7 @@ template <int N> inline void turn(float* to, const float* p, int64_t step, int64
       for (int j = 0; j < M; ++j) v[j] = load<vf<M>>(p + (k + j) * step + r);
       swap_rows<1>(v);
 #pragma GCC unroll 16
-      for (int j = 0; j < M; ++j) store(to + (r + j) * N + k, v[j]);
+      for (int j = 0; j < M; ++j) store(to + (r + j) * apart + k, v[j]);
     }
 }
 // Lane k is p[k * step] where 0 <= g + k * gstep < size, else fill.

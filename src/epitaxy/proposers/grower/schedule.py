@@ -193,16 +193,22 @@ class _Scheduler:
         return rebuild(value, lambda v: self.stored.get(v), {})
 
     def _inner(self, value: Value, target: Target) -> tuple[Axis, ...]:
-        """The inner axes: those of the largest reduction or scan nearest to the root."""
+        """The inner axes: those of the largest reduction or scan nearest to the root. One that
+        another sums up over other axes waits in a buffer anyway: windows below a norm."""
         best: tuple[Axis, ...] = ()
         size = 0
+        found = []
         for node in frontier(value):
             axes = node.over if isinstance(node, Reduce) else node.along
-            work = math.prod(a.size for a in node.arg.axes | set(axes))
             held = [a in target.axes for a in axes]
             # What lacks an outer axis is computed once, in a kernel of its own.
             varies = set(node.axes) >= set(target.axes) - set(axes)
-            if work > size and varies and (all(held) or not any(held)):
+            if varies and (all(held) or not any(held)):
+                found.append((node, axes))
+        below = {v for node, axes in found for v in walk((node.arg,)) if _across(v, axes)}
+        for node, axes in found:
+            work = math.prod(a.size for a in node.arg.axes | set(axes))
+            if work > size and node not in below:
                 best, size = axes, work
         return best
 
@@ -321,6 +327,13 @@ def longer(kernel: Kernel) -> Kernel:
         for t, s in zip(kernel.targets, made, strict=True)
     )
     return Kernel(targets, outer.axes, inner.axes)
+
+
+def _across(value: Value, axes: tuple[Axis, ...]) -> bool:
+    """Whether a reduction or scan runs along other axes than `axes`."""
+    if not isinstance(value, Node):
+        return False
+    return set(value.over if isinstance(value, Reduce) else value.along) != set(axes)
 
 
 def _ordered(value: Value) -> tuple[Axis, ...]:

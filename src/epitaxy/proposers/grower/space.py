@@ -29,8 +29,7 @@ from epitaxy.proposers.grower.algebra import (
     walk,
 )
 from epitaxy.proposers.grower.contract import load_of
-from epitaxy.proposers.grower.emit_columns import SMALL_WINDOW
-from epitaxy.proposers.grower.emit_kernel import lane_axis
+from epitaxy.proposers.grower.emit_kernel import SMALL_WINDOW, lane_axis
 from epitaxy.proposers.grower.genome import Choices, Genome
 from epitaxy.proposers.grower.pieces import pieced
 from epitaxy.proposers.grower.rewrite import coalesce
@@ -190,6 +189,7 @@ def first_guess(region: Region, chip: Chip) -> Choices:
     if products and not any(k.whole and _leaves(k) for k in kernels):
         guess = replace(guess, stream=stream)
     guess = space_maps.planes(kernels, space_maps.guess(kernels, guess, lanes), lanes)
+    guess = space_maps.turned(kernels, guess, lanes)
     for kernel in kernels:
         rows = math.prod(a.size for a in kernel.outer)
         if not kernel.whole and kernel.inner and kernel.numel > SMALL and rows < pieces:

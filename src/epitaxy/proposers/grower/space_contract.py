@@ -11,7 +11,7 @@ from epitaxy.chip import Chip
 from epitaxy.proposers.grower.algebra import Affine
 from epitaxy.proposers.grower.contract import Contraction, load_of, size_of, step
 from epitaxy.proposers.grower.emit_gemm import even, pieces
-from epitaxy.proposers.grower.emit_thin import LINES, ROWS, TILES, form_of
+from epitaxy.proposers.grower.emit_thin import LINES, ROWS, TILES, TURNED, form_of
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.image import LINE
 
@@ -64,7 +64,7 @@ LONG_RESULT = 1 << 16
 """Elements of a result that is small when the contracted axis is long."""
 
 OPTIONS: dict[str, tuple[int, ...]] = {
-    "form": (0, 1, 2, 3),
+    "form": (0, 1, 4, 2, 3),
     "tile_m": (2, 3, 4, 5, 6),
     "tile_n": (1, 2, 3, 4),
     "kc": (64, 128, 256, 512, 768, 1024, 1536),
@@ -95,6 +95,10 @@ def options(chip: Chip) -> dict[str, tuple[int, ...]]:
 def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int] = ()) -> Choices:
     """`base` with the decisions that suit `what`: register tile, blocks, copies, threads. Copies of
     `weights` may be kept."""
+    if _turned(what, chip, weights):
+        made = guess(what.turned, base, chip, weights)
+        if made.form == TILES:
+            return replace(made, form=TURNED, split_k=1, pack_b=1)
     m, n, k = size_of(what.rows), size_of(what.columns), size_of(what.inner)
     lanes = base.width
     first, second = cache_bytes(chip, 0, 32 << 10), cache_bytes(chip, 1, 512 << 10)
@@ -153,6 +157,19 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
         split_k=max(1, split),
         pack_a=int(copied), pack_b=int(pack_b and (long or not _in_place(what, tile_m, chip))),
     )  # fmt: skip
+
+
+def _turned(what: Contraction, chip: Chip, weights: Collection[int]) -> bool:
+    """Whether lanes had better run along the rows: the right operand would be turned at every call,
+    and the left one is a weight, of which a turned copy is kept (384 of channels last to 96 of
+    channels first, 4 x 56 x 56 pixels: 0.70 of the time, four cores, Zen 5)."""
+    if registers(chip) < 32 or form_of(TURNED, what) != TURNED or what.batch:
+        return False
+    left, right = load_of(what.left), load_of(what.right)
+    if left.buffer not in weights or right.buffer in weights or right.dtype != "float32":
+        return False
+    apart = step(right.index, what.inner) == 1 != step(right.index, what.columns)
+    return apart and size_of(what.columns) > size_of(what.rows) >= chip.vector_bytes // 2
 
 
 def _in_place(what: Contraction, tile_m: int, chip: Chip) -> bool:

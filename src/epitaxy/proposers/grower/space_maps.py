@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from epitaxy.proposers.grower.algebra import TRANSCENDENTAL, Load, Map, Reduce, Scan, walk
-from epitaxy.proposers.grower.emit_columns import SMALL_WINDOW
-from epitaxy.proposers.grower.emit_kernel import lane_axis
+from epitaxy.proposers.grower.emit_kernel import SMALL_WINDOW, lane_axis, turns_out
 from epitaxy.proposers.grower.emit_planes import IN_PLANES, MOST_TAPS, plane_of
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.schedule import Kernel
@@ -56,6 +55,18 @@ def planes(kernels: Sequence[Kernel], choices: Choices, lanes: int) -> Choices:
     if not found or any(math.prod(a.size for a in k.inner) > most for k in found):
         return choices
     return replace(choices, windows=IN_PLANES)
+
+
+def turned(kernels: Sequence[Kernel], choices: Choices, lanes: int) -> Choices:
+    """`choices` with tiles whose sums stay in registers where columns are reduced and turned: a
+    norm over channels, written channels last (0.98 of the time of twice as wide, four cores)."""
+    for kernel in kernels:
+        lane = None if kernel.whole else lane_axis(kernel, choices)
+        if lane in kernel.outer and any(
+            turns_out(kernel, t, lane, choices) for t in kernel.targets
+        ):
+            return replace(choices, tile=UNROLLED * lanes)
+    return choices
 
 
 def _polynomials(kernel: Kernel) -> int:

@@ -1,0 +1,37 @@
+"""Contractions as C++ whose lanes run along the rows of the result: blocks of sums are turned before
+they are finished. A right operand that would have to be turned first is then read where it lies, a
+value at a time, and a left operand that is a weight is the one whose copy is kept."""
+
+from __future__ import annotations
+
+import math
+
+from epitaxy.proposers.grower.contract import Contraction, size_of
+from epitaxy.proposers.grower.emit_gemm import GemmWriter, Group, even
+from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.schedule import Kernel
+
+
+class TurnedGemmWriter(GemmWriter):
+    """`what` is the contraction as it is computed, `result` as its sums are finished."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        choices: Choices,
+        buffers: dict[int, tuple[str, str]],
+        contraction: Contraction,
+    ) -> None:
+        super().__init__(kernel, choices, buffers, contraction)
+        self.result, self.what = contraction, contraction.turned
+
+    def _shape(self) -> dict[str, int]:
+        """Blocks begin where a vector of the result does; sums are not shared."""
+        usual, m = super()._shape(), size_of(self.what.rows)
+        unit = math.lcm(usual["MR"], self.N)
+        high = even(m, self.choices.mc, unit) if m > unit else usual["MC"]
+        return {**usual, "MC": high, "PARTS": 1, "APART": 0, "TURNED": 1}
+
+    def _groups(self) -> tuple[Group, ...]:
+        result = self.result
+        return ("t", result.batch), ("i", result.rows), ("j", result.columns)
