@@ -246,9 +246,25 @@ def test_a_first_guess_suits_the_shape():
     long = space.first_guess(step.region, WIDE)
     assert long.tile_m <= 12, "rows that share a set of 12 ways are not more than it has"
     assert (long.pack_a, long.pack_b) == (0, 0), "either is read where it lies"
+    second = WIDE.levels[1].replace(bytes_core=700 << 10)  # as it is measured on some machines
+    seen = WIDE.replace(levels=(WIDE.levels[0], second, *WIDE.levels[2:]))
+    small = space.first_guess(step.region, seen)
+    assert small.pack_b == 0, "fewer of its rows at a time, but still where they lie"
+    assert small.kc * 128 * 4 <= (700 << 10) // 2, "half of the second cache holds them"
     odd = guess(509, 1021, 747)
     blocks = -(-509 // odd.mc) * -(-747 // odd.nc)
     assert blocks >= 4 * CHIP.cores, "pieces enough to end together"
+
+
+def test_a_large_result_leaves_the_caches_where_a_vector_is_a_line_of_them():
+    def stream(n, chip):
+        (step,) = capture(torch.mm, [T(4096, 32), T(32, n)]).steps
+        return space.first_guess(step.region, chip).stream
+
+    assert stream(4096, WIDE) == 1, "64 MiB would be read before they are written"
+    assert stream(512, WIDE) == 1, "a quarter of the last cache"
+    assert stream(128, WIDE) == 0, "small results stay for those who read them"
+    assert stream(4096, CHIP) == 0, "half a line at a time is not streamed well"
 
 
 @pytest.mark.parametrize(

@@ -46,9 +46,10 @@ WAYS = 8
 """Lines of one set of a first cache, at least."""
 PAGE = 4096
 """Bytes apart at which lines share a set of a first cache, which holds a page of every way."""
-DENSE_READS = 12
-"""How often the panels of a few columns, whose rows lie side by side in the second cache, may be
-read there rather than from a copy (128 x 32768 x 128, tiles of 11 x 32: 0.91 of the time)."""
+DENSE_READS, DENSE_STEPS = 12, (192, 384)
+"""How often the panels of a few columns, whose rows lie side by side in half of the second cache,
+may be read there rather than from a copy, and of how many steps these are at least and at most
+(128 x 32768 x 128, tiles of 11 x 32: 0.84 to 0.88 of the time, two and four cores)."""
 NEAR_READS = 12
 """How often panels that stay in the first cache may be read where they lie (128 x 64 x 3136, tiles
 of 13 x 32: 0.86 of the time, of 14 x 32 0.83, Zen 5)."""
@@ -60,6 +61,11 @@ FEW_COLUMNS = 256
 """With fewer the left operand is read too seldom to be copied, if only because its rows collide."""
 LONG = 1024
 """Steps after which sums are put aside, about: with more nothing is won."""
+RESULTS = 8
+"""A result of this part of the last cache is written past it, rather than read in order to be
+written. Of four cores, and of two: 4096 x 32 x 4096 takes 0.80 and 0.86 of the time, 2048 x 128 x
+2048 0.79 and 0.75, 8192 x 64 x 512 0.84 and 0.93, 2048 x 1024 x 2048 0.96; 8192 x 256 x 192, which
+would stay there, 0.96 (Zen 5)."""
 LONG_RESULT = 1 << 16
 """Elements of a result that is small when the contracted axis is long."""
 
@@ -110,7 +116,8 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
         key=lambda t: _cycles(m, n, lanes, *t),
     )
     reads = _reads(b, what, first)
-    if long and registers(chip) >= 32 and n * LONG * FLOAT_BYTES <= second // 2:
+    dense = second // (2 * n * FLOAT_BYTES) // 64 * 64 if long and registers(chip) >= 32 else 0
+    if dense >= DENSE_STEPS[0]:
         reads = DENSE_READS
     at_hand = size_of(what.inner) * tile_n * lanes * FLOAT_BYTES <= first // 2
     if at_hand and registers(chip) >= 32:
@@ -124,6 +131,7 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
     streams = pack_b and not long and (shared or load_of(what.right).buffer in weights)
     near = second // 8 if streams else first // 2
     kc = max(64, min(LONG, near // (tile_n * lanes * FLOAT_BYTES)))
+    kc = min(DENSE_STEPS[1], dense) if dense >= DENSE_STEPS[0] and not pack_b else kc
     kc = k if k <= kc * 3 // 2 else kc
     cores = chip.cores if what.work > WORTH_THREADS else 1
     copied = n > 2 * tile_n * lanes and _scattered(a, what, n, tile_m, ways)
@@ -149,7 +157,7 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
         threads=0 if cores > 1 else base.threads,
         unroll=4,
         prefetch=64 if far else 0,
-        stream=0,  # the caches write while the next tile is worked on
+        stream=int(leaves(what, base, chip, RESULTS)),
         across=int((base.stream or long) and min(n, nc) * min(k, kc) * FLOAT_BYTES <= panels),
         ahead=int(size_of(what.batch) == blocks > 1),  # each piece a product of its own
         dynamic=1,
@@ -320,6 +328,14 @@ def _busy(sizes: tuple[int, int, int], block: tuple[int, int], cores: int) -> fl
             for width in widths:
                 heapq.heapreplace(free, free[0] + height * width)
     return batch * m * n / (cores * max(free))
+
+
+def leaves(what: Contraction, base: Choices, chip: Chip, share: int) -> bool:
+    """Whether results are written past the caches: where a vector is a line of these, and results
+    would fill one `share`-th of the last one. Shorter vectors leave parts of lines, none of which
+    is streamed well by itself."""
+    results = size_of(what.batch) * size_of(what.rows) * size_of(what.columns) * FLOAT_BYTES
+    return base.width == LINE and results >= last_cache(chip) // share
 
 
 def last_cache(chip: Chip) -> int:

@@ -16,7 +16,7 @@ from epitaxy.proposers.grower.space_contract import (
     FLOAT_BYTES,
     WORTH_THREADS,
     cache_bytes,
-    last_cache,
+    leaves,
     registers,
     tiles,
 )
@@ -33,6 +33,9 @@ MANY_PIXELS = 20
 """Pixels of a register tile of one vector of filters, at least: each is read once for one sum."""
 FAR_STEPS = 64
 """Steps of the sum that filters are asked for ahead of their use, where they leave the caches."""
+RESULTS = 4
+"""Results of this part of the last cache are written past it (64 filters of 7 x 7: 0.90 of the
+time, 128 of 1 x 1: 0.88 to 0.92, two cores, Zen 5)."""
 BLOCKS = (32, 64, 96, 128, 192, 256, 384, 512)
 """Pixels of a block of a convolution whose lanes run along the filters."""
 SHORT, PIECE = 160, 96
@@ -45,7 +48,7 @@ def guess(what: Contraction, base: Choices, chip: Chip) -> Choices:
 
     Where pixels are read from the image (not packed), tiles of 4 x 3 do nearly as well as 6 x 2.
     """
-    base = replace(base, stream=int(_streams(what, base, chip)))
+    base = replace(base, stream=int(leaves(what, base, chip, RESULTS)))
     m, k, lanes = size_of(what.rows), size_of(what.inner), base.width
     *others, across = what.columns
     n = size_of(others) * -(-across.size // lanes) * lanes
@@ -76,15 +79,6 @@ def guess(what: Contraction, base: Choices, chip: Chip) -> Choices:
         split_k=1, tile_m=tile_m, tile_n=tile_n, kc=kc, mc=max(m, tile_m),
         nc=nc, pack_a=1, pack_b=0, form=FILTERS if filters else TILES, **squares,
     )  # fmt: skip
-
-
-def _streams(what: Contraction, base: Choices, chip: Chip) -> bool:
-    """Whether results are written past the caches: where a vector is a line of these, and results
-    would fill a quarter of the last one. Shorter vectors leave parts of lines, none of which is
-    streamed well by itself (64 filters of 7 x 7: 0.90 of the time, 128 of 1 x 1: 0.88 to 0.92, two
-    cores, Zen 5)."""
-    results = size_of(what.batch) * size_of(what.rows) * size_of(what.columns) * FLOAT_BYTES
-    return base.width == LINE and results >= last_cache(chip) // 4
 
 
 def _guess_filters(what: Contraction, base: Choices, chip: Chip) -> dict[str, int]:
