@@ -161,6 +161,7 @@ GENOMES = [
     Choices(form=2, nc=40, prefetch=16, stream=0),
     Choices(form=4, tile_m=5, kc=24, mc=24, nc=24),
     Choices(form=4, width=16, tile_m=14, mc=500, split_k=2, pack_a=1),
+    Choices(width=16, tile_m=4, tile_n=1, kc=24, mc=8, nc=32, pack_b=2),
 ]
 
 
@@ -279,8 +280,21 @@ def test_a_large_result_leaves_the_caches_where_a_vector_is_a_line_of_them():
 )
 def test_a_right_operand_is_read_in_place_by_some_rows(m, n, copied, why):
     (step,) = capture(torch.mm, [T(m, 1024), T(1024, n)]).steps
-    assert space.first_guess(step.region, WIDE).pack_b == copied, why
+    assert bool(space.first_guess(step.region, WIDE).pack_b) == copied, why
     assert space.first_guess(step.region, CHIP).pack_b == 1, "with few registers it is copied"
+
+
+def test_copies_that_more_than_two_threads_share_go_past_the_caches():
+    (step,) = capture(torch.mm, [T(2048, 1024), T(1024, 747)]).steps
+    assert space.first_guess(step.region, WIDE).pack_b == 2
+    assert space.first_guess(step.region, WIDE.replace(cores=2)).pack_b == 1
+
+
+def test_more_than_two_threads_copy_rows_of_their_own_rather_than_one_for_all():
+    inputs = [T(256, 1024), small(1024, 1024), T(1024)]
+    (step,) = capture(lambda x, w, s: F.linear(x, w.to(x.dtype) * s[:, None]), inputs).steps
+    guess = space.first_guess(step.region, WIDE)
+    assert (guess.pack_a, guess.nc >= 1024) == (1, True), "one block takes all columns of its rows"
 
 
 def test_lanes_run_along_rows_where_the_right_operand_would_be_turned_at_every_call():

@@ -44,6 +44,8 @@ class Copy(NamedTuple):
     make: str
 
 
+PAST = 2
+"""Of `pack_b`: the copy that all threads share is written past the caches."""
 COPIES = {"pa": Copy(1, "a", "pack_left"), "pb": Copy(2, "b", "pack_right")}
 
 
@@ -150,6 +152,7 @@ class GemmWriter(KernelWriter):
             "PARTS": max(1, min(chosen.split_k, depths)),
             "AI": ai, "AK": ak, "BK": bk, "BJ": bj, "DOT": multiplied(what),
             "PACK_A": int(pack_a), "PACK_B": int(pack_b), "KEPT": self._kept(),
+            "PAST": int(chosen.pack_b == PAST),
             "AHEAD": chosen.prefetch // 8, "STEPS": chosen.unroll, "DYNAMIC": chosen.dynamic,
             "ACROSS": chosen.across, "NEXT": chosen.ahead, "APART": int(self._long_finish()),
         }  # fmt: skip

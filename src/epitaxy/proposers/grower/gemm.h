@@ -22,6 +22,10 @@ template <class S> constexpr int kept<S, std::void_t<decltype(S::KEPT)>> = S::KE
 template <class S, class = void> constexpr bool turned = false;
 template <class S> constexpr bool turned<S, std::void_t<decltype(S::TURNED)>> = S::TURNED != 0;
 
+// PAST, where a kernel says it: the copy of B that all threads share is written past the caches.
+template <class S, class = void> constexpr bool past = false;
+template <class S> constexpr bool past<S, std::void_t<decltype(S::PAST)>> = S::PAST != 0;
+
 template <class S> struct Gemm {
   using D = Dot<S::DOT, S::N>;
   using V = typename D::V;
@@ -65,6 +69,13 @@ template <class T> EPX const float* floats_at(const T* p) {
   else return nullptr;
 }
 
+// A word of a copy goes to its place, through the caches or past them: lines that other cores have read
+// cost ten times as much to write where these cores share no cache.
+template <bool PAST, class E, class P> EPX void lay(E* to, P words) {
+  if constexpr (PAST && sizeof(P) == 64) stream(to, words);
+  else store(to, words);
+}
+
 template <class V> EPX V pick_two(V a, V b, ints<V> from) {  // lane l: from[l] < N ? a : b
 #if !defined(__clang__)
   if constexpr (!is_wide<V>) return __builtin_shuffle(a, b, from);
@@ -95,7 +106,7 @@ template <int D, class V, int N> EPX_BODY inline void turn_step(V (&r)[N]) {
 template <class V, int N> EPX_BODY inline void turn(V (&r)[N]) { turn_step<N / 2>(r); }
 
 // One panel of B, NR columns from j and `depth` words from word k: k-major, columns past the end zero.
-template <class S, class T>
+template <class S, bool PAST = false, class T>
 inline void turn_panel(float* into, const T* b, int64_t k, int64_t depth, int64_t j) {
   using G = Gemm<S>;
   using D = typename G::D;
@@ -115,7 +126,7 @@ inline void turn_panel(float* into, const T* b, int64_t k, int64_t depth, int64_
           r[l] = v * N + l < width ? W::along(from + (v * N + l) * S::BJ + p * each) : P{};
         turn(r);
 #pragma GCC unroll 16
-        for (int l = 0; l < N; ++l) store(to + (p + l) * NR + v * N, r[l]);
+        for (int l = 0; l < N; ++l) lay<PAST>(to + (p + l) * NR + v * N, r[l]);
       }
     }
   }
@@ -139,14 +150,16 @@ template <class S> inline void begin_panel([[maybe_unused]] float* panel, [[mayb
 }
 
 // Panels q0 .. q1 - 1 of B, `depth` words from word k. Rows that lie in one piece are read along.
-template <class S, class T>
+template <class S, bool PAST = false, class T>
 inline void pack_panels(float* into, const T* b, int64_t k, int64_t depth, int64_t q0, int64_t q1) {
   using G = Gemm<S>;
   using D = typename G::D;
   constexpr int N = S::N, NR = G::NR, each = D::each;
+  constexpr bool added = PAST && D::quads && S::BJ == 1;  // what went past the caches is not read again
+  [[maybe_unused]] typename G::V sums[added ? G::group * S::NV : 1] = {};
   if constexpr (S::BJ != 1) {
     for (int64_t q = q0; q < q1; ++q)
-      turn_panel<S>(into + (q - q0) * G::panel, b, k, depth, q * NR);
+      turn_panel<S, PAST && !D::quads>(into + (q - q0) * G::panel, b, k, depth, q * NR);
   } else {
     const auto row = [&](int64_t p, int there) EPX_BODY {
       const T* const from = b + (k + p) * each * S::BK;
@@ -154,15 +167,26 @@ inline void pack_panels(float* into, const T* b, int64_t k, int64_t depth, int64
       for (int64_t q = q0; q < q1; ++q)
         EPX_UNROLL for (int v = 0; v < S::NV; ++v) {
           const int64_t j = q * NR + v * N;
-          store(to + (q - q0) * G::panel + v * N,
-                Words<D, T>::across(from + j, S::BK, there, (q + 1) * NR <= G::J ? N : int(G::J - j)));
+          const auto words =
+              Words<D, T>::across(from + j, S::BK, there, (q + 1) * NR <= G::J ? N : int(G::J - j));
+          lay<PAST>(to + (q - q0) * G::panel + v * N, words);
+          if constexpr (added) {
+            auto& sum = sums[(q - q0) * S::NV + v];
+            sum = add_quads(splat<typename G::V>(0x01010101), words, sum);
+          }
         }
     };
     const int64_t whole_words = least(depth, S::K / each - k);
     for (int64_t p = 0; p < whole_words; ++p) row(p, each);
     for (int64_t p = whole_words; p < depth; ++p) row(p, G::rest);
   }
-  for (int64_t q = q0; q < q1; ++q) begin_panel<S>(into + (q - q0) * G::panel, depth);
+  for (int64_t q = q0; q < q1; ++q) {
+    if constexpr (!added) begin_panel<S>(into + (q - q0) * G::panel, depth);
+    else
+      EPX_UNROLL for (int v = 0; v < S::NV; ++v)
+        raw_store(into + (q - q0) * G::panel + v * N, sums[(q - q0) * S::NV + v] * -128);
+  }
+  if constexpr (PAST) fence();
 }
 
 template <class S, class T>
@@ -405,7 +429,7 @@ template <class S, class B> void pack_right(float* pb, const B& b) {
   share<false>(S::BATCH * G::depths * G::groups, [&](int64_t u) {
     const int64_t t = u / (G::depths * G::groups), d = u / G::groups % G::depths, q = u % G::groups * G::group;
     float* to = pb + t * G::b_batch + (d * G::panels + q) * G::panel;
-    pack_panels<S>(to, b(t), d * G::KC, least(G::KC, G::K - d * G::KC), q, least(q + G::group, G::panels));
+    pack_panels<S, past<S>>(to, b(t), d * G::KC, least(G::KC, G::K - d * G::KC), q, least(q + G::group, G::panels));
   });
 }
 

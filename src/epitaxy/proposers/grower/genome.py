@@ -48,7 +48,8 @@ DECISIONS: dict[str, str] = {
     "spans of its steps: products with x are made for one at a time, and in form 2 a layer is one "
     "behind the layer before",
     "pack_a": "1: copy the left operand tile by tile before use, 0: read it where it is",
-    "pack_b": "1: copy the right operand panel by panel before use, 0: read it where it is",
+    "pack_b": "1: copy the right operand panel by panel before use, 2: one that all threads share "
+    "past the caches, 0: read it where it is",
     "keep": "1: copies of weights are made once and kept until a weight changes, 0: in every call",
     "ahead": "1: fetch the next row while a pass over this one runs, rows that data chooses some "
     "rows early (the next product of a batch while this one is worked out), 0: don't",

@@ -10,7 +10,7 @@ from dataclasses import replace
 from epitaxy.chip import Chip
 from epitaxy.proposers.grower.algebra import Affine
 from epitaxy.proposers.grower.contract import Contraction, load_of, size_of, step
-from epitaxy.proposers.grower.emit_gemm import even, pieces
+from epitaxy.proposers.grower.emit_gemm import PAST, even, pieces
 from epitaxy.proposers.grower.emit_thin import LINES, ROWS, TILES, TURNED, form_of
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.image import LINE
@@ -29,6 +29,10 @@ COPIED = 2.0
 SHARED = 2.0
 """What copying the right operand for all threads costs, in multiply-adds of a row: it goes through
 the last cache, and all wait for all."""
+SHARED_ROWS = 96.0
+"""What a copy of the left operand costs that more than two threads share, in multiply-adds: lines
+that other cores have read are slow to write, and all wait for all (256 x 1024 x 1024 of weights in
+8 bits 48 of 610 us, 512 x 768 x 1024 of bfloat16 48 of 510, four cores, Zen 5)."""
 TAKEN = 10000
 """Multiply-adds in the time in which a thread takes its next block (0.1 to 0.2 us)."""
 LATE = 0.1
@@ -80,7 +84,7 @@ OPTIONS: dict[str, tuple[int, ...]] = {
     "ahead": (0, 1),
     "split_k": (1, 2, 4, 8, 16),
     "pack_a": (0, 1),
-    "pack_b": (0, 1),
+    "pack_b": (0, 1, PAST),
     "winograd": (0, 2),
     "squares": (16, 32, 64, 128, 224),
     "unroll": (1, 2, 4, 8),
@@ -137,7 +141,11 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
     copied = n > 2 * tile_n * lanes and _scattered(a, what, n, tile_m, ways)
     again = ROWS_AGAIN + (COPIED * lanes if copied else 0.0)
     sharing = 1 if long else cores
-    mc, nc = _blocks(what, (tile_m, tile_n * lanes), min(kc, k), room, sharing, again)
+    many = cores > 2 and registers(chip) >= 32
+    made = copied or load_of(what.left).dtype != "float32"
+    all_wait = SHARED_ROWS / n if many and made else 0.0
+    common = PAST if many else 1
+    mc, nc = _blocks(what, (tile_m, tile_n * lanes), min(kc, k), room, sharing, (again, all_wait))
     blocks = size_of(what.batch) * pieces(m, mc, tile_m) * pieces(n, nc, tile_n * lanes)
     split = min(-(-2 * cores // blocks), k // 128) if blocks < cores else 1
     if split > 1:
@@ -163,7 +171,8 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
         dynamic=1,
         form=form, tile_m=tile_m, tile_n=tile_n, kc=kc, mc=mc, nc=nc,
         split_k=max(1, split),
-        pack_a=int(copied), pack_b=int(pack_b and (long or not _in_place(what, tile_m, chip))),
+        pack_a=int(copied),
+        pack_b=common * int(pack_b and (long or not _in_place(what, tile_m, chip))),
     )  # fmt: skip
 
 
@@ -286,11 +295,18 @@ def _cycles(m: int, n: int, lanes: int, tile_m: int, tile_n: int) -> float:
 
 
 def _blocks(
-    what: Contraction, tile: tuple[int, int], depth: int, room: int, cores: int, again: float
+    what: Contraction,
+    tile: tuple[int, int],
+    depth: int,
+    room: int,
+    cores: int,
+    costs: tuple[float, float],
 ) -> tuple[int, int]:
     """(rows, columns) of a block: what the threads wait for each other and the panels that are
     read again and again, weighed; a block, its sums and its rows of the left operand fit `room`
-    floats. `depth` steps of k are done at a time; `again`: what a row costs in each block."""
+    floats. `depth` steps of k are done at a time; `costs`: of a row in each block, and, as a share
+    of the time, of a copy of the rows for several blocks."""
+    again, all_wait = costs
     m, n, batch = size_of(what.rows), size_of(what.columns), size_of(what.batch)
     kept = depth < size_of(what.inner)  # sums wait for the next depth
     each = even(m, m, tile[0]), even(n, n, tile[1])
@@ -309,7 +325,7 @@ def _blocks(
             shared = SHARED / m if high < m else 0.0
             taken = TAKEN / (high * wide * size_of(what.inner))
             rows = (again + next_row) / wide
-            waste = PANEL_AGAIN / high + rows + late + shared + taken
+            waste = PANEL_AGAIN / high + rows + late + shared + taken + all_wait * (wide < n)
             best = max(best, (_busy((m, n, batch), (high, wide), cores) - waste, mc, nc))
     return best[1], best[2]
 
