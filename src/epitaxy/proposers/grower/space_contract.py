@@ -142,8 +142,8 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
     again = ROWS_AGAIN + (COPIED * lanes if copied else 0.0)
     sharing = 1 if long else cores
     many = cores > 2 and registers(chip) >= 32
-    made = copied or load_of(what.left).dtype != "float32"
-    all_wait = SHARED_ROWS / n if many and made else 0.0
+    packed = copied or load_of(what.left).dtype != "float32"
+    all_wait = SHARED_ROWS / n if many and packed else 0.0
     common = PAST if many else 1
     mc, nc = _blocks(what, (tile_m, tile_n * lanes), min(kc, k), room, sharing, (again, all_wait))
     blocks = size_of(what.batch) * pieces(m, mc, tile_m) * pieces(n, nc, tile_n * lanes)
