@@ -268,6 +268,22 @@ def test_a_large_result_leaves_the_caches_where_a_vector_is_a_line_of_them():
     assert stream(4096, CHIP) == 0, "half a line at a time is not streamed well"
 
 
+def test_of_two_operands_that_lie_the_other_way_round_neither_is_turned(tmp_path):
+    function, inputs = CASES["both_turned"][0], [T(96, 70), T(85, 96)]
+
+    def guess(function, *inputs, chip=WIDE):
+        (step,) = capture(function, inputs).steps
+        return space.first_guess(step.region, chip)
+
+    chosen = guess(function, *inputs)
+    assert chosen.form == 4, "blocks of the result are turned instead"
+    (got,) = compute(function, inputs, chosen, tmp_path)
+    torch.testing.assert_close(got, function(*inputs), rtol=1e-5, atol=1e-4)
+    assert guess(lambda a, b: a @ b.T, T(70, 96), T(85, 96)).form != 4, "one is turned either way"
+    assert guess(lambda a, b: a.T @ b, T(96, 70), T(96, 85)).form != 4, "the left one is copied"
+    assert guess(function, *inputs, chip=CHIP).form != 4, "registers are too few"
+
+
 @pytest.mark.parametrize(
     ("m", "n", "copied", "why"),
     [
