@@ -9,7 +9,9 @@
 //   lies, TALL whole rows in a register tile (1: tiles are parts of one row), PHASES 2 where the pixels
 //   of two batches, phases of a stride, lie between each other: both are worked on together, and
 //   vectors of both handed on at twice the place in the row (1: every batch by itself).
-// lay(to, t, row, x): copy what the block at (row, x) reads; offsets: where each group begins there.
+// lay(to, t, row, x): copy what the block at (row, x) reads; soon(q, t, row, x): ask for the q-th of ASKS
+// parts of that; place(t, i, row, x): where results lie, asked for first where ASK says so; offsets:
+// where each group begins in the copy.
 namespace epx {
 
 // Tell the compiler that p is made here: values that two steps share would be kept for the second one,
@@ -107,14 +109,33 @@ __attribute__((noinline)) void finish_pixels(const float* hold, int64_t t, int64
     }
 }
 
+// Ask for the lines of `width` pixels' results of W vectors of filters, to write to: they would else be
+// waited for once the sums are there, by all threads at once.
+template <class S, int W, class P>
+EPX_BODY inline void ask_for_results(int64_t t, int64_t i, int64_t row, int64_t x, int64_t width, const P& place) {
+  if constexpr (S::ASK != 0)
+    for (int64_t f = i; f < least(i + W * S::N, S::M); ++f) {
+      const float* const to = place(t, f, row, x);
+      for (int64_t k = 0; k < width * S::PHASES; k += 16) __builtin_prefetch(to + k, 1);
+      __builtin_prefetch(to + width * S::PHASES - 1, 1);
+    }
+}
+
+// What the next patch is copied from is asked for, some with each register tile: memory works while the
+// cores do. Which patch that is, a thread guesses: as far on as this one is from the one before.
+template <class S> constexpr int64_t row_tiles = S::TALL > 1 ? ceil_div(S::RB, S::TALL) : S::RB * ceil_div(S::XB, S::PX);
+template <class S> constexpr int64_t asks_each =
+    ceil_div(S::PHASES * S::ASKS, least(S::FB, Gemm<S>::tiles) * S::PHASES * Gemm<S>::depths * row_tiles<S>);
+
 // WIDE pixels of one row: tiles of nearly equal widths, done(x) when the first x pixels are there.
-template <class S, int W, int WIDE, class D>
+template <class S, int W, int WIDE, class N, class D>
 EPX_BODY inline void filter_row(const float* a, const float* from, const int32_t* offsets, int64_t groups,
-                                float* hold, bool first, const D& done) {
+                                float* hold, bool first, const N& next, const D& done) {
   constexpr int count = int(ceil_div(WIDE, S::PX)), each = WIDE / count, more = WIDE % count;
   int64_t x = 0;
   const auto tiles = [&](auto size, int64_t many) EPX_BODY {
     for (int64_t k = 0; k < many; ++k) {
+      next();
       filter_tile<S, size, W>(a, from + x * S::STEP, offsets, groups, hold + x * S::MR, first);
       x += size;
       done(x);
@@ -125,9 +146,10 @@ EPX_BODY inline void filter_row(const float* a, const float* from, const int32_t
 }
 
 // One tile of filters, W vectors of them, for a block of pixels.
-template <class S, int W, class F>
+template <class S, int W, class F, class P, class N>
 EPX_BODY inline void filter_block(const float* weights, const float* patch, const int32_t* offsets, float* hold,
-                                  int64_t t, int64_t i, int64_t row, int64_t x, const F& finish) {
+                                  int64_t t, int64_t i, int64_t row, int64_t x, const F& finish, const P& place,
+                                  const N& next) {
   using G = Gemm<S>;
   constexpr int last_wide = int(S::X % S::XB);
   const bool all = t % S::PHASES == S::PHASES - 1;  // phases before it are there already
@@ -136,7 +158,8 @@ EPX_BODY inline void filter_block(const float* weights, const float* patch, cons
     const auto along = [&](auto wide, int64_t r) EPX_BODY {
       float* const held = hold + r * S::XB * S::MR;
       int64_t handed = 0;
-      filter_row<S, W, wide>(weights, patch + r * S::DOWN, offsets + k / S::GROUP, groups, held, d == 0,
+      if (d + 1 == G::depths && all) ask_for_results<S, W>(t + 1 - S::PHASES, i, row + r, x, wide, place);
+      filter_row<S, W, wide>(weights, patch + r * S::DOWN, offsets + k / S::GROUP, groups, held, d == 0, next,
                              [&](int64_t there) EPX_BODY {
         if (d + 1 < G::depths || !all) return;
         while (handed < there && (there == wide || handed + 2 * S::N <= there)) {
@@ -148,6 +171,9 @@ EPX_BODY inline void filter_block(const float* weights, const float* patch, cons
     };
     const auto rows = [&](auto tall, int64_t r) EPX_BODY {
       float* const held = hold + r * S::X * S::MR;
+      if (d + 1 == G::depths && all)
+        for (int64_t l = 0; l < tall; ++l) ask_for_results<S, W>(t + 1 - S::PHASES, i, row + r + l, 0, S::X, place);
+      next();
       filter_tile<S, tall * S::X, W, S::X>(weights, patch + r * S::DOWN, offsets + k / S::GROUP, groups, held,
                                            d == 0);
       for (int64_t l = 0; l < (d + 1 < G::depths || !all ? 0 : tall); ++l)
@@ -170,30 +196,42 @@ EPX_BODY inline void filter_block(const float* weights, const float* patch, cons
 }
 
 // The whole convolution; every thread of a team calls it. `pa` holds the left operand's copy.
-template <class S, class A, class L, class F>
-void convolve_filters(const A& a, const L& lay, const int32_t* offsets, float* pa, const F& finish) {
+template <class S, class A, class L, class Q, class P, class F>
+void convolve_filters(const A& a, const L& lay, const Q& soon, const int32_t* offsets, float* pa, const P& place,
+                      const F& finish) {
   using G = Gemm<S>;
   if constexpr (!(kept<S> & 1)) pack_left<S>(pa, a);
   constexpr int rest = int(ceil_div(S::M % S::MR, S::N));
   constexpr int64_t down = S::ROWS / S::RB, across = ceil_div(S::X, S::XB), parts = ceil_div(G::tiles, S::FB);
   const Scratch<float> patch(S::PHASES * S::PATCH), hold(S::PHASES * hold_floats<S>);
-  int64_t held = -1;
-  share<S::DYNAMIC>(S::BATCH / S::PHASES * down * across * parts, [&](int64_t u) {
+  constexpr int64_t count = S::BATCH / S::PHASES * down * across * parts;
+  int64_t held = -1, last = -1;
+  share<S::DYNAMIC>(count, [&](int64_t u) {
     const int64_t piece = u / parts, first = u % parts * S::FB;
     const int64_t row = piece / across % down * S::RB, x = piece % across * S::XB;
     const int64_t from = piece / (down * across) * S::PHASES, to = from + S::PHASES;
     if (piece != held)
       for (int64_t t = from; t < to; ++t) lay(patch.data + (t - from) * S::PATCH, t, row, x);
     held = piece;
+    const int64_t then = (last < 0 ? u : 2 * u - last) / parts, then_x = then % across * S::XB;
+    const int64_t then_t = then / (down * across) * S::PHASES, then_row = then / across % down * S::RB;
+    int64_t asked = then != piece && 2 * u - last < count ? 0 : S::PHASES * S::ASKS;
+    last = u;
+    const auto next = [&]() EPX_BODY {
+      if constexpr (S::ASKS > 0)
+        for (int64_t q = asked; q < least(asked + asks_each<S>, S::PHASES * S::ASKS); ++q)
+          soon(q % S::ASKS, then_t + q / S::ASKS, then_row, then_x);
+      asked += asks_each<S>;
+    };
     for (int64_t o = first; o < least(first + S::FB, G::tiles); ++o)
       for (int64_t t = from; t < to; ++t) {
         const float* const weights = pa + t * G::a_batch + o * G::a_tile;
         const float* const read = patch.data + (t - from) * S::PATCH;
         float* const sums = hold.data + (t - from) * hold_floats<S>;
         if (rest == 0 || (o + 1) * S::MR <= S::M)
-          filter_block<S, S::NV>(weights, read, offsets, sums, t, o * S::MR, row, x, finish);
+          filter_block<S, S::NV>(weights, read, offsets, sums, t, o * S::MR, row, x, finish, place, next);
         else if constexpr (rest != 0)
-          filter_block<S, rest>(weights, read, offsets, sums, t, o * S::MR, row, x, finish);
+          filter_block<S, rest>(weights, read, offsets, sums, t, o * S::MR, row, x, finish, place, next);
       }
   });
 }
@@ -202,6 +240,10 @@ void convolve_filters(const A& a, const L& lay, const int32_t* offsets, float* p
 // hardware to foresee.
 template <int LENGTH> EPX_BODY inline void row_ahead(const float* from) {
   for (int k = 0; k < LENGTH; k += 16) prefetch(from + k);
+}
+// Ask for some floats to be in the second cache.
+EPX_BODY inline void lines_later(const float* from, int64_t length) {
+  for (int64_t k = 0; k < length; k += 16) __builtin_prefetch(from + k, 0, 2);
 }
 
 }  // namespace epx

@@ -7,6 +7,7 @@ window meet, zeros where the image has nothing; channels lie in planes of their 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,9 @@ from epitaxy.proposers.grower.algebra import Affine, Axis, Load
 from epitaxy.proposers.grower.contract import Contraction
 from epitaxy.proposers.grower.emit_expr import indent
 from epitaxy.proposers.grower.image import LINE, Side, sides_of
+
+ASKED = 8 * LINE
+"""Elements that are asked for together."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,53 @@ def copy_lines(
         f"const int64_t hi = epx::least({last.length}, {last.size} - first{end});",
         *body,
     ]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The memory that a copy is made from, as pieces that lie in a row: (how many, elements apart)
+    along each direction, and `length` elements of each piece."""
+
+    loops: tuple[tuple[int, int], ...]
+    length: int
+
+    @property
+    def asks(self) -> int:
+        """How many times some lines are asked for."""
+        return -(-self.length // ASKED) * math.prod(n for n, _ in self.loops)
+
+
+def runs_of(patch: Patch) -> Runs:
+    """What the copy of a block that touches no border reads."""
+    *sides, last = patch.sides
+    loops = [(a.size, patch.load.index.coefficient(a)) for a in patch.plain]
+    loops += [(s.length, s.stride) for s in sides]
+    length = min(last.length, last.size)
+    while loops and 0 < loops[-1][1] <= length:
+        count, apart = loops.pop()
+        length += (count - 1) * apart
+    return Runs(tuple(loops), length)
+
+
+def elements(patch: Patch) -> int:
+    """Elements of the whole image, each counted once."""
+    inside = {a for s in patch.sides for a, _ in s.terms}
+    return math.prod(a.size for a, _ in patch.load.index.terms if a not in inside) * math.prod(
+        s.size for s in patch.sides
+    )
+
+
+def ask_lines(patch: Patch, source: str) -> list[str]:
+    """C++ that asks for the q-th few lines of what the block at `source` is copied from."""
+    runs = runs_of(patch)
+    each, parts = -(-runs.length // ASKED), [source]
+    apart = each
+    for length, step in reversed(runs.loops):
+        parts.append(f"q / {apart} % {length} * {step}")
+        apart *= length
+    start = f"q % {each} * {ASKED}"
+    rest = f"epx::least({ASKED}, {runs.length} - {start})"
+    return [f"epx::lines_later({' + '.join([*parts, start])}, {rest});"]
 
 
 def looped(name: str, length: int, body: list[str]) -> list[str]:
