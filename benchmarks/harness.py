@@ -74,9 +74,16 @@ def compare(plan: Plan) -> Series:
         print(f"{file.stem}, {arm}, run {run + 1} of {plan.runs}", file=sys.stderr, flush=True)
         series.rows.append(one(plan, file, arm, run))
         plan.out.mkdir(parents=True, exist_ok=True)
-        plan.kept.write_text(json.dumps(series.to_dict(), indent=1) + "\n", encoding="utf-8")
-        plan.kept.with_suffix(".md").write_text(page(series) + "\n", encoding="utf-8")
+        _keep(plan.kept, json.dumps(series.to_dict(), indent=1) + "\n")
+        _keep(plan.kept.with_suffix(".md"), page(series) + "\n")
     return series
+
+
+def _keep(path: Path, text: str) -> None:
+    """The whole text or what was there: hours of runs stand in it."""
+    fresh = path.with_name(f".{path.name}")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)
 
 
 def named(files: Sequence[Path]) -> dict[Path, Problem]:
