@@ -8,7 +8,7 @@ from product_case import KERNEL, PROBLEM, candidate
 
 from epitaxy.product import kernel_name
 from epitaxy.record import FrozenDict
-from epitaxy.toolchains import cpp
+from epitaxy.toolchains import _units, cpp
 from epitaxy.toolchains.cpp import Cpp
 
 HEADER = "#pragma once\ninline int base() { return 40; }\n"
@@ -31,8 +31,8 @@ def compiled(monkeypatch):
     seen = []
     real = cpp._compile
 
-    def noted(command, folder, timeout_s):
-        found = real(command, folder, timeout_s)
+    def noted(command, folder, timeout_s, within=None):
+        found = real(command, folder, timeout_s, within)
         units = [word for word in command if word.endswith(".cpp")]
         seen.append(units[0] if "-c" in command else "link" if not units else "all")
         return found
@@ -120,6 +120,19 @@ def test_a_spoiled_object_is_made_again(tmp_path, compiled):
     build = Cpp().build(it, PROBLEM, tmp_path)
     assert build.ok, build.log
     assert [call(build, it, n) for n in ("one", "two")] == [41, 44]
+
+
+def test_the_oldest_objects_make_room_and_large_ones_are_not_kept(tmp_path, compiled, monkeypatch):
+    monkeypatch.setattr(_units, "MOST_KEPT", 4)
+    store = tmp_path / "units"
+    for n in range(8):
+        assert Cpp().build(of(two_cpp=f"{TWO}// {n}\n"), PROBLEM, tmp_path).ok
+        assert len(list(store.iterdir())) <= 4
+    assert compiled.count("one.cpp") < 8, "what is used stays"
+    monkeypatch.setattr(_units, "OBJECT_BYTES", 100)
+    before = {path.name for path in store.iterdir()}
+    assert Cpp().build(of(two_cpp=f"{TWO}// large\n"), PROBLEM, tmp_path).ok
+    assert {path.name for path in store.iterdir()} <= before
 
 
 def test_no_unit_sees_the_files_of_another(tmp_path):

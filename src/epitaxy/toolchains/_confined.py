@@ -26,13 +26,15 @@ POLL_S, DYING_S = 0.05, 2.0
 
 @dataclass(frozen=True)
 class Bounds:
-    """Seconds that a run may last, and bytes that its folder may hold meanwhile."""
+    """Seconds that a run may last, and bytes that its folder, or `within`, may hold meanwhile."""
 
     seconds: float
     folder_bytes: int
     reads: tuple[str, ...] = ()
     """Files that it reads besides the system's."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    within: Path | None = None
+    """A folder around its own, where others work at the same time."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def _watched(process: subprocess.Popen[bytes], folder: Path, bounds: Bounds) -> 
             return Ended(process.wait(timeout=min(POLL_S, bounds.seconds)))
         if time.monotonic() > until:
             return Ended(-1, late=True)
-        if _bytes_in(folder) > bounds.folder_bytes:
+        if _bytes_in(bounds.within or folder) > bounds.folder_bytes:
             return Ended(-1, big=True)
 
 

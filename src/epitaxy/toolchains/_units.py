@@ -12,17 +12,27 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from epitaxy.record import canonical, digest_text
 from epitaxy.toolchains._files import write_files
 
-Run = Callable[[list[str], Path, float], tuple[int | None, str]]
-"""Runs a command in a folder for at most so many seconds: exit status, None when late; what it
-said."""
+OBJECT_BYTES, MOST_KEPT = 4 << 20, 1000
+"""Largest object that is kept (those of four regions have up to 1 MiB), and how many are."""
+
+
+class Run(Protocol):
+    """Runs `command` in `folder` for at most `timeout_s`: exit status, None when late; what it
+    said. Files of all `within` count together."""
+
+    def __call__(
+        self, command: list[str], folder: Path, timeout_s: float, within: Path | None = None
+    ) -> tuple[int | None, str]: ...
+
 
 PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 _turns = threading.BoundedSemaphore(PROCESSORS)
@@ -110,19 +120,20 @@ class Units:
         folder, made = self.folder / "units" / unit, self.folder / place
         write_files(folder, files)
         with _alone(str(kept)):
-            if use_kept and kept.is_file():
-                shutil.copyfile(kept, made)
+            if use_kept and _taken(kept, made):
                 return _Made(place, 0, "", old=True)
             with _turns:
                 left_s = max(0.1, until_s - time.monotonic())
                 command = [*self.words, "-c", unit, "-o", made.name]
-                status, said = self.run(command, folder, left_s)
+                status, said = self.run(command, folder, left_s, self.folder)
             if status == 0 and not said:
                 self._keep(made, kept)
             return _Made(place, status, said, old=False)
 
     def _keep(self, made: Path, kept: Path) -> None:
-        """Put an object into the store, whole or not at all."""
+        """Put an object into the store, whole or not at all; the oldest make room."""
+        if made.stat().st_size > OBJECT_BYTES:
+            return
         self.store.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=self.store)
         with os.fdopen(handle, "wb") as file:
@@ -130,3 +141,30 @@ class Units:
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, kept)
+        with _guard:
+            _thin_out(self.store)
+
+
+def _taken(kept: Path, made: Path) -> bool:
+    """Copy a kept object, which is now of those used last; False where there is none."""
+    try:
+        shutil.copyfile(kept, made)
+        os.utime(kept)
+    except OSError:
+        return False
+    return True
+
+
+def _thin_out(store: Path) -> None:
+    """Remove the half that was used longest ago where there are too many."""
+    with os.scandir(store) as entries:
+        found = [Path(entry.path) for entry in entries]
+    if len(found) <= MOST_KEPT:
+        return
+    ages = {}
+    for path in found:
+        with contextlib.suppress(OSError):  # another process was first
+            ages[path] = path.stat().st_mtime
+    for path in sorted(ages, key=ages.__getitem__)[: len(ages) // 2]:
+        with contextlib.suppress(OSError):
+            path.unlink()

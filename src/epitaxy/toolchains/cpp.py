@@ -241,14 +241,19 @@ def _library(
     return Units(words, sources, beside, made, store, _compile).library(command[-1], limit_s)
 
 
-def _compile(command: list[str], folder: Path, timeout_s: float) -> tuple[int | None, str]:
-    """(exit status, what matters of the output); the status is None when time ran out."""
+def _compile(
+    command: list[str], folder: Path, timeout_s: float, within: Path | None = None
+) -> tuple[int | None, str]:
+    """(exit status, what matters of the output); the status is None when time ran out.
+
+    `within`: where others compile beside it, whose files count with its own.
+    """
     limits = {
         "cpu_s": int(timeout_s) + 1, "memory_bytes": MEMORY_BYTES, "file_bytes": FILE_BYTES,
     }  # fmt: skip
     with tempfile.TemporaryFile(dir=folder) as log:
         ended = _confined.run(
-            command, folder, log, limits, _confined.Bounds(timeout_s, FOLDER_BYTES)
+            command, folder, log, limits, _confined.Bounds(timeout_s, FOLDER_BYTES, within=within)
         )
         log.seek(0)
         output = log.read(LOG_BYTES).decode(errors="replace")
