@@ -239,7 +239,8 @@ def test_a_change_of_one_region_leaves_the_other_files_alone(net, apart_files):
     first = captured.candidate(captured.start, "", ()).files
     names = [name for name, _ in captured.start.regions]
     parts = {f"part{number}.cpp" for number in range(len(names))}
-    assert {*parts, "epx.h", "kernel.cpp", "forward.py"} == set(first)
+    assert {*parts, "kernel.cpp", "forward.py"} == {n for n in first if not n.endswith(".h")}
+    assert {"simd.h", "kernel.h", "conv.h"} <= set(first)
     changed = captured.start.with_choice(names[1], unroll=captured.start.of(names[1]).unroll + 1)
     other = captured.candidate(changed, "", ()).files
     assert [name for name in first if first[name] != other[name]] == ["part1.cpp"]
@@ -257,19 +258,21 @@ def test_many_regions_are_shared_out_in_their_order(net, monkeypatch):
 
 
 def test_an_export_of_several_files_is_built_again_where_its_library_is_missing(
-    net, apart_files, tmp_path
+    net, apart_files, tmp_path, monkeypatch
 ):
+    monkeypatch.setenv("EPITAXY_HOME", str(tmp_path / "home"))
     problem, captured, folder = net
     candidate = captured.candidate(captured.start, "first guess", ())
     build = plugin().build(candidate, problem, folder / "cache")
     assert build.ok, build.log
-    path = export(candidate, None, problem, tmp_path, build)
+    place = tmp_path / "exported"
+    path = export(candidate, None, problem, place, build)
     for number, (name, _) in enumerate(captured.start.regions):
-        text = (tmp_path / f"part{number}.cpp").read_text()
+        text = (place / f"part{number}.cpp").read_text()
         assert f"What: {name}: " in text
         assert text.count("// What: ") == 1
         assert "written in the library that it includes" in text
-    (library,) = tmp_path.glob("kernel-*.so")
+    (library,) = place.glob("kernel-*.so")
     library.unlink()
     spec = importlib.util.spec_from_file_location("exported_chain", path)
     module = importlib.util.module_from_spec(spec)
@@ -287,6 +290,7 @@ def test_an_export_of_one_file_takes_the_files_of_several_away(net, monkeypatch,
     for together in (1, 99):
         monkeypatch.setattr(emit, "TOGETHER", together)
         export(captured.candidate(captured.start, "", ()), None, problem, tmp_path)
-        (tmp_path / "part_of_mine.cpp").write_text("// the user's own\n")
+        for name in ("part7.cpp", "mine.h"):
+            (tmp_path / name).write_text("// the user's own\n")
     found = {path.name for path in tmp_path.glob("*.[ch]*")}
-    assert found == {"kernel.cpp", "part_of_mine.cpp"}
+    assert found == {"kernel.cpp", "part7.cpp", "mine.h"}

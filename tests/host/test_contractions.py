@@ -161,6 +161,7 @@ GENOMES = [
     Choices(form=2, nc=40, prefetch=16, stream=0),
     Choices(form=4, tile_m=5, kc=24, mc=24, nc=24),
     Choices(form=4, width=16, tile_m=14, mc=500, split_k=2, pack_a=1),
+    Choices(form=4, width=16, tile_m=14, mc=24, nc=24),
     Choices(width=16, tile_m=4, tile_n=1, kc=24, mc=8, nc=32, pack_b=2),
 ]
 
@@ -327,6 +328,36 @@ def test_lanes_run_along_rows_where_the_right_operand_would_be_turned_at_every_c
     (step,) = capture(F.linear, [T(3136, 384), layer.weight]).steps
     kept = dataclasses.replace(step.region, weights=(1,))
     assert space.first_guess(kept, WIDE).form == 0, "a weight is turned once"
+
+
+def test_turned_blocks_of_few_rows_are_right_under_the_first_guess(tmp_path):
+    """112 rows of 7 x 16: a block that began within a vector would write over its neighbour."""
+    layer, x = torch.nn.Linear(384, 96, bias=False), T(7, 16, 384)
+    (step,) = capture(lambda x, w: F.linear(x, w).transpose(1, 2) + 1, [x, layer.weight]).steps
+    guess = space.first_guess(dataclasses.replace(step.region, weights=(1,)), WIDE)
+    assert guess.form == 4
+    with torch.no_grad():
+        (got,) = compute(
+            lambda x, w: F.linear(x, w).transpose(1, 2) + 1, [x, layer.weight], guess, tmp_path
+        )
+        torch.testing.assert_close(got, layer(x).transpose(1, 2) + 1, rtol=1e-4, atol=1e-5)
+
+
+def test_a_long_sum_that_threads_share_is_not_turned():
+    (step,) = capture(lambda a, b: a.T @ b.T, [T(32768, 128), T(128, 32768)]).steps
+    guess = space.first_guess(step.region, WIDE)
+    assert guess.form == 0
+    assert guess.split_k > 1
+
+
+@pytest.mark.parametrize(("m", "k", "n"), [(120, 4096, 256), (128, 32768, 128), (16, 5000, 48)])
+def test_parts_of_a_long_sum_have_as_many_depths_each(m, k, n):
+    (step,) = capture(torch.mm, [T(m, k), T(k, n)]).steps
+    for chip in (WIDE, CHIP):
+        guess = space.first_guess(step.region, chip.replace(cores=4))
+        depths, parts = -(-k // guess.kc), guess.split_k
+        most, least = -(-depths // parts), depths // parts
+        assert parts == 1 or most == least or most > 8, (guess.kc, parts)
 
 
 def test_a_product_of_int8_matrices_by_its_own_operator(tmp_path):

@@ -1,6 +1,8 @@
 """Libraries of several units: only what changed is compiled, and nothing is hidden by that."""
 
 import ctypes
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -27,14 +29,19 @@ def of(**files):
 
 @pytest.fixture
 def compiled(monkeypatch):
-    """The units that were compiled, in the order of their ends, and links as "link"."""
-    seen = []
+    """What was compiled: units by their names, "link" for links, "all" for single commands."""
+    seen, names = [], {}
     real = cpp._compile
 
     def noted(command, folder, timeout_s, within=None):
         found = real(command, folder, timeout_s, within)
-        units = [word for word in command if word.endswith(".cpp")]
-        seen.append(units[0] if "-c" in command else "link" if not units else "all")
+        if "-E" in command:
+            text = folder / command[-1]
+            names[str(text.parent)] = command[command.index("-E") + 1]
+        elif "-c" in command:
+            seen.append(names[str(folder)])
+        else:
+            seen.append("all" if any(word.endswith(".cpp") for word in command) else "link")
         return found
 
     monkeypatch.setattr(cpp, "_compile", noted)
@@ -67,14 +74,25 @@ def test_candidates_that_are_built_at_once_compile_what_they_share_once(tmp_path
 
 def test_a_changed_header_or_flag_compiles_all_that_may_see_it(tmp_path, compiled):
     Cpp().build(of(), PROBLEM, tmp_path)
-    for other in (of(base_h=HEADER.replace("40", "50")), of().replace(flags=("-O2",))):
+    header, flag = of(base_h=HEADER.replace("40", "50")), of().replace(flags=("-O2",))
+    for other, units, one in (
+        (header, ["link", "one.cpp", "two.cpp"], 51),
+        (flag, ["kernel.cpp", "link", "one.cpp", "two.cpp"], 41),
+    ):
         compiled.clear()
         build = Cpp().build(other, PROBLEM, tmp_path)
-        assert sorted(compiled) == ["kernel.cpp", "link", "one.cpp", "two.cpp"]
-        assert call(build, other, "one") in (51, 41)
+        assert sorted(compiled) == units
+        assert call(build, other, "one") == one
     compiled.clear()
     assert Cpp().build_harsh(of(), PROBLEM, tmp_path).ok
     assert len(compiled) == 4
+
+
+def test_a_header_that_a_unit_does_not_use_leaves_its_object(tmp_path, compiled):
+    Cpp().build(of(), PROBLEM, tmp_path)
+    compiled.clear()
+    Cpp().build(of(other_h="int unused();\n"), PROBLEM, tmp_path)
+    assert compiled == ["link"]
 
 
 def test_an_error_names_its_file_and_nothing_of_it_is_kept(tmp_path, compiled):
@@ -103,13 +121,19 @@ def test_what_two_units_define_is_an_error_of_the_link(tmp_path):
     assert "multiple definition" in twice.log
 
 
-def test_units_that_include_each_other_are_compiled_as_one_command(tmp_path, compiled):
+def test_units_may_include_each_other(tmp_path):
     text = '#include "one.cpp"\nextern "C" int two() { return 2 * base(); }\n'
     it = of(two_cpp=text, one_cpp='#include "base.h"\nstatic int unused() { return base(); }\n')
     build = Cpp().build(it, PROBLEM, tmp_path)
     assert build.ok, build.log
-    assert compiled == ["all"]
     assert call(build, it, "two") == 80
+
+
+def test_an_error_of_one_unit_compiles_no_other_again(tmp_path, compiled):
+    Cpp().build(of(), PROBLEM, tmp_path)
+    compiled.clear()
+    assert not Cpp().build(of(two_cpp=TWO.replace("return", "retrun")), PROBLEM, tmp_path).ok
+    assert compiled == ["two.cpp"]
 
 
 def test_a_spoiled_object_is_made_again(tmp_path, compiled):
@@ -135,16 +159,48 @@ def test_the_oldest_objects_make_room_and_large_ones_are_not_kept(tmp_path, comp
     assert {path.name for path in store.iterdir()} <= before
 
 
-def test_no_unit_sees_the_files_of_another(tmp_path):
-    """What is kept of a unit is of that unit and the headers alone."""
-    asks = '__asm__(".ifndef seen\\n.inc" "lude \\"one." "cpp\\"\\n.endif");\n'
-    build = Cpp().build(of(two_cpp=TWO + asks), PROBLEM, tmp_path)
-    assert not build.ok
-    assert "one.cpp" in build.log
+PEEKS = {
+    "a name over two lines": '#if __has_include("on\\\ne.cpp")\n',
+    "a name from macros": "#define P cpp\n#define A <one.P>\n#if __has_include(A)\n",
+}
 
 
-def test_compiling_that_takes_too_long_is_cut_for_all_units_together(tmp_path):
+@pytest.mark.parametrize("peek", PEEKS.values(), ids=PEEKS)
+def test_a_unit_sees_the_files_that_an_export_has(tmp_path, peek):
+    """What is judged is what the export's one folder makes."""
+    told = "#define N 3\n#else\n#define N 4\n#endif\n"
+    it = of(two_cpp=f'{peek}{told}extern "C" int two() {{ return N; }}\n')
+    build = Cpp().build(it, PROBLEM, tmp_path)
+    assert build.ok, build.log
+    assert call(build, it, "two") == 3
+
+
+def test_no_object_is_kept_of_what_the_compiler_reads_besides(tmp_path):
+    """The assembler reads files too, which no key would cover: there are none for it."""
+    asks = '__asm__(".inc" "lude \\"said.inc\\"");\n'
+    for value in ("1", "2"):
+        it = of(two_cpp=TWO + asks, said_inc=f".set said, {value}\n")
+        build = Cpp().build(it, PROBLEM, tmp_path)
+        assert not build.ok
+        assert "can't open said.inc" in build.log
+
+
+def test_a_candidate_that_waits_for_others_loses_no_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(_units, "_turns", threading.BoundedSemaphore(1))
+    with ThreadPoolExecutor(1) as pool:
+        with _units._turns:
+            waiting = pool.submit(Cpp(timeout_s=3.0).build, of(), PROBLEM, tmp_path)
+            time.sleep(3.5)
+        assert waiting.result().ok
+
+
+def test_compiling_that_takes_too_long_is_cut_for_all_units_together(tmp_path, monkeypatch):
     heavy = "#include <regex>\ntemplate class std::basic_regex<char>;\n"
     build = Cpp(timeout_s=0.1).build(of(one_cpp=heavy, two_cpp=heavy + TWO), PROBLEM, tmp_path)
     assert not build.ok
     assert "more than 0.1 s" in build.log
+    monkeypatch.setattr(_units, "_turns", threading.BoundedSemaphore(1))
+    many = {f"more{n}_cpp": heavy for n in range(20)}
+    start = time.monotonic()
+    assert "more than 1 s" in Cpp(timeout_s=1.0).build(of(**many), PROBLEM, tmp_path).log
+    assert time.monotonic() - start < 10

@@ -18,6 +18,7 @@ from epitaxy.metric import Profiled
 from epitaxy.plugin import plugins
 from epitaxy.problem import Problem
 from epitaxy.product.compose import (
+    SOURCE_SUFFIXES,
     bundle,
     kernel_name,
     kernel_sources,
@@ -31,7 +32,7 @@ from epitaxy.verdict import BASES, Verdict
 
 TEMPLATE = Path(__file__).parent / "readme.md.j2"
 ORIGINAL = Path(__file__).parent / "original.md"
-_OWN = re.compile(r"kernel\.cpp|part\d+\.cpp|epx\.h|kernel-[0-9a-f]{12}\.(so|json)")
+_OWN = re.compile(r"kernel\.cpp|kernel-[0-9a-f]{12}\.(so|json)")
 """Files of an earlier export that the next one may not have; others are the user's."""
 
 
@@ -174,12 +175,24 @@ def _move_in(staged: Path, target: Path) -> None:
     with tempfile.TemporaryFile(dir=target):
         pass  # fails here, before anything is touched, where the folder cannot be written
     fresh = [p.relative_to(staged) for p in sorted(staged.rglob("*")) if p.is_file()]
+    earlier = _exported(target)
     for old in target.iterdir():
-        if _OWN.fullmatch(old.name) and old.relative_to(target) not in fresh:
+        ours = old.name in earlier or _OWN.fullmatch(old.name)
+        if ours and old.relative_to(target) not in fresh:
             old.unlink()
     for name in fresh:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(staged / name, target / name)
+
+
+def _exported(folder: Path) -> frozenset[str]:
+    """Names of the C++ that an earlier export left in `folder`, as its evidence tells."""
+    try:
+        facts = json.loads((folder / "evidence.json").read_text(encoding="utf-8"))
+        files = facts["candidate"]["files"]
+        return frozenset(n for n in files if n.endswith(SOURCE_SUFFIXES) and "/" not in n)
+    except (OSError, ValueError, KeyError, TypeError):
+        return frozenset()
 
 
 def _evidence(

@@ -241,8 +241,9 @@ class Tools:
         problem: ProblemName,
         files: Annotated[
             dict[str, str],
-            "File name to text. A C++ candidate has kernel.cpp and forward.py (get both from grow "
-            "or show); a PyTorch one has model_new.py with class ModelNew.",
+            "File name to text. A C++ candidate has kernel.cpp (a large network part0.cpp and so "
+            "on beside it) and forward.py (get them from grow or show); a PyTorch one has "
+            "model_new.py with class ModelNew.",
         ] = {},  # noqa: B006 (the protocol's schema needs a plain default)
         folder: Annotated[str, "Instead of files: a folder below the working folder."] = "",
         candidate: Annotated[str, "Instead of files: the id of a recorded candidate."] = "",

@@ -20,7 +20,7 @@ from epitaxy.toolchain import Availability, Build, Variant
 from epitaxy.toolchains import _confined
 from epitaxy.toolchains._files import kept, write_files
 from epitaxy.toolchains._inspect import inspect_library, list_library
-from epitaxy.toolchains._units import Units, apart
+from epitaxy.toolchains._units import Units
 
 LOG_CHARACTERS = 4000
 LOG_BYTES = 1 << 20
@@ -139,7 +139,7 @@ class Cpp:
         write_files(made, files)
         start = time.monotonic()
         limit_s = self._limit_s(files)
-        code, log = _library(command, made, files, facts, limit_s)
+        code, log = _library(command, made, facts, limit_s)
         seconds = time.monotonic() - start
         library = made / command[-1]
         ok = code == 0 and library.is_file()
@@ -227,18 +227,18 @@ def _stay_inside(sources: Mapping[str, str]) -> None:
 
 
 def _library(
-    command: list[str], made: Path, files: Mapping[str, str], facts: Mapping[str, str],
-    limit_s: float,
-) -> tuple[int | None, str]:  # fmt: skip
-    """Run `command`, by parts where its units stand apart; as `_compile` tells it."""
-    sources = {n: t for n, t in files.items() if n.endswith(compose.SOURCE_SUFFIXES)}
+    command: list[str], made: Path, facts: Mapping[str, str], limit_s: float
+) -> tuple[int | None, str]:
+    """Run `command`, unit by unit where it has several; as `_compile` tells it."""
     units = [word for word in command if _is_unit(word)]
-    if not units or not apart(sources):
+    if len(units) < 2:
         return _compile(command, made, limit_s)
     words = [word for word in command[: command.index("-o")] if not _is_unit(word)]
     beside = {name: facts[name] for name in ("compiler", "cpu")}
     store = made.parent / "units"
-    return Units(words, sources, beside, made, store, _compile).library(command[-1], limit_s)
+    several = Units(words, units, beside, made, store, _compile, limit_s)
+    status, log = several.library(command[-1])
+    return status, trim_log(log, str(made))
 
 
 def _compile(

@@ -39,10 +39,8 @@ from epitaxy.proposers.grower.schedule import Kernel, plan
 
 __all__ = ["Unsupported", "emit_files", "emit_region", "emit_source"]
 
-LIBRARY = "epx.h"
-"""The file of what the kernels of several files build on."""
 TOGETHER = 4
-"""Regions in one file: a compiler takes as long to read LIBRARY as to compile some three."""
+"""Regions in one file: a compiler takes as long to read the headers as to compile some three."""
 
 
 # Parts that only some kernels use, by what they call; each builds on those before it.
@@ -66,11 +64,15 @@ def _read(part: str) -> str:
     return (Path(__file__).parent / part).read_text().replace("#pragma once\n", "")
 
 
+def _used(body: str) -> list[str]:
+    """The parts of the library that `body` builds on, each after what it builds on itself."""
+    used = [part for part, calls in _PARTS.items() if any(c in body for c in calls)]
+    return ["simd.h", "simd_math.h", "kernel.h", *(["dot.h"] if used else []), *used]
+
+
 def header(body: str) -> str:
     """The vector functions and loops that `body` builds on."""
-    used = [part for part, calls in _PARTS.items() if any(c in body for c in calls)]
-    dot = ["dot.h"] if used else []
-    return "\n".join(map(_read, ["simd.h", "simd_math.h", "kernel.h", *dot, *used]))
+    return "\n".join(map(_read, _used(body)))
 
 
 def emit_source(regions: Sequence[Region], genome: Genome, chains: Sequence[Chain] = ()) -> str:
@@ -84,23 +86,26 @@ def emit_files(
 ) -> dict[str, str]:
     """The same by file name: kernel.cpp alone for up to TOGETHER regions.
 
-    More of them are shared out among part0.cpp and so on, so that of a changed genome only the
-    parts that changed are compiled: they build on LIBRARY, and chains stand in kernel.cpp. Raises
-    Unsupported.
+    More of them are shared out among part0.cpp and so on, beside the headers that they build on, so
+    that of a changed genome only the parts that changed are compiled; chains stand in kernel.cpp.
+    Raises Unsupported.
     """
     bodies = _bodies(regions, genome, chains)
     if len(bodies) <= TOGETHER:
         return {"kernel.cpp": emit_source(regions, genome, chains)}
-    body = "\n".join(bodies.values())
-    include = f'#include "{LIBRARY}"\n\n'
-    files, texts = {LIBRARY: f"#pragma once\n{header(body)}"}, list(bodies.values())
+    body, texts = "\n".join(bodies.values()), list(bodies.values())
+    units = {}
     for number in range(parts := -(-len(texts) // TOGETHER)):
         first, end = (len(texts) * n // parts for n in (number, number + 1))
-        files[f"part{number}.cpp"] = include + "\n".join(texts[first:end])
+        units[f"part{number}.cpp"] = "\n".join(texts[first:end])
     if chains:
         called = [line[:-2] + ";" for line in body.splitlines() if line.startswith('extern "C" ')]
         calls = [write_chain(chain, body) for chain in chains]
-        files["kernel.cpp"] = include + "\n".join([*called, "", *calls])
+        units["kernel.cpp"] = "\n".join([*called, "", *calls])
+    files = {part: f"#pragma once\n{_read(part)}" for t in units.values() for part in _used(t)}
+    for name, text in units.items():
+        includes = "".join(f'#include "{part}"\n' for part in _used(text))
+        files[name] = f"{includes}\n{text}"
     return files
 
 

@@ -21,6 +21,7 @@ from epitaxy.proposers.grower.emit_conv import ConvWriter, among
 from epitaxy.proposers.grower.emit_gemm import even, function
 from epitaxy.proposers.grower.emit_thin import FILTERS
 from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.image import LINE
 from epitaxy.proposers.grower.patch import Patch, ask_lines, copy_lines, elements, patch_of, runs_of
 from epitaxy.proposers.grower.rewrite import map_axes, rebuild
 from epitaxy.proposers.grower.schedule import Kernel
@@ -128,7 +129,7 @@ class FiltersWriter(ConvWriter):
         return [*places, *copy_lines(patch, self.N, f"{source} + {self.address(index)}", start)]
 
     def _soon(self, patch: Patch) -> list[str]:
-        """Ask for row q of what the block reads that begins at batch t, this row and pixel x."""
+        """Ask for the q-th piece of what the block reads that begins at batch t, this row and pixel x."""
         batch, _, *pixels = self._groups()
         source, _ = self.buffers[patch.load.buffer]
         outer = (*self.what.batch, *self.what.columns)
@@ -140,9 +141,9 @@ class FiltersWriter(ConvWriter):
 
     def _asks(self, patch: Patch) -> int:
         """How often a block asks for lines of the next one: never where they are nothing beside
-        what is computed from them."""
+        what is computed from them, nor with vectors of less than a line (not measured)."""
         few = elements(patch) * FEW_READ < self.what.work // 2
-        return 0 if few else runs_of(patch).asks
+        return 0 if few or self.N < LINE else runs_of(patch).asks
 
     def _place(self) -> list[str]:
         """Where the result of one filter for the pixels of a row from x on begins."""
@@ -152,10 +153,11 @@ class FiltersWriter(ConvWriter):
 
     def _asked(self) -> int:
         """Whether results are asked for before they are written: lines of floats that go through
-        the caches."""
+        the caches, a vector each."""
         (target,) = self.kernel.targets
         near = target.index.coefficient(self.what.columns[-1]) == (PHASES if self._between() else 1)
-        return int(near and target.dtype == "float32" and not self.choices.stream)
+        whole = near and self.N >= LINE
+        return int(whole and target.dtype == "float32" and not self.choices.stream)
 
     def _group(self) -> int:
         """Steps of the sum that are written out: the innermost directions of the window, and some

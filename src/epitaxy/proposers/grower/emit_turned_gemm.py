@@ -26,10 +26,11 @@ class TurnedGemmWriter(GemmWriter):
         self.result, self.what = contraction, contraction.turned
 
     def _shape(self) -> dict[str, int]:
-        """Blocks begin where a vector of the result does; sums are not shared."""
+        """Blocks begin where a vector of the result does, or there is one of all rows; sums are not
+        shared."""
         usual, m = super()._shape(), size_of(self.what.rows)
         unit = math.lcm(usual["MR"], self.N)
-        high = even(m, self.choices.mc, unit) if m > unit else usual["MC"]
+        high = even(m, self.choices.mc, unit) if m > unit else even(m, m, usual["MR"])
         return {**usual, "MC": high, "PARTS": 1, "APART": 0, "TURNED": 1}
 
     def _groups(self) -> tuple[Group, ...]:

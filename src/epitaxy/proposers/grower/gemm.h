@@ -70,7 +70,7 @@ template <class T> EPX const float* floats_at(const T* p) {
 }
 
 // A word of a copy goes to its place, through the caches or past them: lines that other cores have read
-// cost ten times as much to write where these cores share no cache.
+// were seen to cost several times as much to write (docs/log.md, 2026-11-22).
 template <bool PAST, class E, class P> EPX void lay(E* to, P words) {
   if constexpr (PAST && sizeof(P) == 64) stream(to, words);
   else store(to, words);

@@ -32,9 +32,9 @@ DECISIONS: dict[str, str] = {
     "sum": "0: plain partial sums, 1: sums in blocks, 2: compensated sums",
     "dynamic": "1: threads take pieces as they get free, 0: a fixed share each",
     "form": "of a contraction, 0: register tiles, 1: lanes along the contracted axis, "
-    "2: rows of the right operand one after the other; of a convolution, 3: lanes along the "
-    "filters, else along the pixels; 4: lanes along the rows of the result, blocks of which are "
-    "turned before they are finished; of a recurrent layer, 1: each thread has rows or directions "
+    "2: rows of the right operand one after the other, 4: lanes along the rows of the result, "
+    "blocks of which are turned before they are finished; of a convolution, 3: lanes along the "
+    "filters, else along the pixels; of a recurrent layer, 1: each thread has rows or directions "
     "of its own, 2: each has layers of its own, 0: all threads share each step",
     "attend": "1: attention as one kernel with a running softmax, 0: product by product",
     "tile_m": "rows of a contraction's register tile",

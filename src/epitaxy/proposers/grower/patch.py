@@ -143,7 +143,7 @@ class Runs:
 
     @property
     def asks(self) -> int:
-        """How many times some lines are asked for."""
+        """Pieces of at most ASKED elements that are asked for one by one."""
         return -(-self.length // ASKED) * math.prod(n for n, _ in self.loops)
 
 

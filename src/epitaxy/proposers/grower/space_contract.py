@@ -107,9 +107,9 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
     `weights` may be kept."""
     if _turned(what, chip, weights):
         made = guess(what.turned, base, chip, weights)
-        if made.form == TILES:
+        if made.form == TILES and made.split_k == 1:  # its sums cannot be shared
             kept = load_of(what.left).buffer in weights
-            return replace(made, form=TURNED, split_k=1, pack_b=max(made.pack_b, int(kept)))
+            return replace(made, form=TURNED, pack_b=max(made.pack_b, int(kept)))
     m, n, k = size_of(what.rows), size_of(what.columns), size_of(what.inner)
     lanes = base.width
     first, second = cache_bytes(chip, 0, 32 << 10), cache_bytes(chip, 1, 512 << 10)
@@ -149,8 +149,10 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
     mc, nc = _blocks(what, (tile_m, tile_n * lanes), min(kc, k), room, sharing, (again, all_wait))
     blocks = size_of(what.batch) * pieces(m, mc, tile_m) * pieces(n, nc, tile_n * lanes)
     split = min(-(-2 * cores // blocks), k // 128) if blocks < cores else 1
-    if split > 1:
-        kc = min(kc, -(-k // split))
+    if split > 1:  # as many depths to each part
+        each = -(-k // split)
+        kc = -(-each // -(-each // kc))
+        kc = -(-kc // 4) * 4
     panels = second if k <= BRIEF else second // 2
     form = _form(what, m, second)
     if form == ROWS and cores > 1 and n < 64 * cores:
@@ -191,7 +193,8 @@ def _turned(what: Contraction, chip: Chip, weights: Collection[int]) -> bool:
     both = step(left.index, what.rows) == 1 != step(left.index, what.inner)
     if left.buffer not in weights:
         return apart and both and left.dtype == "float32"
-    return apart and size_of(what.columns) > size_of(what.rows) >= chip.vector_bytes // 2
+    vectors = size_of(what.rows) * FLOAT_BYTES // chip.vector_bytes
+    return apart and size_of(what.columns) > size_of(what.rows) and vectors >= 2
 
 
 def _in_place(what: Contraction, tile_m: int, chip: Chip) -> bool:
