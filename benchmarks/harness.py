@@ -27,6 +27,7 @@ from harness_arms import ByCommand, ByStudy, OpenJudge, Runner, Task
 from harness_main import on_machine
 from harness_page import ARMS, Limits, Row, Series, page
 
+from epitaxy.commands.output import write_text
 from epitaxy.errors import BadInput
 from epitaxy.probe import measured_chip
 from epitaxy.problem import Problem, load
@@ -74,16 +75,9 @@ def compare(plan: Plan) -> Series:
         print(f"{file.stem}, {arm}, run {run + 1} of {plan.runs}", file=sys.stderr, flush=True)
         series.rows.append(one(plan, file, arm, run))
         plan.out.mkdir(parents=True, exist_ok=True)
-        _keep(plan.kept, json.dumps(series.to_dict(), indent=1) + "\n")
-        _keep(plan.kept.with_suffix(".md"), page(series) + "\n")
+        write_text(plan.kept, json.dumps(series.to_dict(), indent=1) + "\n")
+        write_text(plan.kept.with_suffix(".md"), page(series) + "\n")
     return series
-
-
-def _keep(path: Path, text: str) -> None:
-    """The whole text or what was there: hours of runs stand in it."""
-    fresh = path.with_name(f".{path.name}")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
 
 
 def named(files: Sequence[Path]) -> dict[Path, Problem]:

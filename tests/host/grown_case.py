@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -70,6 +71,16 @@ def run(library, region, inputs):
     pack = lambda ts: (ctypes.c_void_p * len(ts))(*[t.data_ptr() for t in ts])  # noqa: E731
     getattr(library, region.name)(pack(held), pack(outs))
     return outs
+
+
+def pair(path):
+    """The reference and the kernels' module of a model_new.py, with the same weights."""
+    spec = importlib.util.spec_from_file_location("grown_pair", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    reference, ours = module.Model().eval(), module.ModelNew().eval()
+    ours.load_state_dict(reference.state_dict())
+    return reference, ours
 
 
 def oracles(function, inputs):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
 
 import pytest
 import torch
 from generous import GENEROUS
+from grown_case import pair
 from test_chains import captured_in
 from torch import nn
 
@@ -74,11 +74,7 @@ def test_each_call_has_its_own_weights_and_copies_of_them(layers):
     problem, captured, folder = layers
     build = plugin().build(captured.candidate(captured.start, "", ()), problem, folder / "cache")
     assert build.ok, build.log
-    spec = importlib.util.spec_from_file_location("alike", f"{build.folder}/model_new.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    reference, ours = module.Model().eval(), module.ModelNew().eval()
-    ours.load_state_dict(reference.state_dict())
+    reference, ours = pair(f"{build.folder}/model_new.py")
     inputs = open_reference(problem).inputs(3)
     with torch.no_grad():
         for _ in range(2):

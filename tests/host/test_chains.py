@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from generous import GENEROUS
+from grown_case import pair
 from torch import nn
 
 from epitaxy import create_study
@@ -88,12 +88,7 @@ def loaded(problem, captured, folder, genome):
     candidate = captured.candidate(genome, "", ())
     build = plugin().build(candidate, problem, folder / "cache")
     assert build.ok, build.log
-    spec = importlib.util.spec_from_file_location("chained", f"{build.folder}/model_new.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    reference, ours = module.Model().eval(), module.ModelNew().eval()
-    ours.load_state_dict(reference.state_dict())
-    return candidate, reference, ours
+    return candidate, *pair(f"{build.folder}/model_new.py")
 
 
 def test_first_guess_runs_what_it_can_sample_by_sample(net):
@@ -274,11 +269,7 @@ def test_an_export_of_several_files_is_built_again_where_its_library_is_missing(
         assert "written in the library that it includes" in text
     (library,) = place.glob("kernel-*.so")
     library.unlink()
-    spec = importlib.util.spec_from_file_location("exported_chain", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    reference, ours = module.Model().eval(), module.ModelNew().eval()
-    ours.load_state_dict(reference.state_dict())
+    reference, ours = pair(path)
     inputs = open_reference(problem).inputs(5)
     with torch.no_grad():
         for x, y in zip(ours(*inputs), reference(*inputs), strict=True):

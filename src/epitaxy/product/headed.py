@@ -28,10 +28,10 @@ _IF_TAKEN = frozenset({"algebra", "samples", "winograd"})
 
 def headed(text: str, candidate: Candidate, verdict: Verdict | None, problem: Problem) -> str:
     """`text`, a candidate's C++, under a header for those who read it."""
-    starts = [m.start() for m in _BEGINS.finditer(text)]
-    if not starts:
+    marks = list(_BEGINS.finditer(text))
+    if not marks:
         return text
-    names = {m[1] for m in _BEGINS.finditer(text)}
+    names = {mark[1] for mark in marks}
     said = [
         f"{problem.name}: {' '.join(candidate.intent.split()) or 'written'}, by "
         f"{candidate.proposer}. Candidate {candidate.id}.",
@@ -42,9 +42,9 @@ def headed(text: str, candidate: Candidate, verdict: Verdict | None, problem: Pr
         "",
         *_measured(verdict),
         "",
-        *_decided(candidate, text, starts),
+        *_decided(candidate, text, [mark.start() for mark in marks]),
         "",
-        *_begins(text, starts[0]),
+        *_begins(text, marks[0]),
     ]
     lines = [
         line
@@ -61,19 +61,15 @@ def _elsewhere(region: str, names: Collection[str]) -> bool:
     return named is not None and named[1] not in names
 
 
-def _begins(text: str, start: int) -> Iterator[str]:
-    if '#include "' in text[:start]:
+def _begins(text: str, first: re.Match[str]) -> Iterator[str]:
+    if '#include "' in text[: first.start()]:
         yield "It is written in the library that it includes."
         return
     yield (
-        f"The kernels begin {text.count(chr(10), 0, start)} lines below, at `{_first(text)}`; "
+        f"The kernels begin {text.count(chr(10), 0, first.start())} lines below, at "
+        f"`{first[0].strip()}`; "
         "what stands before them is the library that they are written in."
     )
-
-
-def _first(text: str) -> str:
-    found = _BEGINS.search(text)
-    return found[0].strip() if found else ""
 
 
 def _measured(verdict: Verdict | None) -> Iterator[str]:

@@ -6,7 +6,7 @@ returns int instead: not zero, and the reference has to take the call.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -77,8 +77,7 @@ def header(body: str) -> str:
 
 def emit_source(regions: Sequence[Region], genome: Genome, chains: Sequence[Chain] = ()) -> str:
     """One text for `regions` under `genome`, and for `chains` of them. Raises Unsupported."""
-    body = "\n".join(_bodies(regions, genome, chains).values())
-    return "\n".join([header(body), body, *(write_chain(chain, body) for chain in chains)])
+    return _whole(_bodies(regions, genome, chains), chains)
 
 
 def emit_files(
@@ -92,7 +91,7 @@ def emit_files(
     """
     bodies = _bodies(regions, genome, chains)
     if len(bodies) <= TOGETHER:
-        return {"kernel.cpp": emit_source(regions, genome, chains)}
+        return {"kernel.cpp": _whole(bodies, chains)}
     body, texts = "\n".join(bodies.values()), list(bodies.values())
     units = {}
     for number in range(parts := -(-len(texts) // TOGETHER)):
@@ -107,6 +106,12 @@ def emit_files(
         includes = "".join(f'#include "{part}"\n' for part in _used(text))
         files[name] = f"{includes}\n{text}"
     return files
+
+
+def _whole(bodies: Mapping[str, str], chains: Sequence[Chain]) -> str:
+    """Regions and chains as one text, below what they build on."""
+    body = "\n".join(bodies.values())
+    return "\n".join([header(body), body, *(write_chain(chain, body) for chain in chains)])
 
 
 def _bodies(regions: Sequence[Region], genome: Genome, chains: Sequence[Chain]) -> dict[str, str]:

@@ -120,24 +120,23 @@ class FiltersWriter(ConvWriter):
 
     def _lay(self, patch: Patch) -> list[str]:
         """Copy what the block reads that begins at batch t, this row and pixel x."""
-        batch, _, *pixels = self._groups()
-        source, _ = self.buffers[patch.load.buffer]
-        outer = (*self.what.batch, *self.what.columns)
-        index = Affine(patch.load.index.offset, among(patch.load.index, outer))
-        places = self._places(batch, *pixels)
-        start = [(a, self.names[a]) for a in outer]
-        return [*places, *copy_lines(patch, self.N, f"{source} + {self.address(index)}", start)]
+        places, source = self._begins(patch)
+        start = [(a, self.names[a]) for a in (*self.what.batch, *self.what.columns)]
+        return [*places, *copy_lines(patch, self.N, source, start)]
 
     def _soon(self, patch: Patch) -> list[str]:
-        """Ask for the q-th piece of what the block reads that begins at batch t, this row and pixel x."""
+        """Ask for the q-th piece of what the block reads that begins at batch t, row and pixel x."""
+        places, source = self._begins(patch)
+        return [*places, *ask_lines(patch, source)]
+
+    def _begins(self, patch: Patch) -> tuple[list[str], str]:
+        """Statements that name the places of a block, and where what it reads begins."""
         batch, _, *pixels = self._groups()
+        places = self._places(batch, *pixels)
         source, _ = self.buffers[patch.load.buffer]
         outer = (*self.what.batch, *self.what.columns)
         index = Affine(patch.load.index.offset, among(patch.load.index, outer))
-        return [
-            *self._places(batch, *pixels),
-            *ask_lines(patch, f"{source} + {self.address(index)}"),
-        ]
+        return places, f"{source} + {self.address(index)}"
 
     def _asks(self, patch: Patch) -> int:
         """How often a block asks for lines of the next one: never where they are nothing beside

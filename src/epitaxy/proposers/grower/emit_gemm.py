@@ -60,8 +60,13 @@ class GemmWriter(KernelWriter):
         contraction: Contraction,
     ) -> None:
         super().__init__(kernel, choices, buffers, contraction.columns[-1])
-        self.what = contraction
+        self.what = self._computed(contraction)
         self.keeper = Keeper()
+
+    @staticmethod
+    def _computed(contraction: Contraction) -> Contraction:
+        """The contraction as its sums are computed."""
+        return contraction
 
     def write(self) -> list[str]:
         """The block of C++."""

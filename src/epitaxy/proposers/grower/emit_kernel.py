@@ -129,7 +129,7 @@ def _worth(step: int) -> float:
     return 1.0 if step == 1 else 0.3 if step == 2 else -IDLE
 
 
-TURNED = 0.9
+WRITTEN_TURNED = 0.9
 """What a result counts of which squares are turned in registers before they are written."""
 
 
@@ -162,7 +162,7 @@ def lane_axis(kernel: Kernel, choices: Choices) -> Axis | None:
             if a in t.axes:  # loads are turned more easily than stores
                 turned = a in kernel.outer and turns_out(kernel, t, a, choices)
                 weight += t.numel * (
-                    1.001 if t.index.coefficient(a) == 1 else TURNED * turned - IDLE
+                    1.001 if t.index.coefficient(a) == 1 else WRITTEN_TURNED * turned - IDLE
                 )
         short = a.size < choices.width  # lanes would stand idle
         full = IDLE * a.size / choices.width if short else 1.0

@@ -8,22 +8,14 @@ import math
 
 from epitaxy.proposers.grower.contract import Contraction, size_of
 from epitaxy.proposers.grower.emit_gemm import GemmWriter, Group, even
-from epitaxy.proposers.grower.genome import Choices
-from epitaxy.proposers.grower.schedule import Kernel
 
 
 class TurnedGemmWriter(GemmWriter):
-    """`what` is the contraction as it is computed, `result` as its sums are finished."""
+    """`what` is the contraction as it is computed: turned, its sums are of the result."""
 
-    def __init__(
-        self,
-        kernel: Kernel,
-        choices: Choices,
-        buffers: dict[int, tuple[str, str]],
-        contraction: Contraction,
-    ) -> None:
-        super().__init__(kernel, choices, buffers, contraction)
-        self.result, self.what = contraction, contraction.turned
+    @staticmethod
+    def _computed(contraction: Contraction) -> Contraction:
+        return contraction.turned
 
     def _shape(self) -> dict[str, int]:
         """Blocks begin where a vector of the result does, or there is one of all rows; sums are not
@@ -34,5 +26,5 @@ class TurnedGemmWriter(GemmWriter):
         return {**usual, "MC": high, "PARTS": 1, "APART": 0, "TURNED": 1}
 
     def _groups(self) -> tuple[Group, ...]:
-        result = self.result
+        result = self.what.turned
         return ("t", result.batch), ("i", result.rows), ("j", result.columns)
