@@ -26,6 +26,22 @@ CASES = {
         lambda x, w, b: turned(x, w, b, stride=2, padding=1, output_padding=1),
         [IMAGE, T(5, 6, 3, 3), T(6)],
     ),
+    "uneven_line": (
+        lambda x, w: F.conv_transpose1d(x, w, stride=2, output_padding=1),
+        [T(2, 5, 19), T(5, 7, 5)],
+    ),
+    "uneven_one_way": (
+        lambda x, w: turned(x, w, stride=(2, 1), output_padding=(1, 0)),
+        [IMAGE, T(5, 20, 3, 2)],
+    ),
+    "uneven_thirds": (
+        lambda x, w: turned(x, w, stride=3, output_padding=2),
+        [T(2, 9, 6, 7), T(9, 6, 4, 4)],
+    ),
+    "uneven_volume": (
+        lambda x, w, b: F.conv_transpose3d(x, w, b, stride=2, padding=1, output_padding=1),
+        [T(2, 3, 4, 5, 6), T(3, 17, 3, 3, 3), T(17)],
+    ),
     "apart": (lambda x, w: turned(x, w, stride=3), [IMAGE, T(5, 6, 3, 3)]),
     "one_way": (lambda x, w: turned(x, w, stride=(1, 2), padding=(1, 0)), [IMAGE, T(5, 6, 3, 2)]),
     "grouped": (
@@ -97,6 +113,14 @@ def test_phases_beside_each_other_are_written_as_whole_vectors():
         text = emit_region(step.region, Choices(form=3, tile_n=1))
         assert f"PHASES = {phases}" in text
         assert "put_strided" not in text
+
+
+def test_taps_that_a_phase_lacks_are_left_out():
+    for name, left_out in (("uneven_phases", True), ("uneven_volume", True), ("doubled", False)):
+        function, inputs = CASES[name]
+        (step,) = capture(function, inputs, accept=writable).steps
+        text = emit_region(step.region, Choices(form=3, tile_n=1))
+        assert ("finish, there);" in text) == left_out
 
 
 def test_spread_taps_in_no_whole_rounds_stay_with_the_framework():

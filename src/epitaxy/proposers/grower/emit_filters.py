@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from epitaxy.proposers.grower.algebra import (
     Affine,
     Axis,
     Const,
+    Guard,
     Index,
     Load,
     Reduce,
@@ -21,7 +23,7 @@ from epitaxy.proposers.grower.emit_conv import ConvWriter, among
 from epitaxy.proposers.grower.emit_gemm import even, function
 from epitaxy.proposers.grower.emit_thin import FILTERS
 from epitaxy.proposers.grower.genome import Choices
-from epitaxy.proposers.grower.image import LINE
+from epitaxy.proposers.grower.image import LINE, lacking, whole_steps
 from epitaxy.proposers.grower.patch import Patch, ask_lines, copy_lines, elements, patch_of, runs_of
 from epitaxy.proposers.grower.rewrite import map_axes, rebuild
 from epitaxy.proposers.grower.schedule import Kernel
@@ -79,7 +81,11 @@ class FiltersWriter(ConvWriter):
             "}",
         ]
         body += function("place", "t, i, row, x", self._place())
-        call = "epx::convolve_filters<Shape>(a, lay, soon, offsets.data, pa, place, finish);"
+        absent = lacking(what)
+        if absent:
+            body += function("there", "t, k", self._there(absent))
+        more = ", there" if absent else ""
+        call = f"epx::convolve_filters<Shape>(a, lay, soon, offsets.data, pa, place, finish{more});"
         return self._block(body, finish, call)
 
     def _finish(self) -> list[str]:
@@ -150,6 +156,13 @@ class FiltersWriter(ConvWriter):
         places = self._places(*self._groups())
         return [*places, f"return {target.buffer} + {self.address(target.index)};"]
 
+    def _there(self, absent: Sequence[Guard]) -> list[str]:
+        """Whether batch t has the taps that the steps from k on belong to."""
+        places = self._places(("t", self.what.batch), ("k", self.what.inner))
+        tests = [f"epx::within({self.address(g.index)}, {g.size})" for g in absent]
+        test = f"return {' && '.join(tests)};"
+        return [*(p for p in places if p.split()[2] in test), test]
+
     def _asked(self) -> int:
         """Whether results are asked for before they are written: lines of floats that go through
         the caches, a vector each."""
@@ -162,13 +175,22 @@ class FiltersWriter(ConvWriter):
         """Steps of the sum that are written out: the innermost directions of the window, and some
         channels where these are few."""
         group = 1
-        for axis in reversed(self.what.inner):
+        for axis in reversed(whole_steps(self.what)):
             if axis.size * group > MOST_WRITTEN:
                 fits = [d for d in range(1, axis.size + 1) if axis.size % d == 0]
                 most = 2 * FEW_WRITTEN if group < FEW_WRITTEN else group
                 return group * max(d for d in fits if d == 1 or d * group <= most)
             group *= axis.size
         return group
+
+    def _depth(self) -> int:
+        """Steps of the sum that are done at once: of those that a batch has or lacks together a
+        whole part."""
+        group, wanted, whole = self._group(), self.choices.kc, size_of(whole_steps(self.what))
+        if not lacking(self.what):
+            return even(whole, wanted, group)
+        fits = [d for d in range(group, whole + 1, group) if whole % d == 0]
+        return max((d for d in fits if d <= wanted), default=fits[0])
 
     def _sizes(self) -> str:
         """The shape, and where each step of a group lies."""
@@ -184,7 +206,7 @@ class FiltersWriter(ConvWriter):
     def _shape(self) -> dict[str, int]:
         """Sizes of the operands, of blocks and of the patch, and decisions."""
         what, chosen, patch = self.what, self.choices, self._patch()
-        m, k, lanes = size_of(what.rows), size_of(what.inner), self.N
+        m, lanes = size_of(what.rows), self.N
         *rows, across = what.columns
         deep, wide = blocks_of(what, chosen.nc)
         vectors = min(chosen.tile_n, -(-m // lanes))
@@ -192,8 +214,8 @@ class FiltersWriter(ConvWriter):
         a, down = load_of(what.left).index, rows[-1:]
         tall = min(deep, chosen.tile_m // wide) if wide == across.size else 1
         return {
-            "N": lanes, "MR": high, "NV": vectors, "BATCH": size_of(what.batch), "M": m, "K": k,
-            "J": high, "JC": high, "MC": high, "KC": even(k, chosen.kc, self._group()), "PARTS": 1,
+            "N": lanes, "MR": high, "NV": vectors, "BATCH": size_of(what.batch), "M": m, "K": size_of(what.inner),
+            "J": high, "JC": high, "MC": high, "KC": self._depth(), "PARTS": 1,
             "AI": step(a, what.rows) or 0, "AK": step(a, what.inner) or 0, "BK": 1, "BJ": 1,
             "DOT": 0, "PACK_A": 1, "PACK_B": 1, "KEPT": self._kept(), "DYNAMIC": chosen.dynamic,
             "ROWS": size_of(rows), "X": across.size, "RB": deep, "XB": wide, "PX": chosen.tile_m, "TALL": max(1, tall), "FAR": chosen.prefetch,

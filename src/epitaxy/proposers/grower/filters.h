@@ -11,8 +11,13 @@
 //   vectors of both handed on at twice the place in the row (1: every batch by itself).
 // lay(to, t, row, x): copy what the block at (row, x) reads; soon(q, t, row, x): ask for the q-th of ASKS
 // parts of that; place(t, i, row, x): where results lie, asked for first where ASK says so; offsets:
-// where each group begins in the copy.
+// where each group begins in the copy; there(t, k): whether batch t has the steps of the depth that begins
+// with k, where phases lack taps.
 namespace epx {
+
+struct Always {
+  constexpr bool operator()(int64_t, int64_t) const { return true; }
+};
 
 // Tell the compiler that p is made here: values that two steps share would be kept for the second one,
 // and crowd the sums out of the registers.
@@ -146,23 +151,27 @@ EPX_BODY inline void filter_row(const float* a, const float* from, const int32_t
 }
 
 // One tile of filters, W vectors of them, for a block of pixels.
-template <class S, int W, class F, class P, class N>
+template <class S, int W, class F, class P, class N, class T>
 EPX_BODY inline void filter_block(const float* weights, const float* patch, const int32_t* offsets, float* hold,
                                   int64_t t, int64_t i, int64_t row, int64_t x, const F& finish, const P& place,
-                                  const N& next) {
+                                  const N& next, const T& there) {
   using G = Gemm<S>;
   constexpr int last_wide = int(S::X % S::XB);
   const bool all = t % S::PHASES == S::PHASES - 1;  // phases before it are there already
-  for (int64_t d = 0; d < G::depths; ++d, weights += G::tiles * G::a_tile) {
+  int64_t begin = 0, end = G::depths;
+  while (!there(t, begin * G::KC)) ++begin, weights += G::tiles * G::a_tile;
+  while (!there(t, (end - 1) * G::KC)) --end;
+  for (int64_t d = begin; d < end; ++d, weights += G::tiles * G::a_tile) {
+    if (!there(t, d * G::KC)) continue;
     const int64_t k = d * G::KC, groups = least(G::KC, G::K - k) / S::GROUP;
     const auto along = [&](auto wide, int64_t r) EPX_BODY {
       float* const held = hold + r * S::XB * S::MR;
       int64_t handed = 0;
-      if (d + 1 == G::depths && all) ask_for_results<S, W>(t + 1 - S::PHASES, i, row + r, x, wide, place);
-      filter_row<S, W, wide>(weights, patch + r * S::DOWN, offsets + k / S::GROUP, groups, held, d == 0, next,
-                             [&](int64_t there) EPX_BODY {
-        if (d + 1 < G::depths || !all) return;
-        while (handed < there && (there == wide || handed + 2 * S::N <= there)) {
+      if (d + 1 == end && all) ask_for_results<S, W>(t + 1 - S::PHASES, i, row + r, x, wide, place);
+      filter_row<S, W, wide>(weights, patch + r * S::DOWN, offsets + k / S::GROUP, groups, held, d == begin, next,
+                             [&](int64_t done) EPX_BODY {
+        if (d + 1 < end || !all) return;
+        while (handed < done && (done == wide || handed + 2 * S::N <= done)) {
           finish_pixels<S, W>(held + handed * S::MR, t, i, row + r, x + handed,
                               least(2 * S::N, wide - handed), finish);
           handed += 2 * S::N;
@@ -171,12 +180,12 @@ EPX_BODY inline void filter_block(const float* weights, const float* patch, cons
     };
     const auto rows = [&](auto tall, int64_t r) EPX_BODY {
       float* const held = hold + r * S::X * S::MR;
-      if (d + 1 == G::depths && all)
+      if (d + 1 == end && all)
         for (int64_t l = 0; l < tall; ++l) ask_for_results<S, W>(t + 1 - S::PHASES, i, row + r + l, 0, S::X, place);
       next();
       filter_tile<S, tall * S::X, W, S::X>(weights, patch + r * S::DOWN, offsets + k / S::GROUP, groups, held,
-                                           d == 0);
-      for (int64_t l = 0; l < (d + 1 < G::depths || !all ? 0 : tall); ++l)
+                                           d == begin);
+      for (int64_t l = 0; l < (d + 1 < end || !all ? 0 : tall); ++l)
         finish_pixels<S, W>(held + l * S::X * S::MR, t, i, row + r + l, 0, S::X, finish);
     };
     if constexpr (S::TALL > 1) {  // of nearly equal heights
@@ -196,9 +205,9 @@ EPX_BODY inline void filter_block(const float* weights, const float* patch, cons
 }
 
 // The whole convolution; every thread of a team calls it. `pa` holds the left operand's copy.
-template <class S, class A, class L, class Q, class P, class F>
+template <class S, class A, class L, class Q, class P, class F, class T = Always>
 void convolve_filters(const A& a, const L& lay, const Q& soon, const int32_t* offsets, float* pa, const P& place,
-                      const F& finish) {
+                      const F& finish, const T& there = {}) {
   using G = Gemm<S>;
   if constexpr (!(kept<S> & 1)) pack_left<S>(pa, a);
   constexpr int rest = int(ceil_div(S::M % S::MR, S::N));
@@ -229,9 +238,9 @@ void convolve_filters(const A& a, const L& lay, const Q& soon, const int32_t* of
         const float* const read = patch.data + (t - from) * S::PATCH;
         float* const sums = hold.data + (t - from) * hold_floats<S>;
         if (rest == 0 || (o + 1) * S::MR <= S::M)
-          filter_block<S, S::NV>(weights, read, offsets, sums, t, o * S::MR, row, x, finish, place, next);
+          filter_block<S, S::NV>(weights, read, offsets, sums, t, o * S::MR, row, x, finish, place, next, there);
         else if constexpr (rest != 0)
-          filter_block<S, rest>(weights, read, offsets, sums, t, o * S::MR, row, x, finish, place, next);
+          filter_block<S, rest>(weights, read, offsets, sums, t, o * S::MR, row, x, finish, place, next, there);
       }
   });
 }

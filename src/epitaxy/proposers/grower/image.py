@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from epitaxy.proposers.grower.algebra import Affine, Axis, Load
+from epitaxy.proposers.grower.algebra import Affine, Axis, Guard, Load
 from epitaxy.proposers.grower.contract import Contraction, size_of
 
 LINE = 16
@@ -108,7 +108,8 @@ def sides_of(what: Contraction, across: Axis) -> list[Side] | None:
         return None
     if load.guards and load.fill != 0.0:
         return None
-    guarded = [_side(load, guard.index, guard.size) for guard in load.guards]
+    absent = lacking(what)
+    guarded = [_side(load, g.index, g.size) for g in load.guards if g not in absent]
     known = {a for s in guarded if s is not None for a, _ in s.terms}
     windows, pixels = ([a for a in axes if a not in known] for axes in (what.inner, what.columns))
     sides = [*guarded, *_unguarded(pixels, load, windows)]
@@ -121,6 +122,27 @@ def sides_of(what: Contraction, across: Axis) -> list[Side] | None:
     along = next(s for s in found if across in dict(s.terms))
     apart = len(found) >= len(sides) and len(set(axes)) == len(axes)
     return found if apart and along.stride == 1 else None
+
+
+def lacking(what: Contraction) -> tuple[Guard, ...]:
+    """The guards that say which taps there are in each of the batches: phases of a stride."""
+    load = what.right
+    if not isinstance(load, Load) or load.fill != 0.0:
+        return ()
+    batch, inner = set(what.batch), set(what.inner)
+
+    def taps(guard: Guard) -> bool:
+        own = {a for a, _ in guard.index.terms}
+        return own <= batch | inner and bool(own & batch) and bool(own & inner)
+
+    return tuple(g for g in load.guards if taps(g))
+
+
+def whole_steps(what: Contraction) -> tuple[Axis, ...]:
+    """The innermost axes of the sum of which a batch has all steps or none."""
+    spoken = {a for g in lacking(what) for a, _ in g.index.terms}
+    count = next((n for n, a in enumerate(reversed(what.inner)) if a in spoken), len(what.inner))
+    return what.inner[len(what.inner) - count :]
 
 
 def _side(load: Load, index: Affine, size: int) -> Side | None:

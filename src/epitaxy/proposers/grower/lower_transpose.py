@@ -61,7 +61,10 @@ def transposed(low: Lowering, node: Node, index: Index) -> Value:
     count = len(index) - 2
     taps = [-(-_form(node, d)[0] // _form(node, d)[1]) for d in range(count)]
     keys = low.dims((weight, "window"), (channels // groups, *taps))
-    (channel, *window), over = low.bind(keys, index, "k")
+    # Where a phase lacks taps these come first: what it lacks are whole stretches of the sum.
+    lacks = any(_form(node, d)[0] % _form(node, d)[1] for d in range(count))
+    found, over = low.bind([*keys[1:], keys[0]] if lacks else keys, index, "k")
+    channel, *window = [found[-1], *found[:-1]] if lacks else found
     group, filter_ = divmod_ix(index[1], per_group) if groups > 1 else (Ix(), index[1])
     place, tap = [], []
     for d, w in enumerate(window):

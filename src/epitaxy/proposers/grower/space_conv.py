@@ -10,7 +10,7 @@ from epitaxy.proposers.grower.emit_filters import blocks_of
 from epitaxy.proposers.grower.emit_thin import FILTERS, TILES
 from epitaxy.proposers.grower.emit_winograd import windows_of
 from epitaxy.proposers.grower.genome import Choices
-from epitaxy.proposers.grower.image import LINE, Image, image_of, worth
+from epitaxy.proposers.grower.image import LINE, Image, image_of, lacking, worth
 from epitaxy.proposers.grower.patch import patch_of
 from epitaxy.proposers.grower.space_contract import (
     FLOAT_BYTES,
@@ -89,8 +89,12 @@ def _guess_filters(what: Contraction, base: Choices, chip: Chip) -> dict[str, in
     most, pixels = registers(chip) - 4, what.columns[-1].size
     if m <= lanes and registers(chip) >= 32 and pixels >= MANY_PIXELS * -(-pixels // most):
         tile_m, tile_n = most, 1
-    elif lanes <= m < tile_n * lanes and pixels * 4 < -(-pixels // lanes) * lanes * 3:
-        tile_n = 1  # lanes along the pixels would stand idle
+    elif lanes <= m < tile_n * lanes and (
+        lacking(what) or pixels * 4 < -(-pixels // lanes) * lanes * 3
+    ):
+        tile_n = (
+            1  # lanes along the pixels would stand idle, or taps that are not there be computed
+        )
     high = tile_n * lanes
     if m < high or -(-m // lanes) * lanes * 4 > m * 5 or patch_of(what, 1, 1) is None:
         return {}
