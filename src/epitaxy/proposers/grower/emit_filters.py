@@ -183,14 +183,16 @@ class FiltersWriter(ConvWriter):
             group *= axis.size
         return group
 
-    def _depth(self) -> int:
-        """Steps of the sum that are done at once: of those that a batch has or lacks together a
-        whole part."""
+    def _depths(self) -> dict[str, int]:
+        """Steps of the sum that are copied together, that a batch has or lacks together, and that
+        are done at once."""
         group, wanted, whole = self._group(), self.choices.kc, size_of(whole_steps(self.what))
         if not lacking(self.what):
-            return even(whole, wanted, group)
+            each = even(whole, wanted, group)
+            return {"KC": each, "UNIT": each, "RUN": each}
         fits = [d for d in range(group, whole + 1, group) if whole % d == 0]
-        return max((d for d in fits if d <= wanted), default=fits[0])
+        unit = max((d for d in fits if d <= wanted), default=fits[0])
+        return {"KC": size_of(self.what.inner), "UNIT": unit, "RUN": wanted}
 
     def _sizes(self) -> str:
         """The shape, and where each step of a group lies."""
@@ -215,7 +217,7 @@ class FiltersWriter(ConvWriter):
         tall = min(deep, chosen.tile_m // wide) if wide == across.size else 1
         return {
             "N": lanes, "MR": high, "NV": vectors, "BATCH": size_of(what.batch), "M": m, "K": size_of(what.inner),
-            "J": high, "JC": high, "MC": high, "KC": self._depth(), "PARTS": 1,
+            "J": high, "JC": high, "MC": high, **self._depths(), "PARTS": 1,
             "AI": step(a, what.rows) or 0, "AK": step(a, what.inner) or 0, "BK": 1, "BJ": 1,
             "DOT": 0, "PACK_A": 1, "PACK_B": 1, "KEPT": self._kept(), "DYNAMIC": chosen.dynamic,
             "ROWS": size_of(rows), "X": across.size, "RB": deep, "XB": wide, "PX": chosen.tile_m, "TALL": max(1, tall), "FAR": chosen.prefetch,

@@ -11,8 +11,8 @@
 //   vectors of both handed on at twice the place in the row (1: every batch by itself).
 // lay(to, t, row, x): copy what the block at (row, x) reads; soon(q, t, row, x): ask for the q-th of ASKS
 // parts of that; place(t, i, row, x): where results lie, asked for first where ASK says so; offsets:
-// where each group begins in the copy; there(t, k): whether batch t has the steps of the depth that begins
-// with k, where phases lack taps.
+// where each group begins in the copy; there(t, k): whether batch t has the UNIT steps that begin with k,
+// where phases lack taps: RUN steps are done at once at most.
 namespace epx {
 
 struct Always {
@@ -158,19 +158,25 @@ EPX_BODY inline void filter_block(const float* weights, const float* patch, cons
   using G = Gemm<S>;
   constexpr int last_wide = int(S::X % S::XB);
   const bool all = t % S::PHASES == S::PHASES - 1;  // phases before it are there already
-  int64_t begin = 0, end = G::depths;
-  while (!there(t, begin * G::KC)) ++begin, weights += G::tiles * G::a_tile;
-  while (!there(t, (end - 1) * G::KC)) --end;
-  for (int64_t d = begin; d < end; ++d, weights += G::tiles * G::a_tile) {
-    if (!there(t, d * G::KC)) continue;
-    const int64_t k = d * G::KC, groups = least(G::KC, G::K - k) / S::GROUP;
+  const auto from = [&](int64_t k) EPX_BODY {  // the next step that there is
+    while (k < G::K && !there(t, k)) k += S::UNIT;
+    return k;
+  };
+  const int64_t begin = from(0);
+  for (int64_t k = begin, then; k < G::K; k = then) {
+    int64_t end = least(k + S::UNIT, G::K);
+    while (end < G::K && end + S::UNIT <= k + S::RUN && there(t, end)) end += S::UNIT;
+    then = from(end);
+    const bool last = then >= G::K;
+    const int64_t groups = (end - k) / S::GROUP;
+    const float* const w = weights + k / G::KC * G::tiles * G::a_tile + k % G::KC * S::MR;
     const auto along = [&](auto wide, int64_t r) EPX_BODY {
       float* const held = hold + r * S::XB * S::MR;
       int64_t handed = 0;
-      if (d + 1 == end && all) ask_for_results<S, W>(t + 1 - S::PHASES, i, row + r, x, wide, place);
-      filter_row<S, W, wide>(weights, patch + r * S::DOWN, offsets + k / S::GROUP, groups, held, d == begin, next,
+      if (last && all) ask_for_results<S, W>(t + 1 - S::PHASES, i, row + r, x, wide, place);
+      filter_row<S, W, wide>(w, patch + r * S::DOWN, offsets + k / S::GROUP, groups, held, k == begin, next,
                              [&](int64_t done) EPX_BODY {
-        if (d + 1 < end || !all) return;
+        if (!last || !all) return;
         while (handed < done && (done == wide || handed + 2 * S::N <= done)) {
           finish_pixels<S, W>(held + handed * S::MR, t, i, row + r, x + handed,
                               least(2 * S::N, wide - handed), finish);
@@ -180,12 +186,12 @@ EPX_BODY inline void filter_block(const float* weights, const float* patch, cons
     };
     const auto rows = [&](auto tall, int64_t r) EPX_BODY {
       float* const held = hold + r * S::X * S::MR;
-      if (d + 1 == end && all)
+      if (last && all)
         for (int64_t l = 0; l < tall; ++l) ask_for_results<S, W>(t + 1 - S::PHASES, i, row + r + l, 0, S::X, place);
       next();
-      filter_tile<S, tall * S::X, W, S::X>(weights, patch + r * S::DOWN, offsets + k / S::GROUP, groups, held,
-                                           d == begin);
-      for (int64_t l = 0; l < (d + 1 < end || !all ? 0 : tall); ++l)
+      filter_tile<S, tall * S::X, W, S::X>(w, patch + r * S::DOWN, offsets + k / S::GROUP, groups, held,
+                                           k == begin);
+      for (int64_t l = 0; l < (last && all ? tall : 0); ++l)
         finish_pixels<S, W>(held + l * S::X * S::MR, t, i, row + r + l, 0, S::X, finish);
     };
     if constexpr (S::TALL > 1) {  // of nearly equal heights
