@@ -31,6 +31,8 @@ SQUARES = 7
 """Vectors of squares of a piece of a transformed convolution: their pixels fill the caches."""
 MANY_PIXELS = 20
 """Pixels of a register tile of one vector of filters, at least: each is read once for one sum."""
+FULL, IDLE = 0.8, 0.75
+"""Share of the lanes that filters fill at least, and that pixels fill at least to be preferred."""
 FAR_STEPS = 64
 """Steps of the sum that filters are asked for ahead of their use, where they leave the caches."""
 RESULTS = 4
@@ -85,19 +87,11 @@ def _guess_filters(what: Contraction, base: Choices, chip: Chip) -> dict[str, in
     """Lanes along the filters where these fill them: blocks of which the copied piece of the image
     stays in the second cache, and enough pieces of work for the cores."""
     m, k, lanes = size_of(what.rows), size_of(what.inner), base.width
-    tile_m, tile_n = next(tiles(chip))
-    most, pixels = registers(chip) - 4, what.columns[-1].size
-    if m <= lanes and registers(chip) >= 32 and pixels >= MANY_PIXELS * -(-pixels // most):
-        tile_m, tile_n = most, 1
-    elif lanes <= m < tile_n * lanes and (
-        lacking(what) or pixels * 4 < -(-pixels // lanes) * lanes * 3
-    ):
-        tile_n = (
-            1  # lanes along the pixels would stand idle, or taps that are not there be computed
-        )
-    high = tile_n * lanes
-    if m < high or -(-m // lanes) * lanes * 4 > m * 5 or patch_of(what, 1, 1) is None:
+    tile = _filter_tile(what, lanes, chip)
+    if tile is None or patch_of(what, 1, 1) is None:
         return {}
+    tile_m, tile_n = tile
+    high = tile_n * lanes
     room = cache_bytes(chip, 1, 512 << 10) * 5 // 8
     pieces = size_of(what.batch) * size_of(what.columns)
     kept: list[tuple[int, int]] = []
@@ -118,6 +112,27 @@ def _guess_filters(what: Contraction, base: Choices, chip: Chip) -> dict[str, in
         "form": FILTERS, "tile_m": tile_m, "tile_n": tile_n, "kc": k if k <= SHORT else PIECE,
         "nc": nc, "mc": max(high, -(-m // parts) // high * high),
     }  # fmt: skip
+
+
+def _filter_tile(what: Contraction, lanes: int, chip: Chip) -> tuple[int, int] | None:
+    """(pixels, vectors of filters) of a register tile with lanes along the filters; None where
+    these would leave more lanes idle than the pixels of a row do."""
+    m, pixels = size_of(what.rows), what.columns[-1].size
+    tile_m, tile_n = next(tiles(chip))
+    most = registers(chip) - 4
+    together = most // pixels * pixels or pixels // -(-pixels // most)
+    used, rows = m / _whole(m, lanes), pixels / _whole(pixels, lanes)
+    if m <= lanes and registers(chip) >= 32 and together >= MANY_PIXELS:
+        tile_m, tile_n = most, 1
+    elif lanes <= m < tile_n * lanes and (lacking(what) or rows < IDLE):
+        tile_n = 1
+    if m < tile_n * lanes:
+        return None
+    return (tile_m, tile_n) if used >= FULL or rows < min(IDLE, used) else None
+
+
+def _whole(size: int, lanes: int) -> int:
+    return -(-size // lanes) * lanes
 
 
 def _beside(what: Contraction, nc: int, high: int, chip: Chip) -> bool:
