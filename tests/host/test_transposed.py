@@ -22,6 +22,10 @@ CASES = {
         lambda x, w, b: torch.tanh(turned(x, w, b, stride=2, padding=1)),
         [IMAGE, T(5, 6, 4, 4), T(6)],
     ),
+    "doubled_unpadded": (
+        lambda x, w, b: F.gelu(turned(x, w, b, stride=2)),
+        [IMAGE, T(5, 6, 4, 4), T(6)],
+    ),
     "uneven_phases": (
         lambda x, w, b: turned(x, w, b, stride=2, padding=1, output_padding=1),
         [IMAGE, T(5, 6, 3, 3), T(6)],
@@ -107,7 +111,7 @@ def test_transposed_convolutions_compute_what_pytorch_computes(name, grown):
 
 
 def test_phases_beside_each_other_are_written_as_whole_vectors():
-    for name, phases in (("doubled", 2), ("followed", 2), ("plain", 1)):
+    for name, phases in (("doubled", 2), ("doubled_unpadded", 2), ("followed", 2), ("plain", 1)):
         function, inputs = CASES[name]
         (step,) = capture(function, inputs, accept=writable).steps
         text = emit_region(step.region, Choices(form=3, tile_n=1))
@@ -119,8 +123,9 @@ def test_taps_that_a_phase_lacks_are_left_out():
     for name, left_out in (("uneven_phases", True), ("uneven_volume", True), ("doubled", False)):
         function, inputs = CASES[name]
         (step,) = capture(function, inputs, accept=writable).steps
-        text = emit_region(step.region, Choices(form=3, tile_n=1))
-        assert ("finish, there);" in text) == left_out
+        for form in (0, 3):
+            text = emit_region(step.region, Choices(form=form, tile_n=1, pack_b=0))
+            assert ("finish, there);" in text) == left_out
 
 
 def test_spread_taps_in_no_whole_rounds_stay_with_the_framework():

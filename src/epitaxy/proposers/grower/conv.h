@@ -120,21 +120,45 @@ __attribute__((noinline)) void tile_at(const float* a, const float* const (&b)[W
 template <class S, class = void> constexpr bool turns = false;
 template <class S> constexpr bool turns<S, std::void_t<decltype(S::TURNS)>> = S::TURNS != 0;
 
+// Batches of a stride's phases may lack taps: there(t, k) tells whether batch t has the UNIT steps that
+// begin with k. body(k, end, first, last) for every stretch of steps that it has, of RUN steps at most.
+struct Always {
+  constexpr bool operator()(int64_t, int64_t) const { return true; }
+};
+template <class S, class T, class F> EPX_BODY inline void stretches(int64_t t, const T& there, const F& body) {
+  const auto from = [&](int64_t k) EPX_BODY {
+    while (k < Gemm<S>::K && !there(t, k)) k += S::UNIT;
+    return k;
+  };
+  const int64_t begin = from(0);
+  for (int64_t k = begin, then; k < Gemm<S>::K; k = then) {
+    int64_t end = least(k + S::UNIT, Gemm<S>::K);
+    while (end < Gemm<S>::K && end + S::UNIT <= k + S::RUN && there(t, end)) end += S::UNIT;
+    then = from(end);
+    body(k, end, k == begin, then >= Gemm<S>::K);
+  }
+}
+// Where the panels of the left operand lie from step k on.
+template <class S> EPX_BODY inline int64_t panels_at(int64_t k) {
+  return k / Gemm<S>::KC * Gemm<S>::tiles * Gemm<S>::a_tile + k % Gemm<S>::KC * S::MR;
+}
+
 // The whole convolution from an image that no step leaves; every thread of a team calls it.
 // pixel(t, row, x): where a vector of pixels begins; offsets: how far each step lies from there.
-template <class S, class A, class P, class F>
-void convolve_direct(const A& a, const P& pixel, const int32_t* offsets, float* pa, const F& finish) {
+template <class S, class A, class P, class F, class T = Always>
+void convolve_direct(const A& a, const P& pixel, const int32_t* offsets, float* pa, const F& finish,
+                     const T& there = {}) {
   using G = Gemm<S>;
   if constexpr (!(kept<S> & 1)) pack_left<S>(pa, a);
   const auto pixels = by_pixel<S>(finish);
-  const Scratch<float> held(G::block_floats);
+  constexpr int64_t waiting = S::UNIT < G::K ? (S::MC / S::MR) * (S::JC / G::NR) * S::MR * G::NR : 0;
+  const Scratch<float> held(waiting);
   constexpr int64_t each = G::columns * G::rows, next = turns<S> ? S::BATCH : 1;
   share<S::DYNAMIC>(G::blocks, [&](int64_t u) {
     const int64_t v = u / next % each, c = v % G::columns, r = v / G::columns;
     const int64_t t = turns<S> ? u % S::BATCH : u / each;
-    for (int64_t d = 0; d < G::depths; ++d) {
-      const int64_t k = d * G::KC, depth = least(G::KC, G::K - k);
-      const float* ad = pa + t * G::a_batch + d * G::tiles * G::a_tile;
+    stretches<S>(t, there, [&](int64_t k, int64_t end, bool first, bool last) EPX_BODY {
+      const float* ad = pa + t * G::a_batch + panels_at<S>(k);
       block<S>(r, c, held.data, [&](int64_t y, int64_t q, float* hold) EPX_BODY {
         const int64_t i = y * G::MR, j = q * G::NR;
         sized<S>(i, j, [&](auto rows, auto vectors, auto masked, int n) EPX_BODY {
@@ -144,11 +168,11 @@ void convolve_direct(const A& a, const P& pixel, const int32_t* offsets, float* 
             const int64_t at = q * S::NV + v;
             b[v] = pixel(t, at / S::XV, at % S::XV * G::N);
           }
-          tile_at<S, R, W, masked>(ad + y * G::a_tile, b, offsets + k, depth, hold, d == 0,
-                                   d + 1 == G::depths, t, i, j, n, pixels);
+          tile_at<S, R, W, masked>(ad + y * G::a_tile, b, offsets + k, end - k, hold, first, last, t, i, j, n,
+                                   pixels);
         });
       });
-    }
+    });
   });
 }
 

@@ -7,8 +7,16 @@ from collections.abc import Sequence
 from epitaxy.proposers.grower.algebra import Affine, Axis
 from epitaxy.proposers.grower.contract import load_of, size_of
 from epitaxy.proposers.grower.emit_expr import Scope, indent
-from epitaxy.proposers.grower.emit_gemm import GemmWriter, Group, function
-from epitaxy.proposers.grower.image import Image, copy_lines, floats, image_of, worth
+from epitaxy.proposers.grower.emit_gemm import GemmWriter, Group, even, function
+from epitaxy.proposers.grower.image import (
+    Image,
+    copy_lines,
+    floats,
+    image_of,
+    lacking,
+    whole_steps,
+    worth,
+)
 
 
 class ConvWriter(GemmWriter):
@@ -16,10 +24,13 @@ class ConvWriter(GemmWriter):
 
     def write(self) -> list[str]:
         """The block of C++."""
+        image = self._image()
+        return self._packed() if image is None else self._direct(image)
+
+    def _image(self) -> Image | None:
+        """What the right operand is read from where it lies; None where it is packed."""
         image = None if self.choices.pack_b else image_of(self.what, self.N)
-        if image is not None and worth(self.what, image):
-            return self._direct(image)
-        return self._packed()
+        return image if image is not None and worth(self.what, image) else None
 
     def _direct(self, image: Image) -> list[str]:
         """The right operand is read from the image, or from a padded copy of it."""
@@ -44,7 +55,8 @@ class ConvWriter(GemmWriter):
             "}",
         ]
         copy = copy_lines(image, source) if image.planes else []
-        call = "epx::convolve_direct<Shape>(a, pixel, offsets.data, pa, finish);"
+        more = self._there(body)
+        call = f"epx::convolve_direct<Shape>(a, pixel, offsets.data, pa, finish{more});"
         return self._block(body, finish, *copy, call)
 
     def _packed(self) -> list[str]:
@@ -91,7 +103,32 @@ class ConvWriter(GemmWriter):
         across = self.what.columns[-1].size
         forced = {"PACK_A": 1, "PACK_B": 1, "PARTS": 1}
         row = {"X": across, "XV": -(-across // self.N), "TURNS": int(self._interleaved())}
-        return {**super()._shape(), **forced, **row}
+        whole = {**super()._shape(), **forced, **row}
+        return whole if self._image() is None else {**whole, **self._depths(1, whole["KC"])}
+
+    def _depths(self, group: int, otherwise: int = 0) -> dict[str, int]:
+        """Steps of the sum that are copied together, that a batch has or lacks together, and that
+        are done at once, in groups; `otherwise`: where all have all."""
+        wanted, whole = self.choices.kc, size_of(whole_steps(self.what))
+        if not lacking(self.what):
+            each = otherwise or even(whole, wanted, group)
+            return {"KC": each, "UNIT": each, "RUN": each}
+        fits = [d for d in range(group, whole + 1, group) if whole % d == 0]
+        unit = max((d for d in fits if d <= wanted), default=fits[0])
+        return {"KC": size_of(self.what.inner), "UNIT": unit, "RUN": wanted}
+
+    def _there(self, body: list[str]) -> str:
+        """Add to `body`, where phases lack taps, whether batch t has those that the steps from k on
+        belong to; how to hand it on."""
+        absent = lacking(self.what)
+        if not absent:
+            return ""
+        places = self._places(("t", self.what.batch), ("k", self.what.inner))
+        tests = [f"epx::within({self.address(g.index)}, {g.size})" for g in absent]
+        test = f"return {' && '.join(tests)};"
+        used = [p for p in places if p.split()[2] in test]
+        body += function("there", "t, k", [*used, test])
+        return ", there"
 
     def _interleaved(self) -> bool:
         """Whether results of different batches lie between each other: phases of a stride."""

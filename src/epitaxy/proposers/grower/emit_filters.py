@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from epitaxy.proposers.grower.algebra import (
     Affine,
     Axis,
     Const,
-    Guard,
     Index,
     Load,
     Reduce,
@@ -23,7 +21,7 @@ from epitaxy.proposers.grower.emit_conv import ConvWriter, among
 from epitaxy.proposers.grower.emit_gemm import even, function
 from epitaxy.proposers.grower.emit_thin import FILTERS
 from epitaxy.proposers.grower.genome import Choices
-from epitaxy.proposers.grower.image import LINE, lacking, whole_steps
+from epitaxy.proposers.grower.image import LINE, whole_steps
 from epitaxy.proposers.grower.patch import Patch, ask_lines, copy_lines, elements, patch_of, runs_of
 from epitaxy.proposers.grower.rewrite import map_axes, rebuild
 from epitaxy.proposers.grower.schedule import Kernel
@@ -81,10 +79,7 @@ class FiltersWriter(ConvWriter):
             "}",
         ]
         body += function("place", "t, i, row, x", self._place())
-        absent = lacking(what)
-        if absent:
-            body += function("there", "t, k", self._there(absent))
-        more = ", there" if absent else ""
+        more = self._there(body)
         call = f"epx::convolve_filters<Shape>(a, lay, soon, offsets.data, pa, place, finish{more});"
         return self._block(body, finish, call)
 
@@ -156,13 +151,6 @@ class FiltersWriter(ConvWriter):
         places = self._places(*self._groups())
         return [*places, f"return {target.buffer} + {self.address(target.index)};"]
 
-    def _there(self, absent: Sequence[Guard]) -> list[str]:
-        """Whether batch t has the taps that the steps from k on belong to."""
-        places = self._places(("t", self.what.batch), ("k", self.what.inner))
-        tests = [f"epx::within({self.address(g.index)}, {g.size})" for g in absent]
-        test = f"return {' && '.join(tests)};"
-        return [*(p for p in places if p.split()[2] in test), test]
-
     def _asked(self) -> int:
         """Whether results are asked for before they are written: lines of floats that go through
         the caches, a vector each."""
@@ -182,17 +170,6 @@ class FiltersWriter(ConvWriter):
                 return group * max(d for d in fits if d == 1 or d * group <= most)
             group *= axis.size
         return group
-
-    def _depths(self) -> dict[str, int]:
-        """Steps of the sum that are copied together, that a batch has or lacks together, and that
-        are done at once."""
-        group, wanted, whole = self._group(), self.choices.kc, size_of(whole_steps(self.what))
-        if not lacking(self.what):
-            each = even(whole, wanted, group)
-            return {"KC": each, "UNIT": each, "RUN": each}
-        fits = [d for d in range(group, whole + 1, group) if whole % d == 0]
-        unit = max((d for d in fits if d <= wanted), default=fits[0])
-        return {"KC": size_of(self.what.inner), "UNIT": unit, "RUN": wanted}
 
     def _sizes(self) -> str:
         """The shape, and where each step of a group lies."""
@@ -217,7 +194,7 @@ class FiltersWriter(ConvWriter):
         tall = min(deep, chosen.tile_m // wide) if wide == across.size else 1
         return {
             "N": lanes, "MR": high, "NV": vectors, "BATCH": size_of(what.batch), "M": m, "K": size_of(what.inner),
-            "J": high, "JC": high, "MC": high, **self._depths(), "PARTS": 1,
+            "J": high, "JC": high, "MC": high, **self._depths(self._group()), "PARTS": 1,
             "AI": step(a, what.rows) or 0, "AK": step(a, what.inner) or 0, "BK": 1, "BJ": 1,
             "DOT": 0, "PACK_A": 1, "PACK_B": 1, "KEPT": self._kept(), "DYNAMIC": chosen.dynamic,
             "ROWS": size_of(rows), "X": across.size, "RB": deep, "XB": wide, "PX": chosen.tile_m, "TALL": max(1, tall), "FAR": chosen.prefetch,

@@ -11,13 +11,8 @@
 //   vectors of both handed on at twice the place in the row (1: every batch by itself).
 // lay(to, t, row, x): copy what the block at (row, x) reads; soon(q, t, row, x): ask for the q-th of ASKS
 // parts of that; place(t, i, row, x): where results lie, asked for first where ASK says so; offsets:
-// where each group begins in the copy; there(t, k): whether batch t has the UNIT steps that begin with k,
-// where phases lack taps: RUN steps are done at once at most.
+// where each group begins in the copy; there(t, k): as conv.h says.
 namespace epx {
-
-struct Always {
-  constexpr bool operator()(int64_t, int64_t) const { return true; }
-};
 
 // Tell the compiler that p is made here: values that two steps share would be kept for the second one,
 // and crowd the sums out of the registers.
@@ -158,23 +153,14 @@ EPX_BODY inline void filter_block(const float* weights, const float* patch, cons
   using G = Gemm<S>;
   constexpr int last_wide = int(S::X % S::XB);
   const bool all = t % S::PHASES == S::PHASES - 1;  // phases before it are there already
-  const auto from = [&](int64_t k) EPX_BODY {  // the next step that there is
-    while (k < G::K && !there(t, k)) k += S::UNIT;
-    return k;
-  };
-  const int64_t begin = from(0);
-  for (int64_t k = begin, then; k < G::K; k = then) {
-    int64_t end = least(k + S::UNIT, G::K);
-    while (end < G::K && end + S::UNIT <= k + S::RUN && there(t, end)) end += S::UNIT;
-    then = from(end);
-    const bool last = then >= G::K;
+  stretches<S>(t, there, [&](int64_t k, int64_t end, bool begin, bool last) EPX_BODY {
     const int64_t groups = (end - k) / S::GROUP;
-    const float* const w = weights + k / G::KC * G::tiles * G::a_tile + k % G::KC * S::MR;
+    const float* const w = weights + panels_at<S>(k);
     const auto along = [&](auto wide, int64_t r) EPX_BODY {
       float* const held = hold + r * S::XB * S::MR;
       int64_t handed = 0;
       if (last && all) ask_for_results<S, W>(t + 1 - S::PHASES, i, row + r, x, wide, place);
-      filter_row<S, W, wide>(w, patch + r * S::DOWN, offsets + k / S::GROUP, groups, held, k == begin, next,
+      filter_row<S, W, wide>(w, patch + r * S::DOWN, offsets + k / S::GROUP, groups, held, begin, next,
                              [&](int64_t done) EPX_BODY {
         if (!last || !all) return;
         while (handed < done && (done == wide || handed + 2 * S::N <= done)) {
@@ -190,7 +176,7 @@ EPX_BODY inline void filter_block(const float* weights, const float* patch, cons
         for (int64_t l = 0; l < tall; ++l) ask_for_results<S, W>(t + 1 - S::PHASES, i, row + r + l, 0, S::X, place);
       next();
       filter_tile<S, tall * S::X, W, S::X>(w, patch + r * S::DOWN, offsets + k / S::GROUP, groups, held,
-                                           k == begin);
+                                           begin);
       for (int64_t l = 0; l < (last && all ? tall : 0); ++l)
         finish_pixels<S, W>(held + l * S::X * S::MR, t, i, row + r + l, 0, S::X, finish);
     };
@@ -198,7 +184,7 @@ EPX_BODY inline void filter_block(const float* weights, const float* patch, cons
       constexpr int count = int(ceil_div(S::RB, S::TALL)), each = S::RB / count, more = S::RB % count;
       for (int64_t r = 0; r < more; ++r) rows(std::integral_constant<int, each + 1>{}, r * (each + 1));
       for (int64_t r = more * (each + 1); r < S::RB; r += each) rows(std::integral_constant<int, each>{}, r);
-      continue;
+      return;
     }
     for (int64_t r = 0; r < S::RB; ++r) {
       if (last_wide == 0 || (S::X >= S::XB && x + S::XB <= S::X)) {
@@ -207,7 +193,7 @@ EPX_BODY inline void filter_block(const float* weights, const float* patch, cons
         along(std::integral_constant<int, last_wide>{}, r);
       }
     }
-  }
+  });
 }
 
 // The whole convolution; every thread of a team calls it. `pa` holds the left operand's copy.

@@ -64,12 +64,14 @@ def image_of(what: Contraction, lanes: int) -> Image | None:
     if load.guards and load.fill != 0.0:
         return None  # copies hold zeros outside
     phases = load.index.coefficient(across)
-    if not load.guards:
+    absent = lacking(what)
+    guards = [g for g in load.guards if g not in absent]
+    if not guards:
         if across.size % lanes == 0 and phases == 1:
             return Image(load, (), (), load.index, 0, 0, 0, 0)
         sides = _unguarded(what.columns, load, what.inner)
     else:
-        sides = [_side(load, guard.index, guard.size) for guard in load.guards]
+        sides = [_side(load, guard.index, guard.size) for guard in guards]
     last = next((s for s in sides if s is not None and across in dict(s.terms)), None)
     if last is None or None in sides or last.stride != 1:
         return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from epitaxy.proposers.grower.algebra import (
@@ -31,10 +31,13 @@ from epitaxy.proposers.grower.contract import (
     size_of,
     windowed,
 )
+from epitaxy.proposers.grower.image import sides_of
 from epitaxy.proposers.grower.rewrite import coalesce, rebuild
 
 SHARED = 8
 """Uses of a value that make it worth while to compute it once, into a table."""
+MOST_PHASES = 8
+"""Phases of one direction at most: more are taken for filters."""
 COSTLY = ("div", "sqrt", "rsqrt", "reciprocal", "pow", "exp", "log", "tanh", "sigmoid", "erf")
 
 
@@ -128,13 +131,15 @@ def contracted(
     Operands that are computed are stored first. Where the value is no contraction, or cannot be
     stored in vectors of `width` lanes, the value to schedule otherwise comes back.
     """
+    phases = _phases(value, index, axes)
+    axes = (*phases, *(a for a in axes if a not in phases))
     found = [c for v in frontier(value) if (c := recognise(v, axes)) is not None]
     found = [c for c in found if c.rows or c.total in scheduler.thin]
     main = max(found, key=lambda c: c.work, default=None)
     if main is None or any(v != main.total and reaches(v, main.total) for v in frontier(value)):
         return value
     left = _memory(scheduler, main.left, (main.batch, main.rows, main.inner))
-    fetched = left is not None and windowed(dataclasses.replace(main, left=left))
+    fetched = left is not None and windowed(replace(main, left=left))
     right: Value | None = main.right
     if not fetched:
         right = _memory(scheduler, main.right, (main.batch, main.inner, main.columns))
@@ -158,11 +163,32 @@ def contracted(
     (store,) = coalesce(Region("", (), (), (Store(0, index, axes, whole),))).stores
     final = next(c for v in frontier(store.value) if (c := recognise(v, store.axes)) is not None)
     if fetched:
-        return store, dataclasses.replace(final, fetched=True)
+        own = tuple(a for a in final.rows if a not in phases)
+        batch = (*(a for a in final.rows if a in phases), *final.batch)
+        return store, replace(final, fetched=True, batch=batch, rows=own)
     if len(final.columns) == 1 or final.columns[-1].size % width == 0:
         return store, final
     raw = scheduler.store(main.total, axes=main.result)
     return rebuild(value, lambda v: raw if v == main.total else None, {})
+
+
+def _phases(value: Value, index: Affine, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    """The axes of a convolution's filters that are phases of a stride: results of different ones
+    lie between each other, each as if it were a batch of its own."""
+
+    def between(p: Axis, pixels: Iterable[Axis]) -> bool:
+        apart = p.size * index.coefficient(p)
+        return p.size <= MOST_PHASES and any(index.coefficient(q) == apart != 0 for q in pixels)
+
+    near = [p for p in axes if between(p, axes)]
+    order = (*near, *(a for a in axes if a not in near))
+    for what in (recognise(v, order) for v in frontier(value)) if near else ():
+        if what is None or not windowed(replace(what, left=Load(0, Affine(0), "float32"))):
+            continue
+        moved = {a for s in sides_of(what, what.columns[-1]) or () for a, _ in s.terms}
+        found = [p for p in near if p in what.rows and between(p, moved)]
+        return tuple(found) if len(found) < len(what.rows) else ()
+    return ()
 
 
 def _costly(value: Value) -> bool:
@@ -203,17 +229,13 @@ def without_scales(region: Region) -> Region:
             scales += [found[1]] if found else []
         if not scales:
             return None
-        total: Value = dataclasses.replace(
-            value, arg=Map("mul", (factors[0], factors[1]), value.dtype)
-        )
+        total: Value = replace(value, arg=Map("mul", (factors[0], factors[1]), value.dtype))
         for scale in scales:
             total = Map("mul", (total, rebuild(scale, taken_out, memo)), value.dtype)
         return total
 
-    stores = tuple(
-        dataclasses.replace(s, value=rebuild(s.value, taken_out, memo)) for s in region.stores
-    )
-    return dataclasses.replace(region, stores=stores)
+    stores = tuple(replace(s, value=rebuild(s.value, taken_out, memo)) for s in region.stores)
+    return replace(region, stores=stores)
 
 
 def _scaled(value: Value, over: frozenset[Axis]) -> tuple[Value, Value] | None:
