@@ -61,6 +61,9 @@ FEW_READS, SECOND_WAYS = 56, 16
 """How often a panel is read in place; ways of a second cache. As judged on two cores with AVX-512,
 in place: 509 x 1021 x 747 takes 0.96 of the time, 768 x 1024 x 896 0.95 and 0.99, 256 x 1100 x
 700 0.94; 1536 x 800 x 1200 and 2048 x 700 x 1100 1.01, 1000 cubed 1.12."""
+LONG_BATCH = 128
+"""Steps of the sums from which on products of many pairs are read where they lie: 0.89 to 0.95 of
+the time with 256 and 512 steps, no difference with 128, 1.05 with 64 (two cores, Zen 5)."""
 FEW_COLUMNS = 256
 """With fewer the left operand is read too seldom to be copied, if only because its rows collide."""
 LONG = 1024
@@ -202,7 +205,8 @@ def _in_place(what: Contraction, tile_m: int, chip: Chip) -> bool:
     for a common copy, which is cold. With many registers a panel is read seldom enough; its rows
     have to stay in the second cache, several to a page."""
     right, rows = load_of(what.right), size_of(what.rows)
-    few = size_of(what.batch) == 1 and rows <= FEW_READS * tile_m and registers(chip) >= 32
+    long = size_of(what.batch) == 1 or size_of(what.inner) >= LONG_BATCH
+    few = long and rows <= FEW_READS * tile_m and registers(chip) >= 32
     if not few or right.dtype != "float32" or step(right.index, what.columns) != 1:
         return False
     down = (step(right.index, what.inner) or 0) * FLOAT_BYTES
