@@ -40,7 +40,42 @@ def normalised_columns(x, w, variance, scale):
     return F.gelu((x @ w) * torch.rsqrt(variance + 1e-5) * scale)
 
 
+def normalised_then_pooled(x, w):
+    return F.max_pool2d(F.group_norm(F.conv2d(x, w), 3), 4)
+
+
+def normalised_lines_then_pooled(x, w):
+    return F.avg_pool2d(F.layer_norm(F.conv_transpose2d(x, w, None, 2, 1, 1), (12,)), 2)
+
+
+def neighbours(x, w):
+    y = F.linear(x, w)
+    return y[:, 1:] - y[:, :-1]
+
+
+def gated(x, w):
+    a, b = F.linear(x, w).chunk(2, dim=-1)
+    return a * torch.sigmoid(b)
+
+
+CONTRACTED_ONCE = {
+    "a norm, then windows over most of it": (
+        normalised_then_pooled,
+        (torch.randn(2, 8, 20, 21), torch.randn(48, 8, 3, 3)),
+    ),
+    "a norm, then windows over all of it": (
+        normalised_then_pooled,
+        (torch.randn(2, 8, 18, 22), torch.randn(48, 8, 3, 3)),
+    ),
+    "a norm of lines, then windows": (
+        normalised_lines_then_pooled,
+        (torch.randn(2, 24, 13, 6), torch.randn(24, 32, 3, 3)),
+    ),
+    "columns next to one another": (neighbours, (torch.randn(256, 64), torch.randn(80, 64))),
+}
+"""Where readers of a contraction's result name its axes differently."""
 CASES = {
+    **CONTRACTED_ONCE,
     "softmax, then windows": (softmax_then_pool, (torch.randn(2, 5, 12, 14),)),
     "windows, then rows": (
         normalised_over_channels,
@@ -124,6 +159,25 @@ def test_what_waits_in_a_buffer_is_not_computed_again():
     )
     kernels = plan(coalesce(region), Choices(width=8)).kernels
     assert sum(a.size == 3 for k in kernels for a in k.inner) == 2
+
+
+@pytest.mark.parametrize("name", CONTRACTED_ONCE)
+def test_a_contraction_is_computed_once_however_its_readers_go_over_it(name, grown):
+    regions = grown.regions(name)
+    kernels = [k for r in regions for k in plan(coalesce(r), Choices(width=8)).kernels]
+    assert sum(k.contraction is not None for k in kernels) == 1
+    assert len(regions) == 2
+    assert regions[0].source[-1].startswith(("aten.convolution", "aten.linear"))
+
+
+def test_a_small_contraction_is_computed_again_rather_than_by_a_region_of_its_own():
+    region, _ = captured(neighbours, [torch.randn(24, 16), torch.randn(20, 16)])
+    assert region.source[0] == "aten.linear.default"
+
+
+def test_parts_of_a_contraction_that_are_its_whole_are_computed_where_they_are_read():
+    region, _ = captured(gated, [torch.randn(256, 64), torch.randn(160, 64)])
+    assert region.source[0] == "aten.linear.default"
 
 
 def test_few_points_need_no_table():

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from torch.fx import Node
@@ -33,6 +34,8 @@ from epitaxy.proposers.grower.lower_build import Builder
 Index = tuple[Ix, ...]
 HALVES = ("float16", "bfloat16")
 _RESTARTS = 64
+_LARGE_PRODUCT = 1 << 19
+"""Multiply-adds: the product of the sizes of both operands and the result is their square."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,14 @@ def working(dtype: str) -> str:
     return "float32" if dtype in HALVES else dtype
 
 
+def large(node: Node, share: Fraction = Fraction(1)) -> bool:
+    """Whether the time of this share of a contraction hides what one more region costs."""
+    given = [n for n in node.all_input_nodes if hasattr(n.meta.get("val"), "shape")]
+    read = sorted(math.prod(shape_of(n)) for n in given)
+    product = math.prod(read[-2:]) * math.prod(shape_of(node))
+    return product * share**2 > _LARGE_PRODUCT**2
+
+
 def spec_of(node: Node) -> TensorSpec:
     """The node's tensor as a record."""
     return TensorSpec(shape=shape_of(node), dtype=dtype_of(node))
@@ -128,6 +139,7 @@ class Lowering:
     def _reset(self) -> None:
         self.inputs: list[Node] = []
         self._memo: dict[tuple[Node, Index], Value] = {}
+        self._asked: dict[Node, int] = {}
         self._owners: dict[Axis, Dim] = {}
         self._names: dict[str, int] = {}
         self._flat: dict[str, Value] = {}
@@ -203,8 +215,21 @@ class Lowering:
         assert isinstance(which, int)
         if found.index is None:
             assert found.lower is not None
+            if found.kind == "contract":
+                self._once(call, index)
             return found.lower(self, call, index, which)
         return self._view(found.index, call, index, which)
+
+    def _once(self, node: Node, index: Index) -> None:
+        """Refuse a contraction of which more elements are asked for than it has. Readers that go
+        over it by different axes (an image and the windows of it, rows next to one another) would
+        each compute it; those of parts that together are no more than the whole compute it once."""
+        axes = frozenset[Axis]().union(*(ix.axes for ix in index))
+        asked = self._asked.get(node, 0) + math.prod(a.size for a in axes)
+        points = math.prod(shape_of(node))
+        if asked > points and large(node, Fraction(asked - points, points)):
+            raise Inexpressible(node)
+        self._asked[node] = asked
 
     def _view(self, function: Any, node: Node, index: Index, which: int) -> Value:
         source = node.args[0]

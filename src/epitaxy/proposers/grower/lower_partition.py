@@ -26,7 +26,7 @@ from epitaxy.proposers.grower import (
     lower_write,
 )
 from epitaxy.proposers.grower.lower_chain import reorders
-from epitaxy.proposers.grower.lower_core import is_getitem, op_of
+from epitaxy.proposers.grower.lower_core import is_getitem, large, op_of
 
 # Importing them fills the table of lowerings.
 _LOWERINGS = (
@@ -40,8 +40,6 @@ _COPIES = (
     "aten.lift_fresh_copy.default",
 )
 _TINY = 64
-_LARGE_PRODUCT = 1 << 19
-"""Multiply-adds: the product of the sizes of both operands and the result is their square."""
 
 
 @dataclass
@@ -139,7 +137,7 @@ class Partition:
                     level[node] = max((level[s] for s in sources), default=0)
                 elif node in self.grown:
                     # A large contraction begins a level: it has a genome of its own.
-                    begins = op_of(node).kind == "contract" and _large(node)  # type: ignore[union-attr]
+                    begins = op_of(node).kind == "contract" and large(node)  # type: ignore[union-attr]
                     begins = begins and not reorders(node)
                     begins = begins and not lower_attention.closes(node)
                     level[node] = max((ready[s] for s in sources), default=0) + begins
@@ -295,13 +293,6 @@ def _widened(node: Any) -> bool:
         return _widened(large) and large.meta["val"].shape == node.meta["val"].shape
     found = op_of(node)
     return found is not None and found.kind == "view" and _widened(node.args[0])
-
-
-def _large(node: Node) -> bool:
-    """Whether a contraction's own time hides what one more region costs."""
-    read = sorted(math.prod(t.shape) for n in node.all_input_nodes for t in tensors(n))
-    made = sum(math.prod(t.shape) for t in tensors(node))
-    return bool(math.prod(read[-2:]) * made > _LARGE_PRODUCT**2)
 
 
 def shape_like(node: Node) -> bool:
