@@ -52,6 +52,32 @@ CASES = {
         lambda x, w: turned(x, w, stride=2, padding=1, groups=2),
         [T(2, 4, 9, 11), T(4, 3, 4, 4)],
     ),
+    "grouped_unpadded": (
+        lambda x, w: turned(x, w, stride=2, groups=2),
+        [T(2, 4, 9, 11), T(4, 3, 4, 4)],
+    ),
+    "few_channels": (
+        lambda x, w: turned(x, w, stride=(1, 3), padding=(0, 3)),
+        [T(3, 2, 8, 19), T(2, 2, 1, 3)],
+    ),
+    "channels_last": (
+        lambda x, w: turned(x, w, stride=(2, 1), padding=(3, 3), output_padding=(1, 0)).permute(
+            0, 2, 3, 1
+        ),
+        [T(1, 16, 6, 14), T(16, 6, 3, 5)],
+    ),
+    "shuffled": (
+        lambda x, w: F.pixel_shuffle(F.conv2d(x, w, padding=1), 2),
+        [T(2, 3, 8, 15), T(16, 3, 3, 3)],
+    ),
+    "shuffled_pixels": (
+        lambda x, w: F.pixel_shuffle(F.conv2d(x, w, stride=2), 2),
+        [T(2, 3, 8, 15), T(16, 3, 1, 1)],
+    ),
+    "weights_of_places": (
+        lambda x, w: torch.einsum("tkm,btnk->btmn", w, F.pad(x, (0, 0, 3, 3)).unfold(1, 2, 1)),
+        [T(2, 8, 16), T(13, 2, 16)],
+    ),
     "line": (lambda x, w: F.conv_transpose1d(x, w, stride=2, padding=1), [T(2, 5, 19), T(5, 6, 4)]),
     "volume": (
         lambda x, w: F.conv_transpose3d(x, w, stride=2, padding=1),
@@ -110,8 +136,14 @@ def test_transposed_convolutions_compute_what_pytorch_computes(name, grown):
             torch.testing.assert_close(made.double(), exact, rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
+TOGETHER = {
+    "doubled": 2, "doubled_unpadded": 2, "grouped_unpadded": 2, "followed": 2,
+    "plain": 1,
+}  # fmt: skip
+
+
 def test_phases_beside_each_other_are_written_as_whole_vectors():
-    for name, phases in (("doubled", 2), ("doubled_unpadded", 2), ("followed", 2), ("plain", 1)):
+    for name, phases in TOGETHER.items():
         function, inputs = CASES[name]
         (step,) = capture(function, inputs, accept=writable).steps
         text = emit_region(step.region, Choices(form=3, tile_n=1))
@@ -120,7 +152,10 @@ def test_phases_beside_each_other_are_written_as_whole_vectors():
 
 
 def test_taps_that_a_phase_lacks_are_left_out():
-    for name, left_out in (("uneven_phases", True), ("uneven_volume", True), ("doubled", False)):
+    missing = {"uneven_phases": True, "uneven_volume": True, "doubled": False}
+    # Nothing else keeps these from reading beyond the ends of what is read.
+    missing |= {"weights_of_places": False, "channels_last": False}
+    for name, left_out in missing.items():
         function, inputs = CASES[name]
         (step,) = capture(function, inputs, accept=writable).steps
         for form in (0, 3):

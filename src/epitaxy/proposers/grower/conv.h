@@ -131,6 +131,7 @@ template <class S, class T, class F> EPX_BODY inline void stretches(int64_t t, c
     return k;
   };
   const int64_t begin = from(0);
+  if (begin >= Gemm<S>::K) body(0, 0, true, true);  // nothing: its sums are zero
   for (int64_t k = begin, then; k < Gemm<S>::K; k = then) {
     int64_t end = least(k + S::UNIT, Gemm<S>::K);
     while (end < Gemm<S>::K && end + S::UNIT <= k + S::RUN && there(t, end)) end += S::UNIT;

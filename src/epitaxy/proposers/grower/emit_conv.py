@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from epitaxy.proposers.grower.algebra import Affine, Axis
 from epitaxy.proposers.grower.contract import load_of, size_of
 from epitaxy.proposers.grower.emit_expr import Scope, indent
-from epitaxy.proposers.grower.emit_gemm import GemmWriter, Group, even, function
+from epitaxy.proposers.grower.emit_gemm import GemmWriter, Group, function
 from epitaxy.proposers.grower.image import (
     Image,
     copy_lines,
@@ -106,13 +107,12 @@ class ConvWriter(GemmWriter):
         whole = {**super()._shape(), **forced, **row}
         return whole if self._image() is None else {**whole, **self._depths(1, whole["KC"])}
 
-    def _depths(self, group: int, otherwise: int = 0) -> dict[str, int]:
-        """Steps of the sum that are copied together, that a batch has or lacks together, and that
-        are done at once, in groups; `otherwise`: where all have all."""
-        wanted, whole = self.choices.kc, size_of(whole_steps(self.what))
+    def _depths(self, group: int, each: int) -> dict[str, int]:
+        """Steps of the sum that are copied together (`each`, where all batches have all steps),
+        that a batch has or lacks together, and that are done at once: whole groups of steps."""
         if not lacking(self.what):
-            each = otherwise or even(whole, wanted, group)
             return {"KC": each, "UNIT": each, "RUN": each}
+        wanted, whole = self.choices.kc, size_of(whole_steps(self.what))
         fits = [d for d in range(group, whole + 1, group) if whole % d == 0]
         unit = max((d for d in fits if d <= wanted), default=fits[0])
         return {"KC": size_of(self.what.inner), "UNIT": unit, "RUN": wanted}
@@ -126,7 +126,8 @@ class ConvWriter(GemmWriter):
         places = self._places(("t", self.what.batch), ("k", self.what.inner))
         tests = [f"epx::within({self.address(g.index)}, {g.size})" for g in absent]
         test = f"return {' && '.join(tests)};"
-        used = [p for p in places if p.split()[2] in test]
+        names = set(re.findall(r"\w+", test))
+        used = [p for p in places if p.split()[2] in names]
         body += function("there", "t, k", [*used, test])
         return ", there"
 

@@ -185,7 +185,7 @@ class FiltersWriter(ConvWriter):
     def _shape(self) -> dict[str, int]:
         """Sizes of the operands, of blocks and of the patch, and decisions."""
         what, chosen, patch = self.what, self.choices, self._patch()
-        m, lanes = size_of(what.rows), self.N
+        m, k, lanes, group = size_of(what.rows), size_of(what.inner), self.N, self._group()
         *rows, across = what.columns
         deep, wide = blocks_of(what, chosen.nc)
         vectors = min(chosen.tile_n, -(-m // lanes))
@@ -193,13 +193,13 @@ class FiltersWriter(ConvWriter):
         a, down = load_of(what.left).index, rows[-1:]
         tall = min(deep, chosen.tile_m // wide) if wide == across.size else 1
         return {
-            "N": lanes, "MR": high, "NV": vectors, "BATCH": size_of(what.batch), "M": m, "K": size_of(what.inner),
-            "J": high, "JC": high, "MC": high, **self._depths(self._group()), "PARTS": 1,
+            "N": lanes, "MR": high, "NV": vectors, "BATCH": size_of(what.batch), "M": m, "K": k,
+            "J": high, "JC": high, "MC": high, **self._depths(group, even(k, chosen.kc, group)), "PARTS": 1,
             "AI": step(a, what.rows) or 0, "AK": step(a, what.inner) or 0, "BK": 1, "BJ": 1,
             "DOT": 0, "PACK_A": 1, "PACK_B": 1, "KEPT": self._kept(), "DYNAMIC": chosen.dynamic,
             "ROWS": size_of(rows), "X": across.size, "RB": deep, "XB": wide, "PX": chosen.tile_m, "TALL": max(1, tall), "FAR": chosen.prefetch,
             "FB": max(1, min(chosen.mc, m) // high), "STEP": patch.index.coefficient(across),
-            "PHASES": PHASES if self._between() else 1, "ASK": self._asked(), "ASKS": self._asks(patch), "DOWN": _first(patch.index, down), "PATCH": patch.floats, "GROUP": self._group(),
+            "PHASES": PHASES if self._between() else 1, "ASK": self._asked(), "ASKS": self._asks(patch), "DOWN": _first(patch.index, down), "PATCH": patch.floats, "GROUP": group,
         }  # fmt: skip
 
 

@@ -127,17 +127,24 @@ def sides_of(what: Contraction, across: Axis) -> list[Side] | None:
 
 
 def lacking(what: Contraction) -> tuple[Guard, ...]:
-    """The guards that say which taps there are in each of the batches: phases of a stride."""
+    """The guards that say which taps there are in each of the batches: phases of a stride.
+
+    Only those without which nothing else is read: other guards, of pixels, keep all that moves with
+    taps and phases inside the image.
+    """
     load = what.right
     if not isinstance(load, Load) or load.fill != 0.0:
         return ()
     batch, inner = set(what.batch), set(what.inner)
+    spoken = {g: {a for a, _ in g.index.terms} for g in load.guards}
+    bounded = {a for own in spoken.values() if own & set(what.columns) for a in own}
 
-    def taps(guard: Guard) -> bool:
-        own = {a for a, _ in guard.index.terms}
-        return own <= batch | inner and bool(own & batch) and bool(own & inner)
+    def taps(own: set[Axis]) -> bool:
+        moving = {a for a in own if load.index.coefficient(a)}
+        both = bool(own & batch) and bool(own & inner)
+        return both and own <= batch | inner and moving <= bounded
 
-    return tuple(g for g in load.guards if taps(g))
+    return tuple(g for g, own in spoken.items() if taps(own))
 
 
 def whole_steps(what: Contraction) -> tuple[Axis, ...]:

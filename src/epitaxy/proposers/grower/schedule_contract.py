@@ -132,7 +132,7 @@ def contracted(
     stored in vectors of `width` lanes, the value to schedule otherwise comes back.
     """
     phases = _phases(value, index, axes)
-    axes = (*phases, *(a for a in axes if a not in phases))
+    axes = _before(axes, phases)
     found = [c for v in frontier(value) if (c := recognise(v, axes)) is not None]
     found = [c for c in found if c.rows or c.total in scheduler.thin]
     main = max(found, key=lambda c: c.work, default=None)
@@ -163,9 +163,7 @@ def contracted(
     (store,) = coalesce(Region("", (), (), (Store(0, index, axes, whole),))).stores
     final = next(c for v in frontier(store.value) if (c := recognise(v, store.axes)) is not None)
     if fetched:
-        own = tuple(a for a in final.rows if a not in phases)
-        batch = (*(a for a in final.rows if a in phases), *final.batch)
-        return store, replace(final, fetched=True, batch=batch, rows=own)
+        return store, _with_batches(replace(final, fetched=True), phases, store.index)
     if len(final.columns) == 1 or final.columns[-1].size % width == 0:
         return store, final
     raw = scheduler.store(main.total, axes=main.result)
@@ -175,20 +173,43 @@ def contracted(
 def _phases(value: Value, index: Affine, axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
     """The axes of a convolution's filters that are phases of a stride: results of different ones
     lie between each other, each as if it were a batch of its own."""
+    near = [p for p in axes if _between(p, axes, index)]
+    first = _rows_between(value, index, _before(axes, near)) if near else ()
+    # They are found where all that may be phases come first, and hold where only they do.
+    again = _rows_between(value, index, _before(axes, first)) if first else ()
+    return first if set(first) == set(again) else ()
 
-    def between(p: Axis, pixels: Iterable[Axis]) -> bool:
-        apart = p.size * index.coefficient(p)
-        return p.size <= MOST_PHASES and any(index.coefficient(q) == apart != 0 for q in pixels)
 
-    near = [p for p in axes if between(p, axes)]
-    order = (*near, *(a for a in axes if a not in near))
-    for what in (recognise(v, order) for v in frontier(value)) if near else ():
-        if what is None or not windowed(replace(what, left=Load(0, Affine(0), "float32"))):
-            continue
-        moved = {a for s in sides_of(what, what.columns[-1]) or () for a, _ in s.terms}
-        found = [p for p in near if p in what.rows and between(p, moved)]
-        return tuple(found) if len(found) < len(what.rows) else ()
-    return ()
+def _with_batches(what: Contraction, phases: Sequence[Axis], index: Affine) -> Contraction:
+    """`what` with the rows in `phases` as batches, those that lie closest last."""
+    if not phases:
+        return what
+    batch = (*(a for a in what.rows if a in phases), *what.batch)
+    batch = tuple(sorted(batch, key=lambda a: -index.coefficient(a)))
+    return replace(what, batch=batch, rows=tuple(a for a in what.rows if a not in phases))
+
+
+def _before(axes: tuple[Axis, ...], first: Sequence[Axis]) -> tuple[Axis, ...]:
+    return (*first, *(a for a in axes if a not in first))
+
+
+def _between(p: Axis, pixels: Iterable[Axis], index: Affine) -> bool:
+    apart = p.size * index.coefficient(p)
+    return p.size <= MOST_PHASES and any(index.coefficient(q) == apart != 0 for q in pixels)
+
+
+def _rows_between(value: Value, index: Affine, order: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    """The rows of the only contraction in `value`, a convolution with other rows besides, that lie
+    between its pixels."""
+    found = [c for v in frontier(value) if (c := recognise(v, order)) is not None]
+    if len(found) != 1 or (isinstance(found[0].left, Map) and found[0].left.fn == "cast"):
+        return ()
+    what = replace(found[0], left=Load(0, Affine(0), found[0].left.dtype))
+    if not windowed(what):
+        return ()
+    moved = {a for s in sides_of(what, what.columns[-1]) or () for a, _ in s.terms}
+    rows = tuple(p for p in what.rows if _between(p, moved & set(what.columns), index))
+    return rows if len(rows) < len(what.rows) else ()
 
 
 def _costly(value: Value) -> bool:
