@@ -42,6 +42,10 @@ CASES = {
         lambda x, w: turned(x, w, stride=3, output_padding=2),
         [T(2, 9, 6, 7), T(9, 6, 4, 4)],
     ),
+    "uneven_inside": (  # no tap is read outside the image, there or not
+        lambda x, w: turned(x, w, stride=3, padding=(3, 0), output_padding=(1, 0)),
+        [T(3, 1, 5, 16), T(1, 3, 5, 3)],
+    ),
     "uneven_volume": (
         lambda x, w, b: F.conv_transpose3d(x, w, b, stride=2, padding=1, output_padding=1),
         [T(2, 3, 4, 5, 6), T(3, 17, 3, 3, 3), T(17)],

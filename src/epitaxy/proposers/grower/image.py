@@ -116,14 +116,15 @@ def sides_of(what: Contraction, across: Axis) -> list[Side] | None:
     windows, pixels = ([a for a in axes if a not in known] for axes in (what.inner, what.columns))
     sides = [*guarded, *_unguarded(pixels, load, windows)]
     found = [s for s in sides if s is not None]
+    if len(found) < len(sides):
+        return None
     if not any(across in dict(s.terms) for s in found):
         step = load.index.coefficient(across)
         length = step * (across.size - 1) + 1
         found.append(Side(((across, step),), 0, length, length, 1))
     axes = [a for s in found for a, _ in s.terms]
     along = next(s for s in found if across in dict(s.terms))
-    apart = len(found) >= len(sides) and len(set(axes)) == len(axes)
-    return found if apart and along.stride == 1 else None
+    return found if len(set(axes)) == len(axes) and along.stride == 1 else None
 
 
 def lacking(what: Contraction) -> tuple[Guard, ...]:
