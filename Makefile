@@ -18,7 +18,7 @@ STAMP  := $(VENV)/.setup
 PEERS  := $(VENV)/.setup-peers
 TESTS  := $(wildcard tests/null tests/host tests/chip)
 
-.PHONY: setup setup-peers demo test check bench fuzz attacks gpu-check calibrate clean
+.PHONY: setup setup-peers demo test check bench fuzz sanitize attacks gpu-check calibrate clean
 
 setup: $(STAMP)
 
@@ -51,6 +51,9 @@ bench: $(STAMP)
 
 fuzz: $(STAMP)
 	$(BIN)/python tests/host/fuzz_run.py
+
+sanitize: $(STAMP)
+	$(BIN)/python tests/host/sanitized.py
 
 attacks: $(STAMP)
 	$(BIN)/python -m epitaxy.attacks

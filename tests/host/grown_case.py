@@ -20,6 +20,8 @@ from epitaxy.proposers.grower.genome import Choices, Genome
 from epitaxy.proposers.grower.growth import writable
 from epitaxy.proposers.grower.program import Program, RegionCall
 
+SANITIZED = ("-O1", "-g", "-fsanitize=address") if os.environ.get("SANITIZED") else ()
+"""`make sanitize`: reads beyond the ends of an array that show in no result."""
 WORTH_A_COMPILER = 4
 """Regions for which another compiler reads the headers too."""
 
@@ -37,7 +39,7 @@ def build_all(regions, genome, folder):
     for number in range(parts):
         source, library = folder / f"k{number}.cpp", folder / f"k{number}.so"
         source.write_text(emit_source(regions[number::parts], genome))
-        command = [compiler.path, *flags(compiler), "-o", library, source]
+        command = [compiler.path, *flags(compiler), *SANITIZED, "-o", library, source]
         running.append((subprocess.Popen(command, stderr=subprocess.PIPE, text=True), source))
     for process, _ in running:
         _, said = process.communicate()

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from grown_case import Together
 
-from epitaxy.proposers.grower.algebra import Map, walk
+from epitaxy.proposers.grower.algebra import Map, Reduce, operands, walk
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.idioms import with_idioms
 
@@ -52,12 +52,23 @@ CASES = {
 }
 
 
+ROWS = torch.randn(4, 6, 49, generator=torch.Generator().manual_seed(2))
+ROWS = torch.cat([ROWS, ROWS * 1e-3 + 100.0, ROWS * 1e3, torch.full((1, 6, 49), 3.3)])
+NORMS = {
+    "layer": lambda x: F.layer_norm(x, (49,)),
+    "group": lambda x: F.group_norm(x, 2),
+    "instance": lambda x: F.instance_norm(x),
+}
+
+
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory):
     """All cases."""
     together = Together()
     for name, (function, inputs, _) in CASES.items():
         together.add(name, function, inputs, Choices(width=8))
+    for name, function in NORMS.items():
+        together.add(name, function, [ROWS], Choices(width=8), Choices(width=16, stash=0))
     return together.build(tmp_path_factory.mktemp("idioms"))
 
 
@@ -72,6 +83,29 @@ def test_the_same_values(grown, name):
     wanted = function(*(x.double() for x in inputs))
     (made,) = grown.outputs(name, 0, inputs)
     torch.testing.assert_close(made.double(), wanted, rtol=1e-6, atol=2e-7, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_norms_look_at_their_rows_once_less(grown, name):
+    (region,) = grown.regions(name)
+    count = lambda r: sum(isinstance(v, Reduce) for v in walk(r.roots))  # noqa: E731
+    steps = lambda r: max(map(depth, walk(r.roots)))  # noqa: E731
+    assert count(with_idioms(region)) == count(region) == 3
+    assert (steps(with_idioms(region)), steps(region)) == (2, 3)
+    exact = NORMS[name](ROWS.double())
+    for number in range(2):
+        (made,) = grown.outputs(name, number, [ROWS])
+        torch.testing.assert_close(made.double(), exact, rtol=1e-5, atol=2e-5)
+        spoiled = ROWS.clone()
+        spoiled[2, 3, 5] = math.inf
+        (made,) = grown.outputs(name, number, [spoiled])
+        assert torch.equal(made.isnan(), NORMS[name](spoiled).isnan())
+
+
+def depth(value):
+    """How many reductions a value waits for, one after the other."""
+    below = max(map(depth, operands(value)), default=0)
+    return below + isinstance(value, Reduce)
 
 
 def test_a_module_without_them_stays_as_it_is(grown):

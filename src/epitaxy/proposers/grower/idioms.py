@@ -7,8 +7,18 @@ writer knows these functions: rewrites, costs and interpreters see what the modu
 from __future__ import annotations
 
 import dataclasses
+import math
 
-from epitaxy.proposers.grower.algebra import Const, Map, Region, Store, Value, walk
+from epitaxy.proposers.grower.algebra import (
+    Axis,
+    Const,
+    Map,
+    Reduce,
+    Region,
+    Store,
+    Value,
+    walk,
+)
 from epitaxy.proposers.grower.rewrite import rebuild
 
 LINEAR = 17.0
@@ -17,7 +27,7 @@ LINEAR = 17.0
 
 def with_idioms(region: Region) -> Region:
     """`region` with its combinations replaced."""
-    if not any(isinstance(v, Map) and v.fn in ("exp", "expm1", "log") for v in walk(region.roots)):
+    if not any(_begins(v) for v in walk(region.roots)):
         return region
     memo: dict[Value, Value] = {}
 
@@ -27,11 +37,55 @@ def with_idioms(region: Region) -> Region:
     return dataclasses.replace(region, stores=tuple(map(changed, region.stores)))
 
 
+def _begins(value: Value) -> bool:
+    """Whether one of the combinations may be made of it."""
+    if isinstance(value, Reduce):
+        return value.kind == "sum"
+    return isinstance(value, Map) and value.fn in ("exp", "expm1", "log")
+
+
 def _idiom(value: Value) -> Value | None:
-    if not isinstance(value, Map) or value.dtype != "float32":
+    if value.dtype != "float32":
+        return None
+    if isinstance(value, Reduce):
+        return _squares(value)
+    if not isinstance(value, Map):
         return None
     found = _softplus(value) or _divergence(value) or _below_zero(value)
     return rebuild(found, _idiom, {}) if found is not None else None
+
+
+def _squares(value: Reduce) -> Value | None:
+    """sum((d - mean(d))^2) as sum(d^2) - sum(d) mean(d), one pass over the data less: where d is
+    x - mean(x), so that its own mean is what rounding left and nothing cancels. Of equal numbers
+    rounding may leave less than nothing."""
+    match value:
+        case Reduce("sum", over, Map("mul", (Map("sub", (d, mean)) as one, other))) if one == other:
+            pass
+        case _:
+            return None
+    total = _sum_in(mean, d, over)
+    match d:
+        case Map("sub", (x, middle)) if total is not None and _sum_in(middle, x, over) is not None:
+            squares = Reduce("sum", over, Map("mul", (d, d), d.dtype), value.dtype)
+            less = Map("sub", (squares, Map("mul", (total, mean), d.dtype)), d.dtype)
+            return Map("maximum", (less, Const(0.0, d.dtype)), d.dtype)
+    return None
+
+
+def _sum_in(mean: Value, of: Value, over: tuple[Axis, ...]) -> Value | None:
+    """The sum of `of` over these axes where `mean` is that sum by the number of their elements."""
+    count = math.prod(a.size for a in over)
+    match mean:
+        case Map("mul", (Reduce("sum", along, arg) as total, Const(c))) if math.isclose(
+            c * count, 1.0
+        ):
+            pass
+        case Map("div", (Reduce("sum", along, arg) as total, Const(c))) if c == count:
+            pass
+        case _:
+            return None
+    return total if arg == of and set(along) == set(over) else None
 
 
 def _softplus(value: Map) -> Value | None:
