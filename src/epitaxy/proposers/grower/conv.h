@@ -152,8 +152,7 @@ void convolve_direct(const A& a, const P& pixel, const int32_t* offsets, float* 
   using G = Gemm<S>;
   if constexpr (!(kept<S> & 1)) pack_left<S>(pa, a);
   const auto pixels = by_pixel<S>(finish);
-  constexpr int64_t waiting = S::UNIT < G::K ? (S::MC / S::MR) * (S::JC / G::NR) * S::MR * G::NR : 0;
-  const Scratch<float> held(waiting);
+  const Scratch<float> held(S::UNIT < G::K ? G::block_sums : 0);
   constexpr int64_t each = G::columns * G::rows, next = turns<S> ? S::BATCH : 1;
   share<S::DYNAMIC>(G::blocks, [&](int64_t u) {
     const int64_t v = u / next % each, c = v % G::columns, r = v / G::columns;

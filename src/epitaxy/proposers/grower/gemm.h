@@ -54,7 +54,8 @@ template <class S> struct Gemm {
   static constexpr int64_t b_floats = S::PACK_B && !own_b ? S::BATCH * b_batch : 0;
   static constexpr int64_t own_a_floats = own_a ? S::MC / MR * a_tile : 0;
   static constexpr int64_t own_b_floats = own_b ? S::JC / NR * panel : 0;
-  static constexpr int64_t block_floats = depths > 1 || turned<S> ? (S::MC / MR) * (S::JC / NR) * MR * NR : 0;
+  static constexpr int64_t block_sums = (S::MC / MR) * (S::JC / NR) * MR * NR;
+  static constexpr int64_t block_floats = depths > 1 || turned<S> ? block_sums : 0;
   static constexpr int64_t blocks = S::BATCH * rows * columns;
   static constexpr int64_t part_floats = S::PARTS > 1 ? S::PARTS * blocks * block_floats : 0;
   // Panels of B come from the last cache, one after the other. While the tiles of one are worked on

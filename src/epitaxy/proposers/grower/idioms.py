@@ -1,7 +1,7 @@
-"""Combinations of functions for which simd_math.h has one function that does less work.
+"""Combinations for which something does less work: a function of simd_math.h, or one pass less.
 
 Each gives what the combination gives, special values included, or more digits of it. Only the C++
-writer knows these functions: rewrites, costs and interpreters see what the module says.
+writer knows these: rewrites, costs and interpreters see what the module says.
 """
 
 from __future__ import annotations
