@@ -87,6 +87,18 @@ CASES = {
         lambda x, w: F.conv_transpose3d(x, w, stride=2, padding=1),
         [T(1, 3, 4, 5, 6), T(3, 4, 4, 4, 4)],
     ),
+    "small_volume": (  # rows of pixels near the edges miss many taps, and ends of rows
+        lambda x, w, b: F.conv_transpose3d(x, w, b).relu(),
+        [T(2, 16, 3, 4, 6), T(16, 19, 3, 2, 5), T(19)],
+    ),
+    "small_and_spread": (  # one row meets no tap at all
+        lambda x, w, b: turned(x, w, b, dilation=(3, 1)),
+        [T(3, 20, 2, 6), T(20, 7, 2, 4), T(7)],
+    ),
+    "small_lines": (
+        lambda x, w: turned(x, w, padding=(1, 0)),
+        [T(2, 20, 3, 26), T(20, 33, 5, 4)],
+    ),
     "followed": (
         lambda x, w, y, z: torch.relu(turned(x, w, stride=2, padding=1) * z + y),
         [T(2, 5, 3, 21), T(5, 20, 4, 4), T(2, 20, 6, 42), T(42)],
@@ -165,6 +177,18 @@ def test_taps_that_a_phase_lacks_are_left_out():
         for form in (0, 3):
             text = emit_region(step.region, Choices(form=form, tile_n=1, pack_b=0))
             assert ("finish, there);" in text) == left_out
+
+
+def test_taps_that_lie_outside_a_small_image_are_left_out():
+    rows = {"small_volume": True, "small_and_spread": True, "small_lines": True, "plain": False}
+    for name, left_out in rows.items():
+        function, inputs = CASES[name]
+        (step,) = capture(function, inputs, accept=writable).steps
+        text = emit_region(step.region, Choices(form=3, tile_n=1, nc=64))
+        assert ("finish, there);" in text) == left_out
+        assert "bool meets(" in text  # along rows, where these are whole
+        cut = emit_region(step.region, Choices(form=3, tile_n=1, nc=4))
+        assert ("bool meets(" in cut) == (inputs[0].shape[-1] < 16)
 
 
 def test_spread_taps_in_no_whole_rounds_stay_with_the_framework():

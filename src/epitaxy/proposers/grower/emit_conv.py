@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from epitaxy.proposers.grower.algebra import Affine, Axis
+from epitaxy.proposers.grower.algebra import Affine, Axis, Guard
 from epitaxy.proposers.grower.contract import load_of, size_of
 from epitaxy.proposers.grower.emit_expr import Scope, indent
 from epitaxy.proposers.grower.emit_gemm import GemmWriter, Group, function
@@ -110,25 +110,32 @@ class ConvWriter(GemmWriter):
     def _depths(self, group: int, each: int) -> dict[str, int]:
         """Steps of the sum that are copied together (`each`, where all batches have all steps),
         that a batch has or lacks together, and that are done at once: whole groups of steps."""
-        if not lacking(self.what):
+        absent = self._absent()
+        if not absent:
             return {"KC": each, "UNIT": each, "RUN": each}
-        wanted, whole = self.choices.kc, size_of(whole_steps(self.what))
+        wanted, whole = self.choices.kc, size_of(whole_steps(self.what, absent))
         fits = [d for d in range(group, whole + 1, group) if whole % d == 0]
         unit = max((d for d in fits if d <= wanted), default=fits[0])
-        return {"KC": size_of(self.what.inner), "UNIT": unit, "RUN": wanted}
+        run = wanted if lacking(self.what) else unit  # rows do not lack the same
+        return {"KC": size_of(self.what.inner), "UNIT": unit, "RUN": run}
 
-    def _there(self, body: list[str]) -> str:
-        """Add to `body`, where phases lack taps, whether batch t has those that the steps from k on
-        belong to; how to hand it on."""
-        absent = lacking(self.what)
+    def _absent(self) -> tuple[Guard, ...]:
+        """What says which steps of the sum are left out."""
+        return lacking(self.what)
+
+    def _there(self, body: list[str], *pixels: Group) -> str:
+        """Add to `body`, where steps of the sum are left out, whether batch t has those from k on,
+        or its row of pixels; how to hand it on."""
+        absent = self._absent()
         if not absent:
             return ""
-        places = self._places(("t", self.what.batch), ("k", self.what.inner))
+        places = self._places(("t", self.what.batch), *pixels, ("k", self.what.inner))
         tests = [f"epx::within({self.address(g.index)}, {g.size})" for g in absent]
         test = f"return {' && '.join(tests)};"
-        names = set(re.findall(r"\w+", test))
-        used = [p for p in places if p.split()[2] in names]
-        body += function("there", "t, k", [*used, test])
+        read = set(re.findall(r"\w+", test))
+        used = [p for p in places if p.split()[2] in read]
+        names = ", ".join(["t", *(name for name, _ in pixels), "k"])
+        body += function("there", names, [*used, test])
         return ", there"
 
     def _interleaved(self) -> bool:

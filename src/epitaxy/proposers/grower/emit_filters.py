@@ -8,6 +8,7 @@ from epitaxy.proposers.grower.algebra import (
     Affine,
     Axis,
     Const,
+    Guard,
     Index,
     Load,
     Reduce,
@@ -21,7 +22,7 @@ from epitaxy.proposers.grower.emit_conv import ConvWriter, among
 from epitaxy.proposers.grower.emit_gemm import even, function
 from epitaxy.proposers.grower.emit_thin import FILTERS
 from epitaxy.proposers.grower.genome import Choices
-from epitaxy.proposers.grower.image import LINE, whole_steps
+from epitaxy.proposers.grower.image import LINE, MISSED, edges, lacking, missed, whole_steps
 from epitaxy.proposers.grower.patch import Patch, ask_lines, copy_lines, elements, patch_of, runs_of
 from epitaxy.proposers.grower.rewrite import map_axes, rebuild
 from epitaxy.proposers.grower.schedule import Kernel
@@ -79,9 +80,14 @@ class FiltersWriter(ConvWriter):
             "}",
         ]
         body += function("place", "t, i, row, x", self._place())
-        more = self._there(body)
+        _, _, rows, _ = self._groups()
+        more = self._there(body, rows)
         call = f"epx::convolve_filters<Shape>(a, lay, soon, offsets.data, pa, place, finish{more});"
         return self._block(body, finish, call)
+
+    def _absent(self) -> tuple[Guard, ...]:
+        """Taps that phases lack, or rows of pixels near the image's edges."""
+        return lacking(self.what) or edges(self.what)
 
     def _finish(self) -> list[str]:
         """What happens to one vector of sums: where phases lie between each other, to one of both,
@@ -163,7 +169,7 @@ class FiltersWriter(ConvWriter):
         """Steps of the sum that are written out: the innermost directions of the window, and some
         channels where these are few."""
         group = 1
-        for axis in reversed(whole_steps(self.what)):
+        for axis in reversed(whole_steps(self.what, self._absent())):
             if axis.size * group > MOST_WRITTEN:
                 fits = [d for d in range(1, axis.size + 1) if axis.size % d == 0]
                 most = 2 * FEW_WRITTEN if group < FEW_WRITTEN else group
@@ -180,7 +186,30 @@ class FiltersWriter(ConvWriter):
                 text.append(f"u / {stride} % {axis.size} * {c}")
             stride *= axis.size
         at = f"static constexpr int64_t at(int64_t u) {{ return {' + '.join(text) or '0 * u'}; }}"
-        return f"{super()._sizes()[:-3]} {at} }};"
+        return f"{super()._sizes()[:-3]} {at}{self._meets()} }};"
+
+    def _meets(self) -> str:
+        """A constant function of the shape: whether step u of a group meets the image at pixel x of
+        a row. Empty where nearly all do, or where rows are cut."""
+        what, across = self.what, self.what.columns[-1]
+        whole, stride = {across: "x"}, 1
+        for axis in reversed(what.inner):
+            if stride * axis.size > self._group():
+                break
+            whole[axis] = f"u / {stride} % {axis.size}"
+            stride *= axis.size
+        cut = blocks_of(what, self.choices.nc)[1] < across.size
+        load = what.right
+        assert isinstance(load, Load)
+        found = [g for g in load.guards if g.index.coefficient(across)]
+        if cut or len(found) != 1 or missed(found[0]) < MISSED:
+            return ""
+        terms = found[0].index.terms
+        if not {a for a, _ in terms} <= set(whole):
+            return ""
+        at = " + ".join([str(found[0].index.offset), *(f"{whole[a]} * {c}" for a, c in terms)])
+        test = f"const int64_t at = {at}; return at >= 0 && at < {found[0].size};"
+        return f" static constexpr bool meets(int64_t u, int64_t x) {{ (void)u; {test} }}"
 
     def _shape(self) -> dict[str, int]:
         """Sizes of the operands, of blocks and of the patch, and decisions."""

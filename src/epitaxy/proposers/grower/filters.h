@@ -11,7 +11,9 @@
 //   vectors of both handed on at twice the place in the row (1: every batch by itself).
 // lay(to, t, row, x): copy what the block at (row, x) reads; soon(q, t, row, x): ask for the q-th of ASKS
 // parts of that; place(t, i, row, x): where results lie, asked for first where ASK says so; offsets:
-// where each group begins in the copy; there(t, k): as conv.h says.
+// where each group begins in the copy; there(t, row, k): as conv.h says, for a row of pixels.
+// meets(u, x), where `S` has it: whether step u of a group meets the image at pixel x of a row, which is
+// whole in a block.
 namespace epx {
 
 // Tell the compiler that p is made here: values that two steps share would be kept for the second one,
@@ -22,9 +24,26 @@ template <class T> EPX_BODY inline void forget_place([[maybe_unused]] const T*& 
 #endif
 }
 
+template <class S, class = void> struct Meets {
+  static constexpr bool edges = false;
+  static constexpr bool at(int64_t, int64_t) { return true; }
+};
+template <class S> struct Meets<S, std::void_t<decltype(S::meets(0, 0))>> {
+  static constexpr bool edges = true;
+  static constexpr bool at(int64_t u, int64_t x) { return S::meets(u, x); }
+};
+constexpr int INSIDE = -1;
+// The first pixel of a tile where some of its steps miss the image, else INSIDE: one function for all.
+template <class S> constexpr int edge_at(int x, int pixels) {
+  for (int64_t u = 0; u < S::GROUP; ++u)
+    for (int p = 0; p < pixels; ++p)
+      if (!Meets<S>::at(u, x + p)) return x;
+  return INSIDE;
+}
+
 // P pixels, LINE of each row, of W vectors of filters over `groups` groups of steps: the loop is all
-// that compilers see.
-template <class S, int P, int W, int LINE = P>
+// that compilers see. Steps that miss the image at a pixel, counted from FIRST, are left out.
+template <class S, int P, int W, int LINE = P, int FIRST = INSIDE>
 __attribute__((noinline)) void filter_tile(const float* a, const float* from, const int32_t* offsets,
                                            int64_t groups, float* hold, bool first) {
   using V = vf<S::N>;
@@ -42,6 +61,7 @@ __attribute__((noinline)) void filter_tile(const float* a, const float* from, co
       EPX_UNROLL for (int v = 0; v < W; ++v) keep_here(w[v]);
 #pragma GCC unroll 32
       for (int p = 0; p < P; ++p) {
+        if (FIRST != INSIDE && !Meets<S>::at(u, FIRST + p % LINE)) continue;
         const V x = splat<V>(at[S::at(u) + p / LINE * S::DOWN + p % LINE * S::STEP]);
         EPX_UNROLL for (int v = 0; v < W; ++v) c[p][v] = fma(x, w[v], c[p][v]);
       }
@@ -128,10 +148,20 @@ template <class S> constexpr int64_t asks_each =
     ceil_div(S::PHASES * S::ASKS, least(S::FB, Gemm<S>::tiles) * S::PHASES * Gemm<S>::depths * row_tiles<S>);
 
 // WIDE pixels of one row: tiles of nearly equal widths, done(x) when the first x pixels are there.
-template <class S, int W, int WIDE, class N, class D>
+template <class S, int W, int WIDE, int X = 0, class N, class D>
 EPX_BODY inline void filter_row(const float* a, const float* from, const int32_t* offsets, int64_t groups,
                                 float* hold, bool first, const N& next, const D& done) {
   constexpr int count = int(ceil_div(WIDE, S::PX)), each = WIDE / count, more = WIDE % count;
+  if constexpr (Meets<S>::edges) {  // each of its own
+    constexpr int left = WIDE - X, size = each + (X < more * (each + 1));
+    if constexpr (left > 0) {
+      next();
+      filter_tile<S, size, W, size, edge_at<S>(X, size)>(a, from + X * S::STEP, offsets, groups, hold + X * S::MR, first);
+      done(X + size);
+      filter_row<S, W, WIDE, X + size>(a, from, offsets, groups, hold, first, next, done);
+    }
+    return;
+  }
   int64_t x = 0;
   const auto tiles = [&](auto size, int64_t many) EPX_BODY {
     for (int64_t k = 0; k < many; ++k) {
@@ -153,32 +183,57 @@ EPX_BODY inline void filter_block(const float* weights, const float* patch, cons
   using G = Gemm<S>;
   constexpr int last_wide = int(S::X % S::XB);
   const bool all = t % S::PHASES == S::PHASES - 1;  // phases before it are there already
-  stretches<S>(t, there, [&](int64_t k, int64_t end, bool begin, bool last) EPX_BODY {
+  // Rows near an edge of the image may lack taps that others of the block have.
+  constexpr bool some = !std::is_same_v<T, Always>;
+  [[maybe_unused]] bool begun[some ? S::RB : 1] = {};  // rows that have sums by now
+  const auto has = [&](int64_t k, int64_t r, int64_t tall) EPX_BODY {
+    if constexpr (some) {
+      for (int64_t l = r; l < r + tall; ++l)
+        if (there(t, row + l, k)) return true;
+      return false;
+    }
+    return true;
+  };
+  const auto any = [&](int64_t, int64_t k) EPX_BODY { return has(k, 0, S::RB); };
+  stretches<S>(t, any, [&](int64_t k, int64_t end, bool first, bool last) EPX_BODY {
     const int64_t groups = (end - k) / S::GROUP;
     const float* const w = weights + panels_at<S>(k);
+    const bool finished = last && all;
+    // Whether `tall` rows from r, of which `floats` sums are held, are worked on; whether they begin.
+    const auto begins = [&](int64_t r) EPX_BODY { return some ? !begun[r] : first; };
+    const auto worked = [&](int64_t r, int64_t tall, float* held, int64_t floats) EPX_BODY {
+      if (has(k, r, tall)) return true;
+      if (last && begins(r)) std::memset(held, 0, size_t(floats) * sizeof(float));
+      return false;
+    };
     const auto along = [&](auto wide, int64_t r) EPX_BODY {
       float* const held = hold + r * S::XB * S::MR;
       int64_t handed = 0;
-      if (last && all) ask_for_results<S, W>(t + 1 - S::PHASES, i, row + r, x, wide, place);
-      filter_row<S, W, wide>(w, patch + r * S::DOWN, offsets + k / S::GROUP, groups, held, begin, next,
-                             [&](int64_t done) EPX_BODY {
-        if (!last || !all) return;
-        while (handed < done && (done == wide || handed + 2 * S::N <= done)) {
+      const auto hand = [&](int64_t done) EPX_BODY {
+        while (finished && handed < done && (done == wide || handed + 2 * S::N <= done)) {
           finish_pixels<S, W>(held + handed * S::MR, t, i, row + r, x + handed,
                               least(2 * S::N, wide - handed), finish);
           handed += 2 * S::N;
         }
-      });
+      };
+      if (finished) ask_for_results<S, W>(t + 1 - S::PHASES, i, row + r, x, wide, place);
+      if (!worked(r, 1, held, wide * S::MR)) return hand(wide);
+      filter_row<S, W, wide>(w, patch + r * S::DOWN, offsets + k / S::GROUP, groups, held, begins(r), next, hand);
+      if constexpr (some) begun[r] = true;
     };
     const auto rows = [&](auto tall, int64_t r) EPX_BODY {
-      float* const held = hold + r * S::X * S::MR;
-      if (last && all)
-        for (int64_t l = 0; l < tall; ++l) ask_for_results<S, W>(t + 1 - S::PHASES, i, row + r + l, 0, S::X, place);
+      constexpr int high = tall, X = S::X;
+      float* const held = hold + r * X * S::MR;
+      for (int64_t l = 0; l < (finished ? high : 0); ++l)
+        ask_for_results<S, W>(t + 1 - S::PHASES, i, row + r + l, 0, X, place);
       next();
-      filter_tile<S, tall * S::X, W, S::X>(w, patch + r * S::DOWN, offsets + k / S::GROUP, groups, held,
-                                           begin);
-      for (int64_t l = 0; l < (last && all ? tall : 0); ++l)
-        finish_pixels<S, W>(held + l * S::X * S::MR, t, i, row + r + l, 0, S::X, finish);
+      if (worked(r, high, held, high * X * S::MR)) {
+        filter_tile<S, high * X, W, X, edge_at<S>(0, X)>(w, patch + r * S::DOWN, offsets + k / S::GROUP, groups,
+                                                         held, begins(r));
+        if constexpr (some) begun[r] = true;
+      }
+      for (int64_t l = 0; l < (finished ? high : 0); ++l)
+        finish_pixels<S, W>(held + l * X * S::MR, t, i, row + r + l, 0, X, finish);
     };
     if constexpr (S::TALL > 1) {  // of nearly equal heights
       constexpr int count = int(ceil_div(S::RB, S::TALL)), each = S::RB / count, more = S::RB % count;

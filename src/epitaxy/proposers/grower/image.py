@@ -20,6 +20,9 @@ LINE = 16
 would share few sets of the first cache otherwise."""
 
 
+MISSED, LEAST_STEPS = 0.04, 64
+"""Share of a direction's taps that lie outside the image, from which they are left out, and steps
+of the sum that fall away together: partial sums wait in memory in between."""
 FAR = 4
 """Elements that neighbouring pixels, or elements of a window, are apart at most."""
 
@@ -148,9 +151,31 @@ def lacking(what: Contraction) -> tuple[Guard, ...]:
     return tuple(g for g, own in spoken.items() if taps(own))
 
 
-def whole_steps(what: Contraction) -> tuple[Axis, ...]:
-    """The innermost axes of the sum of which a batch has all steps or none."""
-    spoken = {a for g in lacking(what) for a, _ in g.index.terms}
+def edges(what: Contraction) -> tuple[Guard, ...]:
+    """The guards that say which taps a row of pixels has, where many lie outside the image for the
+    rows near its edges, and whole stretches of the sum fall away with them."""
+    load, across = what.right, what.columns[-1]
+    if not isinstance(load, Load) or load.fill != 0.0 or lacking(what):
+        return ()
+    pixels, inner = set(what.columns), set(what.inner)
+    spoken = {g: {a for a, _ in g.index.terms} for g in load.guards}
+    rows = [g for g, own in spoken.items() if own <= pixels | inner and across not in own]
+    found = tuple(g for g in rows if spoken[g] & inner and missed(g) >= MISSED)
+    return found if size_of(whole_steps(what, found)) >= LEAST_STEPS else ()
+
+
+def missed(guard: Guard) -> float:
+    """The share of its places at which `guard` says no."""
+    places = [guard.index.offset]
+    for axis, c in guard.index.terms:
+        places = [p + c * k for p in places for k in range(axis.size)]
+    return sum(not 0 <= p < guard.size for p in places) / len(places)
+
+
+def whole_steps(what: Contraction, absent: Iterable[Guard]) -> tuple[Axis, ...]:
+    """The innermost axes of the sum of which all steps are there or none, as far as the guards
+    `absent` say which."""
+    spoken = {a for g in absent for a, _ in g.index.terms}
     count = next((n for n, a in enumerate(reversed(what.inner)) if a in spoken), len(what.inner))
     return what.inner[len(what.inner) - count :]
 

@@ -17,6 +17,9 @@ from epitaxy.proposers.grower.axes import Inexpressible, Ix, align, divmod_ix, g
 from epitaxy.proposers.grower.lower_core import Index, Lowering, shape_of
 from epitaxy.proposers.grower.lower_index import padded
 
+MISSED = 0.1
+"""Share of taps outside the image from which rows of pixels leave them out."""
+
 
 def each(values: list[Any], d: int) -> int:
     """The value of a convolution's argument along direction d."""
@@ -61,10 +64,12 @@ def transposed(low: Lowering, node: Node, index: Index) -> Value:
     count = len(index) - 2
     taps = [-(-_form(node, d)[0] // _form(node, d)[1]) for d in range(count)]
     keys = low.dims((weight, "window"), (channels // groups, *taps))
-    # Where a phase lacks taps these come first: what it lacks are whole stretches of the sum.
+    # Where a phase lacks taps these come first: what it lacks are whole stretches of the sum. Where
+    # rows of a small image miss many, all but those along a row.
     lacks = any(_form(node, d)[0] % _form(node, d)[1] for d in range(count))
-    found, over = low.bind([*keys[1:], keys[0]] if lacks else keys, index, "k")
-    channel, *window = [found[-1], *found[:-1]] if lacks else found
+    first = count if lacks else count - 1 if _missing(node) >= MISSED else 0
+    found, over = low.bind([*keys[1 : 1 + first], keys[0], *keys[1 + first :]], index, "k")
+    channel, window = found[first], [*found[:first], *found[first + 1 :]]
     group, filter_ = divmod_ix(index[1], per_group) if groups > 1 else (Ix(), index[1])
     place, tap = [], []
     for d, w in enumerate(window):
@@ -82,6 +87,20 @@ def transposed(low: Lowering, node: Node, index: Index) -> Value:
         x = low.build.keep(dataclasses.replace(x, guards=(*x.guards, *missing)))
     factor = padded(low, weight, (whole, filter_, *tap), 0.0)  # type: ignore[arg-type]
     return low.build.reduce("sum", over, low.build.map("mul", factor, x), "float32")
+
+
+def _missing(node: Node) -> float:
+    """The share of taps that lie outside the image in rows of pixels, at stride 1; none where
+    Winograd's transform does better."""
+    sizes, meeting = shape_of(node.args[0])[2:], 1.0
+    if shape_of(node.args[1])[2:] == (3, 3):
+        return 0.0
+    for d, (size, out) in enumerate(zip(sizes[:-1], shape_of(node)[2:], strict=False)):
+        taps, stride, pad, dilation = _form(node, d)
+        places = (o + pad - dilation * k for o in range(out) for k in range(taps))
+        inside = sum(0 <= p < size for p in places) if stride == 1 else out * taps
+        meeting *= inside / (out * taps)
+    return 1.0 - meeting
 
 
 def _reached(form: tuple[int, int, int, int], out: Ix, w: Ix, taps: int) -> tuple[Ix, Ix]:

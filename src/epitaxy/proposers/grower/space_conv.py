@@ -10,7 +10,7 @@ from epitaxy.proposers.grower.emit_filters import blocks_of
 from epitaxy.proposers.grower.emit_thin import FILTERS, TILES
 from epitaxy.proposers.grower.emit_winograd import windows_of
 from epitaxy.proposers.grower.genome import Choices
-from epitaxy.proposers.grower.image import LINE, Image, image_of, lacking, worth
+from epitaxy.proposers.grower.image import LINE, Image, edges, image_of, lacking, worth
 from epitaxy.proposers.grower.patch import patch_of
 from epitaxy.proposers.grower.space_contract import (
     FLOAT_BYTES,
@@ -108,7 +108,7 @@ def _guess_filters(what: Contraction, base: Choices, chip: Chip) -> dict[str, in
     nc = max(many, default=min((nc for nc, _ in kept), default=BLOCKS[0]))
     deep, wide = blocks_of(what, nc)
     parts = -(-2 * chip.cores * deep * wide // pieces) if not many else 1
-    kc = min(k, SHORT) if k <= SHORT or lacking(what) else PIECE
+    kc = min(k, SHORT) if k <= SHORT or lacking(what) or edges(what) else PIECE
     return {
         "prefetch": FAR_STEPS if far else base.prefetch,
         "form": FILTERS, "tile_m": tile_m, "tile_n": tile_n, "kc": kc, "nc": nc,
