@@ -30,6 +30,7 @@ from epitaxy.proposers.grower.emit_planes import IN_PLANES, PlaneWriter, plane_o
 from epitaxy.proposers.grower.emit_turned import TurnedWriter, turned_axis
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.schedule import Kernel, Target
+from epitaxy.proposers.grower.segments import segmented
 from epitaxy.proposers.grower.windows import IN_GROUPS, LINE, Windows, separated
 
 
@@ -37,6 +38,9 @@ def write_kernel(
     kernel: Kernel, choices: Choices, buffers: dict[int, tuple[str, str]]
 ) -> list[str]:
     """The C++ block of one kernel."""
+    rows = segmented(kernel, choices.width)
+    if rows is not None:
+        return RowWriter(rows[0], choices, buffers, rows[1]).write()
     lane = lane_axis(kernel, choices)
     if lane is not None and lane in kernel.outer and kernel.inner:
         plane = plane_of(kernel, lane) if choices.windows == IN_PLANES else None

@@ -292,6 +292,8 @@ def _never_positive(value: Value) -> bool:
     if not (isinstance(value, Map) and value.fn == "sub"):
         return False
     x, most = value.args
+    if isinstance(most, Map):
+        return most.fn.startswith("segment_max") and most.args == (x,)
     return isinstance(most, Reduce) and most.kind == "max" and most.arg == x
 
 

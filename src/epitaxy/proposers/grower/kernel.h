@@ -76,6 +76,27 @@ template <bool DYNAMIC, bool WAIT = true, class F> inline void share(int64_t cou
   }
 }
 
+// Of a vector that holds rows of G elements: what each row adds up to, in all of its lanes, and so on.
+template <int D, class V> EPX_BODY inline V partner(V v) {  // lane i = v[i ^ D]
+  if constexpr (is_wide<V>) {
+    if constexpr (D == lanes<V> / 2) return {v.hi, v.lo};
+    else return {partner<D>(v.lo), partner<D>(v.hi)};
+  } else {
+    return permute(v, build<ints<V>>([](int i) { return i ^ D; }));
+  }
+}
+template <int G, class V, class Op> EPX_BODY inline V segment(V v, Op op) {
+  if constexpr (G > 1) v = op(v, partner<1>(v));
+  if constexpr (G > 2) v = op(v, partner<2>(v));
+  if constexpr (G > 4) v = op(v, partner<4>(v));
+  if constexpr (G > 8) v = op(v, partner<8>(v));
+  return v;
+}
+template <int G, class V> EPX V segment_sum(V v) { return segment<G>(v, [](V a, V b) { return a + b; }); }
+template <int G, class V> EPX V segment_prod(V v) { return segment<G>(v, [](V a, V b) { return a * b; }); }
+template <int G, class V> EPX V segment_max(V v) { return segment<G>(v, [](V a, V b) { return maximum(a, b); }); }
+template <int G, class V> EPX V segment_min(V v) { return segment<G>(v, [](V a, V b) { return minimum(a, b); }); }
+
 // Read lanes 0..n-1 (part) or all lanes (whole) from contiguous, strided or guarded places.
 template <class V, bool P, class T>
 EPX_BODY inline V get(std::integral_constant<bool, P>, const T* p, int n) {
