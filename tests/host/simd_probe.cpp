@@ -1,5 +1,7 @@
 // Every function of simd.h and simd_math.h over arrays, for each number of lanes (1: scalar).
 #include "simd.h"
+#include "simd_memory.h"
+#include "simd_lanes.h"
 #include "simd_math.h"
 
 extern "C" int has_fma() { return epx::has_fma; }

@@ -43,9 +43,12 @@ TOGETHER = 4
 """Regions in one file: a compiler takes as long to read the headers as to compile some three."""
 
 
+_ALWAYS = ("simd.h", "simd_memory.h", "simd_lanes.h", "simd_math.h", "kernel.h")
+_PRODUCTS = ("epx::contract<", "epx::convolve", "epx::attend", "epx::recur", "epx::Routing")
 # Parts that only some kernels use, by what they call; each builds on those before it.
 _PARTS = {
-    "gemm.h": ("epx::contract<", "epx::convolve", "epx::attend", "epx::recur", "epx::Routing"),
+    "pack.h": _PRODUCTS,
+    "gemm.h": _PRODUCTS,
     "thin.h": ("epx::contract_", "epx::attend"),
     "conv.h": ("epx::convolve",),
     "planes.h": ("epx::weigh_plane",),
@@ -67,7 +70,7 @@ def _read(part: str) -> str:
 def _used(body: str) -> list[str]:
     """The parts of the library that `body` builds on, each after what it builds on itself."""
     used = [part for part, calls in _PARTS.items() if any(c in body for c in calls)]
-    return ["simd.h", "simd_math.h", "kernel.h", *(["dot.h"] if used else []), *used]
+    return [*_ALWAYS, *(["dot.h"] if used else []), *used]
 
 
 def header(body: str) -> str:

@@ -1,4 +1,4 @@
-"""Contractions as C++: the sizes and strides that gemm.h works from, and what is done with a sum."""
+"""Contractions as C++: the sizes and strides that pack.h and gemm.h work from, and what is done with a sum."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Group = tuple[str, Sequence[Axis]]
 
 
 class Copy(NamedTuple):
-    """One of the copies that gemm.h makes: its bit in KEPT, who reads the operand, who makes it."""
+    """One of the copies that pack.h makes: its bit in KEPT, who reads the operand, who makes it."""
 
     bit: int
     reader: str
@@ -114,7 +114,7 @@ class GemmWriter(KernelWriter):
         return self.keeper.keep(name, load_of(operand).buffer, floats, before, make)
 
     def _kept(self) -> int:
-        """KEPT of gemm.h: which copies are made of weights and outlive the call."""
+        """KEPT of pack.h: which copies are made of weights and outlive the call."""
         return sum(
             which.bit
             for which, packed, operand in zip(
@@ -140,7 +140,7 @@ class GemmWriter(KernelWriter):
         return ["epx::fence();"] if self.streams else []
 
     def _shape(self) -> dict[str, int]:
-        """Sizes, strides and decisions, by the names that gemm.h gives them."""
+        """Sizes, strides and decisions, by the names that pack.h gives them."""
         what, chosen = self.what, self.choices
         m, n, k = size_of(what.rows), self._columns(), size_of(what.inner)
         a = load_of(what.left).index

@@ -225,7 +225,7 @@ class RoutedWriter(Expressions):
         return [*head, f"epx::share<{dynamic}>({total}, [&](int64_t u) {{", *indent(body), "});"]
 
     def _sizes(self, name: str, k: int, across: int) -> list[str]:
-        """Sizes and strides of product k, by the names that gemm.h gives them."""
+        """Sizes and strides of product k, by the names that pack.h gives them."""
         p, height = self.what.products[k], self.choices.tile_m
         bk, bj = (p.weight.index.coefficient(a) for a in (p.depth, p.width))
         sizes = {

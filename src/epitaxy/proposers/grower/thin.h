@@ -1,5 +1,5 @@
 // ---- thin products: few rows, where the right operand is read once from memory ------------------
-// Operands of any type are converted as they are read. See gemm.h for the names in S.
+// Operands of any type are converted as they are read. See pack.h for the names in S.
 namespace epx {
 
 template <class S> using sums_of = typename Dot<S::DOT, S::N>::V;

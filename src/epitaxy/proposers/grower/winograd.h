@@ -2,7 +2,7 @@
 // O x O results need I x I pixels, I = O + 2. Pixels and filters are transformed, multiplied point by
 // point (I * I products of matrices over the channels), and the sums are turned into results: 2.25
 // (O = 2) or 4 (O = 4) times fewer multiplications. Lavin and Gray, arXiv:1509.09308; points 0, +-P,
-// +-Q and infinity. `S` as in gemm.h, where M counts filters, K channels, JC squares of a block, and
+// +-Q and infinity. `S` as in pack.h, where M counts filters, K channels, JC squares of a block, and
 //   H W rows and columns of the image, Y X of the result, PY PX of padding before them,
 //   TK TY strides of the image along channels and rows, AI AK AY AX strides of the filters.
 namespace epx {
