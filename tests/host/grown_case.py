@@ -62,7 +62,13 @@ class Libraries:
 
 
 def run(library, region, inputs):
-    """Call one region on contiguous copies of `inputs`; its outputs, poisoned beforehand."""
+    """What one region computes from contiguous copies of `inputs`."""
+    return call(library, region, inputs)[0]
+
+
+def call(library, region, inputs):
+    """Call one region on contiguous copies of `inputs`: its outputs, poisoned beforehand, and not
+    zero where it refuses the call."""
     held = [x.contiguous() for x in inputs]
     outs = [
         torch.full(s.shape, 7).to(getattr(torch, s.dtype))
@@ -71,8 +77,8 @@ def run(library, region, inputs):
         for s in region.outputs
     ]
     pack = lambda ts: (ctypes.c_void_p * len(ts))(*[t.data_ptr() for t in ts])  # noqa: E731
-    getattr(library, region.name)(pack(held), pack(outs))
-    return outs
+    status = getattr(library, region.name)(pack(held), pack(outs))
+    return outs, status if region.refuses else 0
 
 
 def pair(path):
@@ -144,11 +150,19 @@ class Together:
         self, name: str, number: int, inputs: Sequence[Any], state: Mapping[str, Any] | None = None
     ) -> list[Any]:
         """What the case computes under its decisions of that number."""
+        return self.called(name, number, inputs, state)[0]
+
+    def called(
+        self, name: str, number: int, inputs: Sequence[Any], state: Mapping[str, Any] | None = None
+    ) -> tuple[list[Any], int]:
+        """The same, and not zero where a region refused the call."""
         program = self.programs[name, number]
         values = dict(zip(program.inputs, inputs, strict=True))
         values |= {value: (state or {})[key] for value, key in program.state}
         for step in program.steps:
             assert isinstance(step, RegionCall)
-            made = run(self._library, step.region, [values[a] for a in step.args])
+            made, status = call(self._library, step.region, [values[a] for a in step.args])
+            if status:
+                return [], status
             values.update(zip(step.results, made, strict=True))
-        return [values[o] for o in program.outputs]
+        return [values[o] for o in program.outputs], 0

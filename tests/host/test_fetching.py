@@ -65,3 +65,38 @@ def test_the_next_row_is_fetched_beside_the_exponentials():
 def test_values_are_kept_once_and_cheap_ones_not_at_all():
     assert written("chosen rows, normalised").count("Scratch<float> kept") == 1
     assert "Scratch" not in written("logarithm of a softmax")
+
+
+WHICH = {
+    "all of them": lambda tokens, table: F.embedding(tokens, table),
+    "in another order": lambda tokens, table: F.embedding(tokens.t(), table),
+    "some of them": lambda tokens, table: F.embedding(tokens[:, 1:30], table),
+}
+
+
+@pytest.fixture(scope="module")
+def looked_up(tmp_path_factory):
+    """Rows of a table, by all numbers of a tensor or by some."""
+    together = Together()
+    for name, function in WHICH.items():
+        together.add(name, function, (TOKENS, TABLE), Choices())
+    return together.build(tmp_path_factory.mktemp("looked_up"))
+
+
+@pytest.mark.parametrize("name", WHICH)
+@pytest.mark.parametrize("wrong", [-1, 50, 1 << 40, -(1 << 63), (1 << 32) + 3])
+def test_a_call_with_numbers_outside_the_table_is_refused(name, wrong, looked_up):
+    assert looked_up.called(name, 0, (TOKENS, TABLE))[1] == 0
+    tokens = TOKENS.clone()
+    tokens[2, 7] = wrong
+    assert looked_up.called(name, 0, (tokens, TABLE))[1] == 1
+
+
+def test_bounds_of_all_numbers_are_looked_at_once():
+    def text(name):
+        region, _ = captured(WHICH[name], (TOKENS, TABLE))
+        return emit_region(region, Choices())
+
+    assert text("all of them").count("epx::outside(x0, 111, 0, 50)") == 1
+    assert "bad1" not in text("in another order")
+    assert "epx::beyond(x0, 111)" in text("some of them")

@@ -15,6 +15,7 @@ from epitaxy.proposers.grower.algebra import Load, Region, walk
 from epitaxy.proposers.grower.chains import Chain
 from epitaxy.proposers.grower.emit_attention import AttentionWriter
 from epitaxy.proposers.grower.emit_chain import write_chain
+from epitaxy.proposers.grower.emit_checks import with_bounds
 from epitaxy.proposers.grower.emit_columns import write_kernel
 from epitaxy.proposers.grower.emit_conv import ConvWriter
 from epitaxy.proposers.grower.emit_expr import Unsupported
@@ -148,20 +149,19 @@ def emit_region(region: Region, choices: Choices) -> str:
         return write_sums(region, choices)
     region = with_idioms(coalesce(pieced(region)))
     require_lanes(walk(region.roots))
+    checked = bool(region.checks)
+    region, bounds = with_bounds(region)
     schedule = plan(region, choices)
     buffers: dict[int, tuple[str, str]] = {}
     weights = frozenset(region.weights if choices.keep else ())
-    ready = {} if region.checks else made_first(schedule.kernels, len(region.inputs))
+    ready = {} if checked else made_first(schedule.kernels, len(region.inputs))
     ready = {n: m for n, m in ready.items() if weights.issuperset(m.sources)}
     keeper = Keeper(weights.union(ready))
     pointers: list[str] = []
     for i, spec in enumerate(region.inputs):
         buffers[i] = (f"x{i}", spec.dtype)
         pointers.append(given(i, spec))
-    lines = list(pointers)
-    for i, spec in enumerate(region.inputs):
-        if spec.dtype == "int64":
-            lines.append(f"if (epx::beyond(x{i}, {spec.numel})) return 1;  // lanes are of 32 bits")
+    lines = [*pointers, *bounds]
     lines += [made(i, spec) for i, spec in enumerate(region.outputs)]
     for i, (name, (dtype, numel)) in enumerate(schedule.temporaries.items()):
         T = storage(dtype)

@@ -311,6 +311,18 @@ inline bool beyond(const int64_t* p, int64_t n) {
   }
   return bad;
 }
+// Whether any of n integers lies outside low .. high - 1.
+inline bool outside(const int64_t* p, int64_t n, int64_t low, int64_t high) {
+  bool bad = false;
+#pragma omp parallel for reduction(|| : bad) if (n > 65536)
+  for (int64_t block = 0; block < n; block += 4096) {
+    bool here = false;
+    for (int64_t i = block; i < least(block + 4096, n); ++i)
+      here |= uint64_t(p[i]) - uint64_t(low) >= uint64_t(high - low);
+    bad = bad || here;
+  }
+  return bad;
+}
 template <class I> EPX_BODY inline I splat_int(int64_t x) { return splat<I>(int32_t(x)); }
 template <class I> EPX_BODY inline I splat_mask(bool x) { return splat<I>(-int32_t(x)); }
 template <class V, class I> EPX_BODY inline V to_float(I x) { return convert<V>(x); }
