@@ -22,6 +22,7 @@ CASES = {
         lambda x: x - x.amin(-1, keepdim=True) * x.prod(-1, keepdim=True),
         [T(3, 7, 2)],
     ),
+    "softmax_of_thirty_two": (lambda x: torch.softmax(x, -1), [T(33, 32)]),
     "layer_norm": (lambda x: F.layer_norm(x, (8,)), [T(50, 8)]),
     "many": (lambda x: torch.softmax(x, -1), [T(5000, 8)]),
 }
@@ -30,11 +31,13 @@ GENOMES = (
     Choices(width=8, unroll=1, stash=0),
     Choices(width=4, lane=1),
     Choices(width=16, online=0, stream=1, threads=1),
+    Choices(width=32),
 )
 WITHOUT = {
     "a weight for each place": (lambda x, w: F.layer_norm(x, (8,), w), [T(50, 8), T(8)]),
     "rows of six": (lambda x: torch.softmax(x, -1), [T(50, 6)]),
     "rows longer than a vector": (lambda x: torch.softmax(x, -1), [T(50, 32)]),
+    "rows across memory": (lambda x: torch.softmax(x, 1), [T(16, 8, 64)]),
     "one result for each row": (lambda x: torch.logsumexp(x, -1), [T(50, 8)]),
     "positions": (lambda x: x.argmax(-1, keepdim=True) + x, [T(50, 8)]),
 }

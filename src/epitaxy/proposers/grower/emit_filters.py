@@ -34,6 +34,8 @@ FEW_WRITTEN = 4
 """With fewer steps to a group its address costs as much as a pixel."""
 PHASES = 2
 """Phases of a stride whose pixels are put between each other in registers."""
+MOST_TILES = 8
+"""Register tiles of a row at most that are each compiled for the pixels at which they lie."""
 FEW_READ = 512
 """Multiply-adds for each element of the image after which asking for it early costs more than it
 brings (864 of them: 1.02 of the time; 128 to 512: 0.94 to 0.97, four cores, Zen 5)."""
@@ -190,7 +192,7 @@ class FiltersWriter(ConvWriter):
 
     def _meets(self) -> str:
         """A constant function of the shape: whether step u of a group meets the image at pixel x of
-        a row. Empty where nearly all do, or where rows are cut."""
+        a row. Empty where nearly all do, where rows are cut, or long beside a tile."""
         what, across = self.what, self.what.columns[-1]
         whole, stride = {across: "x"}, 1
         for axis in reversed(what.inner):
@@ -199,6 +201,7 @@ class FiltersWriter(ConvWriter):
             whole[axis] = f"u / {stride} % {axis.size}"
             stride *= axis.size
         cut = blocks_of(what, self.choices.nc)[1] < across.size
+        cut |= across.size > MOST_TILES * self.choices.tile_m
         load = what.right
         assert isinstance(load, Load)
         found = [g for g in load.guards if g.index.coefficient(across)]

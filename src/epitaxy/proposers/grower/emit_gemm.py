@@ -1,4 +1,4 @@
-"""Contractions as C++: the sizes and strides that pack.h and gemm.h work from, and what is done with a sum."""
+"""Contractions as C++: the sizes and strides that pack.h and gemm.h work from, and what follows."""
 
 from __future__ import annotations
 

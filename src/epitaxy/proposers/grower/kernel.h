@@ -90,6 +90,8 @@ template <int G, class V, class Op> EPX_BODY inline V segment(V v, Op op) {
   if constexpr (G > 2) v = op(v, partner<2>(v));
   if constexpr (G > 4) v = op(v, partner<4>(v));
   if constexpr (G > 8) v = op(v, partner<8>(v));
+  if constexpr (G > 16) v = op(v, partner<16>(v));
+  static_assert(G <= 32);
   return v;
 }
 template <int G, class V> EPX V segment_sum(V v) { return segment<G>(v, [](V a, V b) { return a + b; }); }

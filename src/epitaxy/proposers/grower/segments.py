@@ -50,14 +50,16 @@ def _simple(reduce: Reduce) -> bool:
 
 
 def _beside(kernel: Kernel, rows: Axis, short: Axis) -> bool:
-    """Whether rows lie one after the other wherever something is read or written."""
+    """Whether rows lie one after the other wherever something is read or written, and along memory
+    where it is written."""
     indices = [t.index for t in kernel.targets]
     for v in walk(tuple(t.value for t in kernel.targets)):
         if isinstance(v, Load | Index):
             indices.append(v.index)
         if isinstance(v, Load):
             indices += [g.index for g in v.guards]
-    written = all({rows, short} <= set(t.axes) for t in kernel.targets)
+    along = all(t.index.coefficient(short) == 1 for t in kernel.targets)
+    written = along and all({rows, short} <= set(t.axes) for t in kernel.targets)
     return written and all(
         f.coefficient(rows) == f.coefficient(short) * short.size for f in indices
     )
