@@ -110,6 +110,18 @@ def test_regions_compute_what_pytorch_computes(name, grown):
             torch.testing.assert_close(got, expected, rtol=2e-5, atol=2e-6 * max(scale, 1.0))
 
 
+@pytest.mark.parametrize("dim", [0, 1])
+def test_infinite_sums_stay_infinite(dim, tmp_path):
+    x = T(40, 100)
+    x[3, 5], x[7, 9], x[8, 9] = float("inf"), float("-inf"), float("nan")
+    together = Together()
+    together.add("sums", lambda x: x.sum(dim), [x], *(Choices(sum=how) for how in (0, 1, 2)))
+    together.build(tmp_path)
+    for number in range(3):
+        (made,) = together.outputs("sums", number, [x])
+        torch.testing.assert_close(made, x.sum(dim), equal_nan=True)
+
+
 def test_nan_and_infinity_pass_through_as_in_pytorch(tmp_path):
     x = T(4, 100)
     x[0, 3], x[1, 4], x[2, 5] = float("nan"), float("inf"), float("-inf")

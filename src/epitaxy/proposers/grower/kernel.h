@@ -277,10 +277,10 @@ template <int U, class V, class F> EPX_BODY inline V join(const V (&acc)[U], F c
   for (int u = 1; u < U; ++u) total = combine(total, acc[u]);
   return total;
 }
-// Kahan's compensated step: sum += x, the rounding error kept in c.
+// Kahan's compensated step: sum += x, the rounding error kept in c; an infinite sum has none.
 template <class V> EPX_BODY inline V compensated(V sum, V x, V& c) {
-  const V y = x - c, t = sum + y;
-  c = (t - sum) - y;
+  const V y = x - c, t = sum + y, error = (t - sum) - y;
+  c = select(error == error, error, splat<V>(0));
   return t;
 }
 
