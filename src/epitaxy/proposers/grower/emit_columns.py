@@ -25,7 +25,7 @@ from epitaxy.proposers.grower.emit_kernel import (
     reduce_operand,
     turns_out,
 )
-from epitaxy.proposers.grower.emit_loops import Loops, RowWriter
+from epitaxy.proposers.grower.emit_loops import Loops, RowWriter, every
 from epitaxy.proposers.grower.emit_planes import IN_PLANES, PlaneWriter, plane_of
 from epitaxy.proposers.grower.emit_turned import TurnedWriter, turned_axis
 from epitaxy.proposers.grower.genome import Choices
@@ -182,7 +182,7 @@ class ColumnWriter(Loops):
         ]
 
     def _pass(self, number: int, row: Scope, inner: list[Axis]) -> None:
-        self.before, self.after, self.back, self.scanned = [], [], False, False
+        self.before, self.after, self.sums, self.back, self.scanned = [], [], [], False, False
         self.turned: list[str] = []
         seen, scopes = set(row.axes), [row]
         for axis in inner:
@@ -193,11 +193,25 @@ class ColumnWriter(Loops):
         body = self.body(number, scopes)
         small = math.prod(a.size for a in inner) <= SMALL_WINDOW
         loops = body.lines if small else [*column_loop(body.lines), *self.turned]
+        if not small:
+            loops = self.nested(loops, inner, scopes)
+            row.lines += [*self.before, *loops, *self.after]
+            return
         for axis, scope in zip(reversed(inner), reversed(scopes[1:-1]), strict=True):
             loops = axis_loops([axis], self.names, [*scope.lines, *loops], self.back)
-            if small:
-                loops[0] = f"EPX_UNROLL {loops[0]}"
-        row.lines += [*self.before, *(column_loop(loops) if small else loops), *self.after]
+            loops[0] = f"EPX_UNROLL {loops[0]}"
+        row.lines += [*self.before, *column_loop(loops), *self.after]
+
+    def _settled(self, name: str, steps: int) -> list[str]:
+        """As for rows, one sum for each chunk of the tile."""
+        if not self.sums:
+            return []
+        self.before += [f"V {r}_all[TC] = {{}}, {r}_low[TC] = {{}};" for r in self.sums]
+        each = "for (int c = 0; c < chunks; ++c) "
+        added = "".join(f"{r}[c] = {r}_all[c] + {r}[c]; " for r in self.sums)
+        self.after = [f"{each}{{ {added}}}", *self.after]
+        settled = "".join(f"epx::settle({r}_all[c], {r}[c], {r}_low[c]); " for r in self.sums)
+        return [f"{every(name, steps)}{each}{{ {settled}}}"]
 
     def put(self, target: Target, value: str, vector: bool) -> str:
         """Stores; of results that lie along the rows, once N columns of them are there."""
@@ -247,12 +261,13 @@ class ColumnWriter(Loops):
         operand, of = reduce_operand(reduce, self.vector(reduce.arg))
         T = VECTOR[of]
         self.before.append(f"{T} {r}[TC]; epx::fill({r}, {RowWriter._start(reduce, of)});")
-        steps = math.prod(a.size for a in reduce.over)
-        careful = self.choices.sum == 2 or (self.choices.sum == 1 and steps > 512)
-        if of == "f" and reduce.kind == "sum" and careful:
+        floats = of == "f" and reduce.kind == "sum"
+        if floats and self.choices.sum == 2:
             self.before.append(f"V {r}_low[TC]; epx::fill({r}_low, epx::splat<V>(0));")
             body.lines.append(f"{r}[c] = epx::compensated({r}[c], {operand}, {r}_low[c]);")
         else:
+            if floats and self.choices.sum == 1:
+                self.sums.append(r)
             body.lines.append(f"{r}[c] = {combine(reduce.kind, of, f'{r}[c]', operand)};")
         result = kind(reduce.dtype)
         if result == "f" and of != "f":

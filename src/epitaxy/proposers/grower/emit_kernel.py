@@ -33,7 +33,8 @@ from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.schedule import Kernel, Target
 
 STASH_LIMIT_BYTES = 1 << 20
-SUM_BLOCK = 4096
+SUM_BLOCK, SUM_STEPS = 4096, 128
+"""Elements of a row that are added up by themselves, and how many such sums in a row."""
 FEW_PIECES = 128
 """Pieces of a loop that threads take as they get free: enough to end together."""
 COSTLY = TRANSCENDENTAL | {"div", "sqrt", "rsqrt", "reciprocal"}

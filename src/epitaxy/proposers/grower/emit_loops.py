@@ -16,6 +16,7 @@ from epitaxy.proposers.grower.emit_expr import (
 )
 from epitaxy.proposers.grower.emit_kernel import (
     SUM_BLOCK,
+    SUM_STEPS,
     KernelWriter,
     axis_loops,
     combine,
@@ -51,12 +52,18 @@ def gathered(values: Iterable[Value], lane: Axis | None) -> list[Load]:
     ]
 
 
+def every(name: str, steps: int) -> str:
+    """The condition that holds once in `steps` turns of a loop, rounded down to a power of two."""
+    turns = 1 << steps.bit_length() - 1
+    return f"if ({name} % {turns} == {turns - 1}) " if turns > 1 else ""
+
+
 class Loops(KernelWriter):
     """Passes over the inner axes, with the stash between them."""
 
     stash_at = "0"
     scanned = False
-    flush: list[str]
+    sums: list[str]
 
     def begin(self) -> None:
         """Start on the passes: nothing is written yet."""
@@ -65,6 +72,22 @@ class Loops(KernelWriter):
         self.before: list[str] = []
         self.after: list[str] = []
         self.back = False
+
+    def nested(
+        self, loops: list[str], inner: list[Axis], scopes: list[Scope], added: int = 1
+    ) -> list[str]:
+        """Loops over `inner` around `loops`, each with its own scope's lines. `added`: terms that
+        sums in blocks have after `loops`."""
+        for axis, scope in zip(reversed(inner), reversed(scopes[1:-1]), strict=True):
+            if added <= SUM_STEPS < added * axis.size:
+                loops = [*loops, *self._settled(self.names[axis], SUM_STEPS // added)]
+            added *= axis.size
+            loops = axis_loops([axis], self.names, [*scope.lines, *loops], self.back)
+        return loops
+
+    def _settled(self, name: str, steps: int) -> list[str]:
+        """What ends a loop's body so that sums in blocks stay short; declares what it needs."""
+        raise NotImplementedError
 
     def use(self, value: Value) -> str:
         """The C++ name of `value`: stashed values are computed by their first pass only."""
@@ -230,7 +253,7 @@ class RowWriter(Loops):
         return not self.passes.reduces and not any(isinstance(v, Scan) for v in self.passes.values)
 
     def _pass(self, number: int, row: Scope, inner: list[Axis], limits: tuple[str, str]) -> None:
-        self.before, self.after, self.flush, self.back, self.scanned = [], [], [], False, False
+        self.before, self.after, self.sums, self.back, self.scanned = [], [], [], False, False
         seen, scopes = set(row.axes), [row]
         for axis in inner:
             seen.add(axis)
@@ -244,21 +267,41 @@ class RowWriter(Loops):
         sweep = self._sweep(name, U, limits)
         loops = [f"auto {name} = [&](auto tail, int64_t i, int u, int n) EPX_BODY {{", "  (void)u, (void)n;",
                  *indent(body.lines), "};", *sweep]  # fmt: skip
-        for axis, scope in zip(reversed(inner), reversed(scopes[1:-1]), strict=True):
-            loops = axis_loops([axis], self.names, [*scope.lines, *loops], self.back)
+        loops = self.nested(loops, inner, scopes, self._blocks)
         row.lines += [*self.before, *loops, *self.after]
+
+    @property
+    def _block(self) -> int:
+        """Elements of a row whose sums are added up by themselves."""
+        return min(SUM_BLOCK, SUM_STEPS * self.N * self.choices.unroll)
+
+    @property
+    def _blocks(self) -> int:
+        """How often a row's sums in blocks are added to the whole ones."""
+        assert self.lane is not None
+        return -(-self.lane.size // self._block)
+
+    def _settled(self, name: str, steps: int) -> list[str]:
+        """At the end of a loop's body: every so many `steps`, sums are added to compensated ones.
+        Of equal values, which err the same way at every addition, no more than that."""
+        self.before += [f"V {r}_all = epx::splat<V>(0), {r}_low = {r}_all;" for r in self.sums]
+        self.after = [f"{r}_sum = {r}_all + {r}_sum;" for r in self.sums] + self.after
+        return [f"{every(name, steps)}epx::settle({r}_all, {r}_sum, {r}_low);" for r in self.sums]
 
     def _sweep(self, name: str, unroll: int, limits: tuple[str, str]) -> list[str]:
         low, high = limits
         call = f"epx::sweep{'_back' if self.back else ''}<{self.N}, {unroll}>"
         assert self.lane is not None
-        if self.flush and self.lane.size > SUM_BLOCK:
+        flush = [f"{r}_sum = {r}_sum + epx::flush({r}_acc);" for r in self.sums]
+        if self.sums and self._blocks > 1:
+            if self._blocks > SUM_STEPS:
+                flush += self._settled("b", 1)
             return [
-                f"for (int64_t b = {low}; b < {high}; b += {SUM_BLOCK}) {{",
-                f"  {call}(b, epx::least(b + {SUM_BLOCK}, {high}), {name});",
-                *indent(self.flush), "}",
+                f"for (int64_t b = {low}; b < {high}; b += {self._block}) {{",
+                f"  {call}(b, epx::least(b + {self._block}, {high}), {name});",
+                *indent(flush), "}",
             ]  # fmt: skip
-        return [f"{call}({low}, {high}, {name});", *self.flush]
+        return [f"{call}({low}, {high}, {name});", *flush]
 
     def reduce(self, reduce: Reduce) -> None:
         """Accumulate in U vectors, then across lanes into one scalar."""
@@ -283,7 +326,7 @@ class RowWriter(Loops):
             body.lines.append(f"{acc} = epx::keep({self.tail}, {T}({step}), {acc}, n);")
             if floats and self.choices.sum == 1:
                 self.before.append(f"V {r}_sum = epx::splat<V>(0);")
-                self.flush.append(f"{r}_sum = {r}_sum + epx::flush({r}_acc);")
+                self.sums.append(r)
                 total = f"{r}_sum"
         fold = "int_sum" if of == "i" and reduce.kind == "sum" else HORIZONTAL[reduce.kind]
         result = SCALAR[kind(reduce.dtype)]

@@ -283,6 +283,10 @@ template <class V> EPX_BODY inline V compensated(V sum, V x, V& c) {
   c = select(error == error, error, splat<V>(0));
   return t;
 }
+template <class V> EPX_BODY inline void settle(V& whole, V& part, V& c) {
+  whole = compensated(whole, part, c);
+  part = splat<V>(0);
+}
 
 // Position of the largest (smallest) of all lanes of all accumulators; first on ties; NaN wins.
 template <bool LARGEST, int U, class V, class I>
