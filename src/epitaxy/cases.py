@@ -6,13 +6,15 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from epitaxy.memory import available_bytes
 from epitaxy.precision import Precision, precision, precisions
 from epitaxy.verdict import ErrorRow, Finding
 
 EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7, "float16": 2.0**-10}
 LEAST_EPS = 16
 """Errors below this many units of the last place are never held against a candidate."""
-KEPT_BYTES = 6 << 30
+KEPT_BYTES, KEPT_SHARE = 6 << 30, 8
+"""Cases are kept up to so many bytes, and up to this part of the memory there is at first."""
 BLEND = -1
 """The case that is one of the timed ones but for a stretch of each input."""
 OTHER_BLEND = -2
@@ -81,6 +83,7 @@ class Cases:
         self._seed, self._note = seed, note
         self._made: dict[int, Case] = {}
         self._dropped: set[int] = set()
+        self._room = min(KEPT_BYTES, available_bytes() // KEPT_SHARE)
 
     @property
     def problem(self) -> Any:
@@ -115,7 +118,7 @@ class Cases:
             self.reference.notes.clear()
             specs = (*self.reference.problem.inputs, *self.reference.problem.outputs)
             each = 3 * sum(s.bytes for s in specs if s)
-            if number > 3 and each * len(self._made) > KEPT_BYTES:
+            if number > 1 and each * len(self._made) > self._room:
                 return made
             self._made[number] = made
         return self._made[number]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from epitaxy.errors import BadInput, BadProblem
+from epitaxy.memory import total_bytes
 from epitaxy.parsing import parsed, source_lines
 
 AUTO = "auto"
@@ -24,6 +25,9 @@ ENOUGH_S = 0.02
 """`auto` stops shrinking when PyTorch would take about this long on a CPU."""
 FLOPS_PER_S, BYTES_PER_S = 2e11, 2e10
 """What a CPU does in PyTorch, roughly: only for deciding how far to shrink."""
+MEMORY_SHARE = 96
+"""`auto` goes on while inputs, outputs and the largest value between them take more than this part
+of all memory: a judgement holds them for ten processes, and exact outputs besides."""
 MOST_CALLS = 20_000
 """Operators of one forward pass after which a problem counts as too large."""
 FACTORS = tuple(0.5**n for n in range(0, 9))
@@ -70,16 +74,16 @@ def shrink(source: str, scale: float | str, name: str) -> Shrunk:
 
 def _fitting(source: str, tree: ast.Module, name: str) -> Shrunk:
     smallest: Shrunk | None = None
-    reason = ""
+    reason, room = "", total_bytes() // MEMORY_SHARE
     for factor in FACTORS:
         for kind in (_any_size, _only_batch):
             made = _scaled(source, tree, factor, kind)
-            seconds = _estimate_s(made.source)
-            if isinstance(seconds, str):
-                reason = reason or seconds  # of the file as it is
+            needs = _estimate(made.source)
+            if isinstance(needs, str):
+                reason = reason or needs  # of the file as it is
                 continue
             smallest = made
-            if seconds <= ENOUGH_S:
+            if needs[0] <= ENOUGH_S and needs[1] <= room:
                 return made
             break  # it runs when all sizes shrink, so go on that way
     if smallest is None:
@@ -166,13 +170,19 @@ class _TooLarge(Exception):
     """More operators than anybody wants to count."""
 
 
-def _estimate_s(source: str) -> float | str:
-    """Seconds that PyTorch would take, told from shapes alone; why it cannot be run so."""
+def _estimate(source: str) -> tuple[float, float] | str:
+    """Seconds that PyTorch would take, and bytes of inputs, outputs and the largest value between
+    them, told from shapes alone; why it cannot be run so."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
     from torch.utils.flop_counter import FlopCounterMode
 
-    moved, calls = [0], [0]
+    moved, calls, largest = [0], [0], [0]
+
+    def size(tree: Any) -> int:
+        leaves = tree_leaves(tree)
+        return sum(x.numel() * x.element_size() for x in leaves if isinstance(x, torch.Tensor))
 
     class Moved(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(
@@ -180,9 +190,9 @@ def _estimate_s(source: str) -> float | str:
         ) -> Any:
             result = func(*args, **(kwargs or {}))
             calls[0] += 1
-            for x in (*args, result):
-                if isinstance(x, torch.Tensor):
-                    moved[0] += x.numel() * x.element_size()
+            made = size(result)
+            moved[0] += size(args) + made
+            largest[0] = max(largest[0], made)
             if calls[0] > MOST_CALLS:
                 raise _TooLarge
             return result
@@ -195,13 +205,14 @@ def _estimate_s(source: str) -> float | str:
             inputs = space["get_inputs"]()
             counter = FlopCounterMode(display=False)
             with counter, Moved():  # type: ignore[no-untyped-call]
-                model(*inputs)
+                outputs = model(*inputs)
     except _TooLarge:
-        return math.inf
+        return math.inf, math.inf
     except Exception as error:  # a problem's own code may raise anything
         said = str(error).strip().splitlines() or [""]
         return f"{type(error).__name__}: {said[0][:200]}".rstrip(": ")
-    return float(counter.get_total_flops() / FLOPS_PER_S + moved[0] / BYTES_PER_S)
+    seconds = counter.get_total_flops() / FLOPS_PER_S + moved[0] / BYTES_PER_S
+    return float(seconds), float(size(inputs) + max(size(outputs), largest[0]))
 
 
 def _without_memory(space: dict[str, Any]) -> Any:

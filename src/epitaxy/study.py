@@ -14,7 +14,7 @@ from epitaxy.ahead import yield_to_timing
 from epitaxy.budget import Budget as Budget  # taken from here by many
 from epitaxy.candidate import Candidate
 from epitaxy.checked import judge_for
-from epitaxy.errors import BadInput
+from epitaxy.errors import BadInput, MachineFault
 from epitaxy.ledger import Judged, Ledger
 from epitaxy.machine import open_machine
 from epitaxy.plugin import plugins
@@ -132,6 +132,7 @@ class Study:
         self._preparing = self._searching = False
         self._phase = ""
         self._fresh = 0
+        self._fault = ""
         self.seconds: dict[str, float] = {}
         """How long each phase of `optimize` took: capture, baselines, search, final."""
         ledger.add_problem(problem)
@@ -287,21 +288,32 @@ class Study:
         best = self._top() if plan == "screen" else 0.0
         verdict: Verdict = self.judge.judge(candidate, plan, best)
         self._fresh += 1
+        if verdict.status == "machine_fault":
+            self._fault = verdict.reason
         self.tell(candidate, verdict)
         self.say("measuring" if plan == "screen" else "final judging")
         return verdict
 
     def _final(self) -> None:
-        """Judge the best in full, against every baseline; others too while the budget lasts."""
-        proven = 0
+        """Judge the best in full, against every baseline; others too while the budget lasts.
+
+        Raises MachineFault where that alone kept them from being judged.
+        """
+        proven = faults = 0
         for candidate, verdict in self._raced(self.view().best(3 * FINALISTS)):
             if proven and self._late():
                 return
             if verdict.plan != "full":
                 verdict = self._judged(candidate, "full")
             proven += verdict.accepted
-            if proven == FINALISTS:
-                return
+            faults += verdict.status == "machine_fault"
+            if FINALISTS in (proven, faults):
+                break
+        if self._fault and not proven and (faults or not self.known):
+            raise MachineFault(
+                f"no candidate could be judged: {self._fault}",
+                "mend that and run again: what was measured is kept",
+            )
 
     def _raced(self, best: Sequence[Judged]) -> list[Judged]:
         """`best` with those that are close as a race ranks them, while the budget lasts."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from epitaxy import memory
 from epitaxy.errors import BadInput, MachineFault, UnknownName
 from epitaxy.machine import Job, WorkerFailure
 from epitaxy.machines._worker import Limits
@@ -333,6 +334,25 @@ def test_a_dead_zygote_is_a_machine_fault_and_is_replaced(machine):
         x = fill(worker)
         worker.burst([0])
         assert torch.equal(worker.outputs()[0], torch.relu(x) * 2)
+
+
+def test_that_memory_ran_out_is_not_charged_to_a_candidate(machine, candidate, monkeypatch):
+    """The system then ends whom it likes; a baseline is left out with that reason."""
+    with machine.start(candidate("return x")) as ours, machine.start(baseline()) as theirs:
+        fill(ours), fill(theirs)
+        before = memory.kills()
+        os.kill(ours.pid, signal.SIGKILL)
+        os.kill(theirs.pid, signal.SIGKILL)
+        monkeypatch.setattr(memory, "kills", lambda: before + 1)
+        with pytest.raises(MachineFault, match="memory ran out"):
+            ours.burst([0])
+        with pytest.raises(WorkerFailure, match="memory ran out"):
+            theirs.burst([0])
+    monkeypatch.undo()
+    with machine.start(candidate("os.kill(os.getpid(), 9)")) as own:
+        fill(own)
+        with pytest.raises(WorkerFailure):
+            own.burst([0])
 
 
 @pytest.mark.parametrize("own", [False, True])

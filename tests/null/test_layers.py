@@ -18,7 +18,7 @@ LAYERS = (
     "plugin toolchain machine check proposer reader",
     "timing race paired sequential natives quiet roofline mutate"
     " seccomp sandbox compiler product evidence worker probe chip_facts suites shrink"
-    " graphs ahead predict trim handmade expression rulebook tiling",
+    " graphs ahead memory predict trim handmade expression rulebook tiling",
     "toolchains machines checks proposers references baselines readers",
     "experiments cases guards reload correct lint chain measure onchip judge checked ledger study"
     " replay reports diagnose",

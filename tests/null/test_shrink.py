@@ -68,3 +68,37 @@ def test_a_file_that_does_not_run_says_why():
     with pytest.raises(BadProblem, match="No module named 'einstein_notation'") as caught:
         shrink(source, "auto", "model")
     assert "install" in caught.value.mend
+
+
+NORM = """import torch
+
+rows, features = 1 << 12, 4096
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.LayerNorm(features)
+
+    def forward(self, x):
+        return self.norm(x)
+
+def get_inputs():
+    return [torch.randn(rows * 4, features)]
+
+def get_init_inputs():
+    return []
+""".replace("1 << 12", "4096")
+
+
+def test_auto_counts_what_is_one_of_several_results(monkeypatch):
+    """A layer norm's output comes with its means: 256 MiB more than the 256 MiB that it reads."""
+    monkeypatch.setattr("epitaxy.shrink.total_bytes", lambda: 1 << 40)
+    assert shrink(NORM, AUTO, "x").changes == ("rows: 4096 to 2048", "features: 4096 to 2048")
+
+
+def test_auto_leaves_room_in_memory_for_all_who_are_judged(monkeypatch):
+    monkeypatch.setattr("epitaxy.shrink.total_bytes", lambda: 8 << 30)
+    space = {}
+    exec(shrink(NORM, AUTO, "x").source, space)
+    (x,) = space["get_inputs"]()
+    assert 8 * x.numel() <= (8 << 30) / 96 < 2 * 4 * 8 * x.numel()

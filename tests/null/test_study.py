@@ -132,6 +132,34 @@ class TestOptimize:
         ((kind, _, body),) = [e for e in ledger.events(PROBLEM.digest) if e[0] == "raced"]
         assert body["ratios"][close[2]] == 1.0
 
+    def test_what_the_machine_kept_from_being_judged_is_not_called_unaccepted(self, ledger):
+        """A screening alone proves nothing, and nothing is said against the candidates."""
+        study = study_of(ledger)
+        judge = study._judge.judge
+        fails = {"full"}
+
+        def failing(candidate, plan="screen", best=0.0):
+            verdict = judge(candidate, plan, best)
+            if plan not in fails:
+                return verdict
+            refused = fake_records.refused(candidate).replace(reason="memory ran out")
+            return refused.replace(status="machine_fault", plan=plan, machine=verdict.machine)
+
+        study._judge.judge = failing
+        with pytest.raises(MachineFault, match="memory ran out") as caught:
+            study.optimize()
+        assert "run again" in caught.value.mend
+        assert [plan for _, plan in study.judge.calls].count("full") == 2, "it is not asked on"
+        fails.clear()
+        study.optimize()
+        assert study.best is not None
+        assert study.best[1].plan == "full"
+
+    def test_a_machine_that_judges_nobody_says_so(self, ledger):
+        study = study_of(ledger, default="machine_fault")
+        with pytest.raises(MachineFault, match="no candidate could be judged"):
+            study.optimize()
+
     def test_nobody_is_raced_when_the_time_is_over(self, ledger):
         study = study_of(ledger, budget=Budget(seconds=1e-9))
         for candidate in study.ask(3):

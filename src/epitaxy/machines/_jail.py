@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from epitaxy.machines._memory import available_bytes
+from epitaxy.memory import available_bytes
 from epitaxy.problem import Problem
 
 CPU_S = 3600

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from epitaxy.errors import BadInput, MachineFault
+from epitaxy.memory import available_bytes
 from epitaxy.problem import ITEM_BYTES, Problem, TensorSpec
 from epitaxy.worker.frames import Layout, Place, aligned
 from epitaxy.worker.host import POISON
@@ -26,15 +27,6 @@ WITNESS_BYTES = 8 << 20
 MOST_WITNESSED = 16
 _SEALS = 0x1 | 0x2 | 0x4  # F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW
 _ADD_SEALS = 1033
-
-
-def available_bytes() -> int:
-    """Memory that processes may still take, by the kernel's own estimate."""
-    with open("/proc/meminfo", encoding="ascii") as lines:
-        for line in lines:
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return 1 << 30
 
 
 def slot_count(problem: Problem) -> int:

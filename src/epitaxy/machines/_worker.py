@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from epitaxy import memory
 from epitaxy.errors import MachineFault
 from epitaxy.machine import Job, WorkerFailure
 from epitaxy.machines import _activity, _realtime
@@ -74,6 +75,7 @@ class LocalWorker:
         self._arena = Arena(job.problem)
         self._sequence = 0
         self._call_s = 0.0
+        self._kills = memory.kills()
         self._warm = not job.baseline
         self._overhead_s: float | None = None
         self._closed = False
@@ -350,6 +352,12 @@ class LocalWorker:
         status = self._zygote.reap(self.pid, 0.0 if silent else DYING_S)
         if silent:
             return WorkerFailure("timeout", f"no answer in {limit_s:.0f} s{self._tail()}")
+        if _killed(status) and memory.kills() > self._kills:
+            # What a candidate takes is bounded: that there is no more says nothing about it.
+            ended = "memory ran out, and the system ended its process"
+            if self._job.baseline:
+                return WorkerFailure("crashed", ended)
+            return MachineFault(ended, "use smaller shapes, or free memory")
         return WorkerFailure("crashed", f"{_cause(status)}{self._tail()}")
 
     def _tail(self) -> str:
@@ -377,13 +385,16 @@ def _failure(payload: bytes) -> WorkerFailure:
     return WorkerFailure(kind if kind in _KINDS else "crashed", text)
 
 
+def _killed(status: int) -> bool:
+    return status >= 0 and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+
 def _cause(status: int) -> str:
     if status < 0:
         return "its process was gone"
+    # The reaper kills what is still there: the worker closed its channel, then lived on.
+    if _killed(status):
+        return "it was killed (out of memory, or it closed the broker's channel)"
     if os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        # The reaper kills what is still there: the worker closed its channel, then lived on.
-        if number == signal.SIGKILL:
-            return "it was killed (out of memory, or it closed the broker's channel)"
-        return f"it died of {signal.Signals(number).name}"
+        return f"it died of {signal.Signals(os.WTERMSIG(status)).name}"
     return f"it exited with code {os.waitstatus_to_exitcode(status)}"

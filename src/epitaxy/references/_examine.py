@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from epitaxy.errors import BadProblem
+from epitaxy.memory import available_bytes
 from epitaxy.references._live import Live, line, spec
-from epitaxy.references._memory import available_bytes, memory_guard
+from epitaxy.references._memory import memory_guard
 from epitaxy.references._tensors import cloned, same
 from epitaxy.worker.loading import flatten
 

@@ -8,6 +8,7 @@ import resource
 from collections.abc import Iterator
 
 from epitaxy.errors import BadProblem
+from epitaxy.memory import available_bytes
 
 
 @contextlib.contextmanager
@@ -33,29 +34,3 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory could not be had."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or "can't allocate memory" in text or "bad_alloc" in text
-
-
-def available_bytes() -> int:
-    """Memory that can still be taken: the system's, or this control group's where that is less."""
-    return max(0, min(_system_bytes(), _group_bytes()))
-
-
-def _system_bytes() -> int:
-    try:
-        with open("/proc/meminfo") as file:
-            rows = dict(line.split(":", 1) for line in file)
-        return int(rows["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-
-
-def _group_bytes() -> int:
-    """Room under the limit of a container (control groups, version 2)."""
-    try:
-        with (
-            open("/sys/fs/cgroup/memory.max") as most,
-            open("/sys/fs/cgroup/memory.current") as now,
-        ):
-            return int(most.read()) - int(now.read())
-    except (OSError, ValueError):  # no such limit: the file is absent or says "max"
-        return 1 << 62

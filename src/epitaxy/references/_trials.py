@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from epitaxy.memory import available_bytes
 from epitaxy.references._live import Live
-from epitaxy.references._memory import available_bytes
 from epitaxy.references._tensors import cloned, floats, same
 
 COPY = "a copy of "
