@@ -110,19 +110,17 @@ class Judge:
         rng = random.Random(secrets.randbits(64))
         sample = timing.interleave(self._workers, SLOTS, timing.plan("screen", self.condition), rng)
         self._times = {name: timing.median(s) for name, s in sample.times.items()}
-        first = min(self._times, key=self._times.__getitem__)
-        model = Watch(
-            self.cases,
-            self._workers[first],
-            SLOTS,
-            lambda name: name in ("repeats", "witness", "early") and self.on(name),
-            self._times[first],
-        )
-        for _ in range(LOOKS):
-            model.look()
-        self._model = model.manners
+        self._model = self._honest(min(self._times, key=self._times.__getitem__))
         self._ready = True
         return self._times
+
+    def _honest(self, name: str) -> Manners:
+        """The manners of a baseline, as they are just now."""
+        kinds = tuple(filter(self.on, ("repeats", "witness", "early")))
+        model = Watch(self.cases, self._workers[name], SLOTS, kinds.__contains__, self._times[name])
+        for _ in range(LOOKS):
+            model.look()
+        return model.manners
 
     def _lint(self) -> None:
         """Look at the problem first: its warnings are kept, its refusal is raised as BadProblem."""
@@ -346,7 +344,8 @@ class Judge:
         with getattr(self.reference, "beside_timing", contextlib.nullcontext)():
             taken = measured.process(workers, SLOTS, rng, rounds.after)
             for name, watch in watches.items():
-                watch.conclude(timing.median(taken.times[name]), self._model)
+                time_s = timing.median(taken.times[name])
+                watch.conclude(time_s, self._model, lambda: self._honest(self.strongest))
 
     def _conclude(self, candidate: Candidate, measured: Measurement, facts: dict[str, Any]) -> None:
         time_s = timing.median(measured.times(OURS))
