@@ -157,3 +157,22 @@ def test_rows_from_their_ends_are_fetched_the_other_way(length, distance):
     region, _ = captured(lambda x: x.flip(1).cumsum(1).flip(1), [rows])
     text = emit_region(region, Choices(width=16, prefetch=128))
     assert f"epx::prefetch(x0 + i0_ * {length} + i + {distance})" in text
+
+
+@pytest.mark.parametrize(
+    ("function", "shape", "streamed"),
+    [
+        (torch.relu, (600, 4096), 1),
+        (torch.relu, (300, 4096), 0),
+        (lambda x: torch.softmax(x, 1), (600, 4096), 1),
+        (lambda x: torch.softmax(x, 1), (45000, 55), 0),
+        (lambda x: torch.softmax(x, 1), (90000, 55), 1),
+        (lambda x: x.cumsum(1), (600, 4096), 1),
+        (lambda x: x.sum(1), (4096, 4096), 0),
+        (lambda x: F.avg_pool2d(x, 3, 1, 1), (32, 32, 56, 56), 0),
+    ],
+)
+def test_whole_lines_of_large_results_go_past_a_cache_of_32_mib(function, shape, streamed):
+    """From 8 MiB on where 16 move; what ends within lines from 16 MiB on."""
+    region, _ = captured(function, [torch.zeros(shape)])
+    assert space.first_guess(region, GENEROUS.replace(vector_bytes=64)).stream == streamed

@@ -38,6 +38,9 @@ from epitaxy.proposers.grower.schedule_contract import contractions
 from epitaxy.proposers.grower.slices import Sample
 
 SMALL = 1 << 16
+RESULTS = 4
+"""Whole lines of results go past the last cache from this part of it on, where all that moves fills
+half of it."""
 LIGHT = 0.03
 """Share of a program's least time under which a region's decisions are not searched."""
 
@@ -190,6 +193,9 @@ def first_guess(region: Region, chip: Chip) -> Choices:
         guess = replace(guess, stream=stream)
     guess = space_maps.planes(kernels, space_maps.guess(kernels, guess, lanes), lanes)
     guess = space_maps.turned(kernels, guess, lanes)
+    if not products and written >= last // RESULTS and moved >= last // 2:
+        if all(_whole_lines(k, guess) for k in kernels if _leaves(k)):
+            guess = replace(guess, stream=1)
     for kernel in kernels:
         rows = math.prod(a.size for a in kernel.outer)
         if not kernel.whole and kernel.inner and kernel.numel > SMALL and rows < pieces:
@@ -200,6 +206,15 @@ def first_guess(region: Region, chip: Chip) -> Choices:
 def _leaves(kernel: Kernel) -> bool:
     """Whether its results are those of its region."""
     return any(t.buffer.startswith("y") for t in kernel.targets)
+
+
+def _whole_lines(kernel: Kernel, choices: Choices) -> bool:
+    """Whether rows of its results end where vectors do: parts of lines are not streamed well."""
+    lane = lane_axis(kernel, choices)
+    rows = [t for t in kernel.targets if lane in t.axes]
+    return lane is not None and all(
+        lane.size % choices.width == 0 and t.index.coefficient(lane) == 1 for t in rows
+    )
 
 
 def _kept_products(region: Region) -> int:
