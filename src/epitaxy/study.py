@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from epitaxy.race import contenders, ranked
 from epitaxy.record import Record, record
 from epitaxy.timing import now_s, unix_s
 from epitaxy.verdict import Finding, Verdict
+from epitaxy.view import View
 
 BATCH = 4
 """Candidates built at once, ahead of their judgement."""
@@ -53,62 +54,6 @@ class Progress(Record):
     elapsed_s: float = 0.0
     left_s: float | None = None
     notes: tuple[str, ...] = ()
-
-
-class View:
-    """What proposers see: the ledger's records of this problem on this machine."""
-
-    def __init__(self, study: Study) -> None:
-        self._study = study
-        self.problem = study.problem
-        self.seed = study.seed
-        own = getattr(study.machine, "toolchains", None)
-        self.toolchains = tuple(own if own is not None else plugins("toolchains").names())
-
-    @property
-    def chip(self) -> Any:
-        """The machine's chip."""
-        return self._study.machine.chip()
-
-    def judged(self) -> Sequence[Judged]:
-        """Every candidate with its latest verdict, oldest first."""
-        return tuple(self._study.known.values())
-
-    def pending(self) -> Sequence[Candidate]:
-        """Asked for and not yet judged."""
-        return tuple(self._study.waiting.values())
-
-    def history(self) -> Sequence[tuple[Problem, str, float]]:
-        """(problem, genome, speed-up) of accepted candidates of every problem on this machine."""
-        return self._study.ledger.outcomes(self._study.machine_digest)
-
-    def best(self, count: int = 1) -> Sequence[Judged]:
-        """The fastest accepted ones, fastest first."""
-        found = [(c, v) for c, v in self.judged() if v.accepted]
-        return sorted(found, key=lambda p: -p[1].merit)[:count]
-
-    def tools(self) -> Sequence[Tool]:
-        """What proposers may ask besides."""
-        return self._study.tools(self._study)
-
-    def left(self) -> Left:
-        """What remains of the budget."""
-        return self._study.left()
-
-    def note(self, kind: str, **body: Any) -> None:
-        """Keep plain data in the ledger, for this problem and machine."""
-        kept = {"machine": self._study.machine_digest, "body": body}
-        self._study.ledger.add_event(self.problem.digest, kind, unix_s(), **kept)
-
-    def notes(self, kind: str) -> Sequence[Mapping[str, Any]]:
-        """What was kept so, oldest first."""
-        machine = self._study.machine_digest
-        events = self._study.ledger.events(self.problem.digest)
-        return [b["body"] for k, _, b in events if k == kind and b.get("machine") == machine]
-
-    def say(self, phase: str) -> None:
-        """Show what is going on."""
-        self._study.say(phase)
 
 
 class Study:

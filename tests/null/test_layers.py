@@ -21,7 +21,7 @@ LAYERS = (
     " graphs ahead memory predict trim handmade expression rulebook tiling",
     "toolchains machines checks proposers references baselines readers",
     "experiments cases guards reload correct lint chain measure onchip judge checked ledger study"
-    " replay reports diagnose",
+    " view replay reports diagnose",
     "report report_charts report_page chip_report progress doctor bench_table bench_report compare"
     " cards exporting profiled unvouched facing searching growing desk services insight profiling"
     " guides guide_numbers knowledge knowledge_files lesson lessons port porting",
