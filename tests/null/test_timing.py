@@ -56,12 +56,12 @@ class TestInterleave:
         workers = {"a": FakeWorker(1e-4), "b": FakeWorker(1e-4)}
         seen: list[tuple[int, str, int]] = []
         chosen = plan(12)
-        interleave(workers, [0, 1], chosen, random.Random(4), lambda *at: seen.append(at))
+        taken = interleave(workers, [0, 1], chosen, random.Random(4), lambda *at: seen.append(at))
         for number in range(12):
             assert len({slot for n, _, slot in seen if n == number}) == 1
         assert {slot for *_, slot in seen} == {0, 1}
         for name, worker in workers.items():
-            lasts = [burst[-1] for burst in worker.bursts[2:]]
+            lasts = [burst[-1] for burst in worker.bursts[-taken.rounds :]]
             assert lasts == [slot for _, n, slot in seen if n == name]
 
     def test_the_last_call_cannot_be_foreseen(self):
@@ -87,7 +87,7 @@ class TestInterleave:
         worker = FakeWorker(1e-4)
         worker.waited_s = 1e-3
         taken = interleave({"a": worker}, [0], plan(), random.Random(1))
-        calls = [len(burst) for burst in worker.bursts[2:]]
+        calls = [len(burst) for burst in worker.bursts[-taken.rounds :]]
         assert taken.waits["a"] == pytest.approx([1e-3 / n for n in calls])
 
     def test_a_cold_call_is_a_burst_of_its_own(self):
@@ -108,7 +108,28 @@ class TestInterleave:
 def test_bursts_are_long_enough(call_s, count):
     worker = FakeWorker(call_s)
     assert calls_per_burst(worker, 1) == pytest.approx(count, abs=1 if call_s else 0)
-    assert worker.bursts == [[1], [1]]
+    assert {slot for burst in worker.bursts for slot in burst} == {1}
+
+
+def test_slow_first_calls_make_no_short_bursts():
+    worker = FakeWorker(1e-4)
+    steady, worker.burst = (
+        worker.burst,
+        lambda slots: steady(slots) + 6e-3 * (len(worker.bursts) < 6),
+    )
+    assert calls_per_burst(worker, 0) == pytest.approx(timing.BURST_S / 1e-4, abs=1)
+
+
+def test_what_wakes_the_threads_does_not_pass_for_a_call():
+    worker = FakeWorker(5e-6)
+    calls_only, worker.burst = worker.burst, lambda slots: calls_only(slots) + 7e-5
+    assert calls_per_burst(worker, 0) * 5e-6 > 0.5 * timing.BURST_S
+
+
+def test_long_calls_are_not_tried_often():
+    worker = FakeWorker(1.0)
+    assert calls_per_burst(worker, 0) == 1
+    assert len(worker.bursts) == 2
 
 
 def test_medians():
