@@ -58,6 +58,11 @@ CASES = {
     "few_rows_linear": (lambda x, w: torch.tanh(F.linear(x, w)), [T(5, 129), T(77, 129)]),
     "tall": (torch.mm, [T(515, 8), T(8, 12)]),
     "long_inner": (torch.mm, [T(9, 5003), T(5003, 17)]),
+    "asked_for": (torch.mm, [T(37, 517), T(517, 53)]),  # sums long enough to ask for results
+    "asked_heads": (
+        lambda a, b: (a @ b).view(2, 5, 3, 16).transpose(1, 2).contiguous(),
+        [T(2, 5, 520), T(520, 48)],
+    ),
     # layouts
     "left_turned": (lambda a, b: a.T @ b, [T(61, 37), T(61, 53)]),
     "right_turned": (lambda a, b: a @ b.T, [T(37, 61), T(53, 61)]),
@@ -308,10 +313,18 @@ def test_copies_that_more_than_two_threads_share_go_past_the_caches():
 
 
 def test_more_than_two_threads_copy_rows_of_their_own_rather_than_one_for_all():
-    inputs = [T(256, 1024), small(1024, 1024), T(1024)]
-    (step,) = capture(lambda x, w, s: F.linear(x, w.to(x.dtype) * s[:, None]), inputs).steps
+    inputs = [T(256, 1024).bfloat16(), T(1024, 1024).bfloat16()]
+    (step,) = capture(F.linear, inputs).steps
     guess = space.first_guess(step.region, WIDE)
-    assert (guess.pack_a, guess.nc >= 1024) == (1, True), "one block takes all columns of its rows"
+    assert guess.nc >= 1024, "one block takes all columns of its rows"
+
+
+def test_rows_that_share_sets_are_read_in_place_where_as_many_fit_as_a_tile_has():
+    (step,) = capture(torch.mm, [T(256, 1024), T(1024, 1024)]).steps
+    guess, few = space.first_guess(step.region, WIDE), space.first_guess(step.region, CHIP)
+    ways = WIDE.levels[0].bytes_core // 4096
+    assert (guess.pack_a, guess.tile_m <= max(8, ways)) == (0, True)
+    assert few.pack_a == 1, "with few registers they are read too often"
 
 
 def test_lanes_run_along_rows_where_the_right_operand_would_be_turned_at_every_call():

@@ -25,6 +25,10 @@ class TurnedGemmWriter(GemmWriter):
         high = even(m, self.choices.mc, unit) if m > unit else even(m, m, usual["MR"])
         return {**usual, "MC": high, "PARTS": 1, "APART": 0, "TURNED": 1}
 
+    def _asked(self) -> int:
+        """Never: a block's results are written together."""
+        return 0
+
     def _groups(self) -> tuple[Group, ...]:
         result = self.what.turned
         return ("t", result.batch), ("i", result.rows), ("j", result.columns)

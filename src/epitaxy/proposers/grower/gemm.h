@@ -203,10 +203,22 @@ template <class S, class A, class B> EPX_BODY inline void fetch_block(const A& a
   }
 }
 
+// Ask for the lines of a tile's results, which lie from place(t, i, j) on for row i, to write to: they
+// would else be waited for once the sums are there. What follows a row is asked for in vain, at worst.
+struct Nowhere {};
+template <class S, class P> EPX_BODY inline void ask_for_results(int64_t t, int64_t i, int64_t j, const P& place) {
+  using G = Gemm<S>;
+  for (int64_t r = i; r < least(i + G::MR, G::M); ++r) {
+    const auto* const to = place(t, r, j);
+    for (int64_t k = 0; k < least(G::NR, G::J - j); k += 16) __builtin_prefetch(to + k, 1);
+  }
+}
+
 // The whole contraction; every thread of a team calls it. `pa`, `pb`, `parts`: see Gemm. `live(i0,
 // i1, j0, j1)` is false for tiles whose sums nobody looks at (masked results): they stay zero.
-template <class S, class A, class B, class L, class F>
-void contract(const A& a, const B& b, float* pa, float* pb, float* parts, const L& live, const F& finish) {
+template <class S, class A, class B, class L, class F, class P = Nowhere>
+void contract(const A& a, const B& b, float* pa, float* pb, float* parts, const L& live, const F& finish,
+              [[maybe_unused]] const P& place = {}) {
   using G = Gemm<S>;
   if constexpr (S::PACK_B && !G::own_b && !(kept<S> & 2)) pack_right<S>(pb, b);
   if constexpr (S::PACK_A && !G::own_a && !(kept<S> & 1)) pack_left<S>(pa, a);
@@ -243,6 +255,8 @@ void contract(const A& a, const B& b, float* pa, float* pb, float* parts, const 
         const bool used = live(i, least(i + G::MR, G::M), j, least(j + G::NR, G::J));
         if constexpr (next)
           if (u + 1 < G::blocks) fetch_block<S>(a, b, u + 1, (x - c * wide) * high + (y - r * high));
+        if constexpr (S::ASK != 0)
+          if (d + 1 == d1) ask_for_results<S>(t, i, j, place);
         const float* const soon = bp + b_step + (y - r * high) * (G::KC / S::STEPS) * G::soon * 16;
         sized<S>(i, j, [&](auto rows, auto vectors, auto masked, int n) EPX_BODY {
           tile<S, rows, vectors, masked, G::soon>(ap, bp, used ? depth : 0, held, d == d0, !split && d + 1 == d1, t, i, j,

@@ -57,10 +57,10 @@ may be read there rather than from a copy, and of how many steps these are at le
 NEAR_READS = 12
 """How often panels that stay in the first cache may be read where they lie (128 x 64 x 3136, tiles
 of 13 x 32: 0.86 of the time, of 14 x 32 0.83, Zen 5)."""
-FEW_READS, SECOND_WAYS = 56, 16
-"""How often a panel is read in place; ways of a second cache. As judged on two cores with AVX-512,
-in place: 509 x 1021 x 747 takes 0.96 of the time, 768 x 1024 x 896 0.95 and 0.99, 256 x 1100 x
-700 0.94; 1536 x 800 x 1200 and 2048 x 700 x 1100 1.01, 1000 cubed 1.12."""
+READ_ROWS, SECOND_WAYS = 784, 16
+"""Rows for which a panel is read in place; ways of a second cache. As judged on two cores with
+AVX-512, in place: 509 x 1021 x 747 takes 0.96 of the time, 768 x 1024 x 896 0.95 and 0.99 (0.93 on
+four), 256 x 1100 x 700 0.94; 1536 x 800 x 1200 and 2048 x 700 x 1100 1.01, 1000 cubed 1.12."""
 LONG_BATCH = 128
 """Steps of the sums from which on products of many pairs are read where they lie: 0.89 to 0.95 of
 the time with 256 and 512 steps, no difference with 128, 1.05 with 64 (two cores, Zen 5)."""
@@ -119,8 +119,15 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
     a, b = load_of(what.left).index, load_of(what.right).index
     long = k >= 4 * max(m, n) and m * n < LONG_RESULT  # the threads share k, not the result
     ways = max(WAYS, first // PAGE)
+    many = registers(chip) >= 32
+    low = (
+        many and load_of(what.left).dtype == "float32" and load_of(what.left).buffer not in weights
+    )
+    lower = _collides(a, what) and (
+        long or low
+    )  # as many rows as a set of the first cache has ways
     tile_m, tile_n = min(
-        (t for t in tiles(chip) if t[0] <= ways or not (long and _collides(a, what))),
+        (t for t in tiles(chip) if t[0] <= ways or not lower),
         key=lambda t: _cycles(m, n, lanes, *t),
     )
     reads = _reads(b, what, first)
@@ -142,10 +149,10 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
     kc = min(DENSE_STEPS[1], dense) if dense >= DENSE_STEPS[0] and not pack_b else kc
     kc = k if k <= kc * 3 // 2 else kc
     cores = chip.cores if what.work > WORTH_THREADS else 1
-    copied = n > 2 * tile_n * lanes and _scattered(a, what, n, tile_m, ways)
+    copied = n > 2 * tile_n * lanes and _scattered(a, what, n, tile_m, ways, low)
     again = ROWS_AGAIN + (COPIED * lanes if copied else 0.0)
     sharing = 1 if long else cores
-    many = cores > 2 and registers(chip) >= 32
+    many = cores > 2 and many
     packed = copied or load_of(what.left).dtype != "float32"
     all_wait = SHARED_ROWS / n if many and packed else 0.0
     common = PAST if many else 1
@@ -178,7 +185,7 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
         form=form, tile_m=tile_m, tile_n=tile_n, kc=kc, mc=mc, nc=nc,
         split_k=max(1, split),
         pack_a=int(copied),
-        pack_b=common * int(pack_b and (long or not _in_place(what, tile_m, chip))),
+        pack_b=common * int(pack_b and (long or not _in_place(what, chip))),
     )  # fmt: skip
 
 
@@ -200,13 +207,13 @@ def _turned(what: Contraction, chip: Chip, weights: Collection[int]) -> bool:
     return apart and size_of(what.columns) > size_of(what.rows) and vectors >= 2
 
 
-def _in_place(what: Contraction, tile_m: int, chip: Chip) -> bool:
+def _in_place(what: Contraction, chip: Chip) -> bool:
     """Whether the right operand is better read where it lies although many rows read it: all wait
     for a common copy, which is cold. With many registers a panel is read seldom enough; its rows
     have to stay in the second cache, several to a page."""
     right, rows = load_of(what.right), size_of(what.rows)
     long = size_of(what.batch) == 1 or size_of(what.inner) >= LONG_BATCH
-    few = long and rows <= FEW_READS * tile_m and registers(chip) >= 32
+    few = long and rows <= READ_ROWS and registers(chip) >= 32
     if not few or right.dtype != "float32" or step(right.index, what.columns) != 1:
         return False
     down = (step(right.index, what.inner) or 0) * FLOAT_BYTES
@@ -234,13 +241,16 @@ def _reads(index: Affine, what: Contraction, first: int) -> int:
     return 6 if size_of(what.inner) <= WAYS * sets // max(1, apart) else 2
 
 
-def _scattered(index: Affine, what: Contraction, columns: int, tile_m: int, ways: int) -> bool:
+def _scattered(
+    index: Affine, what: Contraction, columns: int, tile_m: int, ways: int, low: bool
+) -> bool:
     """Whether the left operand is better read from a copy: it does not lie along the contracted
     axis, or its rows share sets of the caches and are read often, or more together than fit in the
     `ways` of a set."""
     if step(index, what.inner) != 1:
         return True
-    return (tile_m > ways or columns >= FEW_COLUMNS) and _collides(index, what)
+    often = columns >= FEW_COLUMNS and not low
+    return (tile_m > ways or often) and _collides(index, what)
 
 
 def _collides(index: Affine, what: Contraction) -> bool:
