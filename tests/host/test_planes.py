@@ -42,7 +42,9 @@ CASES = {
         [T(1, 3, 9, 33), T(3, 1, 3, 3)],
     ),
 }
-GENOMES = [Choices(windows=IN_PLANES, width=width, stream=width // 16) for width in (8, 16)]
+GENOMES = [
+    Choices(windows=IN_PLANES, width=width, stream=stream) for width in (8, 16) for stream in (0, 1)
+]
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +63,15 @@ def test_planes_are_weighed_as_pytorch_weighs_them(name, grown):
         for number in range(len(GENOMES)):
             (made,) = grown.outputs(name, number, given)
             torch.testing.assert_close(made.double(), exact, rtol=1e-5, atol=1e-5, equal_nan=True)
+
+
+def test_rows_of_results_go_past_the_caches_together():
+    function, inputs = CASES["padded"]
+    (step,) = capture(function, inputs, accept=writable).steps
+    assert "epx::copy_past(" in emit_region(step.region, GENOMES[1])
+    assert "epx::copy_past(" not in emit_region(step.region, GENOMES[0])
+    (step,) = capture(lambda *x: function(*x).transpose(1, 2).contiguous(), inputs).steps
+    assert "epx::copy_past(" not in emit_region(step.region, GENOMES[1]), "rows lie apart"
 
 
 def test_other_windows_are_written_as_before():

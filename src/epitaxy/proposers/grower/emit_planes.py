@@ -85,6 +85,14 @@ def _placed(kernel: Kernel, lane: Axis, total: Reduce, image: Load, taps: Load) 
     return Plane(total, image, taps, row, down, along, (first[0], first[1]), (size[0], size[1]))
 
 
+def gathers(kernel: Kernel, plane: Plane, lane: Axis) -> bool:
+    """Whether rows of results follow one another in memory, as floats of the region's result."""
+    (target,) = kernel.targets
+    near = target.index.coefficient(lane) == 1
+    follow = target.index.coefficient(plane.row) == lane.size
+    return near and follow and target.dtype == "float32" and target.buffer.startswith("y")
+
+
 class PlaneWriter(KernelWriter):
     """A task is a block of rows of one plane; lanes run along its rows."""
 
@@ -105,8 +113,9 @@ class PlaneWriter(KernelWriter):
         self.names |= {plane.row: "row", self.along: "x"}
         scope = Scope(frozenset(self.kernel.outer), [], {plane.total: "sum"})
         self.scopes, self.prefetch = [scope], 0
-        (target,) = self.kernel.targets
-        scope.lines.append(self.put(target, self.vector(target.value), vector=True))
+        floats = (sizes["LINES"] + sizes["KY"] - 1) * sizes["PITCH"]
+        stored, out, more = self._stored(sizes)
+        scope.lines.append(stored)
         down = plane.image.index.coefficient(plane.down)
         before = plane.first[0] * down + plane.first[1]
         at = self._at(plane.image, planes, -before)
@@ -118,11 +127,31 @@ class PlaneWriter(KernelWriter):
             f"for (int64_t k = 0; k < {across * plane.down.size}; ++k)",
             f"  taps[k] = ({self._at(plane.taps, planes)})"
             f"[{places}{taps.coefficient(plane.along)}];",
+            *([f"float* const held = copy.data + {floats};"] if out else []),
             *function("finish", "tail, row, x, sum, n", scope.lines),
             f"epx::weigh_plane<Shape>(copy.data, {at}, taps, block, finish);",
+            *out,
         ]
-        floats = (sizes["LINES"] + sizes["KY"] - 1) * sizes["PITCH"]
-        return self.task_loop(tasks, body, [f"const epx::Scratch<float> copy({floats});"])
+        return self.task_loop(tasks, body, [f"const epx::Scratch<float> copy({floats + more});"])
+
+    def _stored(self, sizes: dict[str, int]) -> tuple[str, list[str], int]:
+        """The statement that stores one vector of results, what follows when a block's are there,
+        and how many floats wait in `held` until then: results of whole rows, one after the other,
+        go past the caches together, as lines of which no part is missing."""
+        (target,) = self.kernel.targets
+        value = self.vector(target.value)
+        if not self.choices.stream or not gathers(self.kernel, self.plane, self.along):
+            return self.put(target, value, vector=True), [], 0
+        self.streams = True
+        lines, across = sizes["LINES"], sizes["X"]
+        held = f"held + (row - block * {lines}) * {across} + x"
+        out = [
+            f"const int64_t row = block * {lines}, x = 0;",
+            f"const int64_t rows = epx::least({lines}, {sizes['Y']} - row);",
+            f"epx::copy_past({target.buffer} + {self.address(target.index)}, held, rows * {across});",
+        ]
+        wide = -(-across // self.N) * self.N  # a row's last vector may reach past its end
+        return f"epx::put({self.tail}, {held}, {value}, n);", out, lines * across + wide
 
     def _at(self, load: Load, axes: list[Axis], more: int = 0) -> str:
         """Where what `load` reads begins for one plane."""

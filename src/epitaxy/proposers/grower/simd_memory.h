@@ -208,6 +208,14 @@ EPX void fence() {
     _mm_sfence();
 #endif
 }
+// n floats past the caches: whole lines are streamed, what lies before and behind them is copied.
+inline void copy_past(float* to, const float* from, int64_t n) {
+    const int64_t before = int64_t(-reinterpret_cast<uintptr_t>(to) % 64 / sizeof(float));
+    int64_t i = before < n ? before : n;
+    std::memcpy(to, from, i * sizeof(float));
+    for (; i + 16 <= n; i += 16) stream(to + i, load<vf<16>>(from + i));
+    std::memcpy(to + i, from + i, (n - i) * sizeof(float));
+}
 EPX void prefetch(const void* p) { __builtin_prefetch(p); }
 template <class V, class T> EPX V load_strided(const T* p, int64_t stride) {  // stride in elements
     return build<V>([=](int i) { return load<elem<V>>(p + i * stride); });

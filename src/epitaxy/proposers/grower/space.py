@@ -30,6 +30,7 @@ from epitaxy.proposers.grower.algebra import (
 )
 from epitaxy.proposers.grower.contract import load_of
 from epitaxy.proposers.grower.emit_kernel import SMALL_WINDOW, lane_axis
+from epitaxy.proposers.grower.emit_planes import IN_PLANES, gathers, plane_of
 from epitaxy.proposers.grower.genome import Choices, Genome
 from epitaxy.proposers.grower.pieces import pieced
 from epitaxy.proposers.grower.rewrite import coalesce
@@ -209,8 +210,12 @@ def _leaves(kernel: Kernel) -> bool:
 
 
 def _whole_lines(kernel: Kernel, choices: Choices) -> bool:
-    """Whether rows of its results end where vectors do: parts of lines are not streamed well."""
+    """Whether rows of its results end where vectors do, or are put together first: parts of lines
+    are not streamed well."""
     lane = lane_axis(kernel, choices)
+    plane = plane_of(kernel, lane) if choices.windows == IN_PLANES else None
+    if plane is not None and lane is not None and gathers(kernel, plane, lane):
+        return True
     rows = [t for t in kernel.targets if lane in t.axes]
     return lane is not None and all(
         lane.size % choices.width == 0 and t.index.coefficient(lane) == 1 for t in rows
