@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from epitaxy import quiet
+from epitaxy import memory, quiet
 from epitaxy.errors import BadInput
 from epitaxy.experiments import building, gate, gpu, verdicts
 from epitaxy.experiments.process import A, B, Failed, Pair, Point, Timed, require_jail
@@ -170,7 +170,7 @@ def _point(experiment: Experiment, size: str, x: float) -> Point:
     out, input_ = (bytes_of(text, scale) for text in (experiment.out, experiment.input))
     pages = (experiment.a.pages == "huge", experiment.b.pages == "huge")
     point = Point(whole, x, out, input_, experiment.threads, pages)
-    _, free = host.memory_bytes()
+    free = memory.available_bytes()
     if point.memory_bytes > SHARE_OF_FREE * free:
         need, have = point.memory_bytes >> 20, free >> 20
         raise Failed(f"{size} needs {need} MiB, and {have} MiB are free")

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from epitaxy import memory
 from epitaxy.chip import Chip
 from epitaxy.compiler import cpu_flags, find_compiler
 from epitaxy.errors import BadInput
@@ -102,8 +103,7 @@ def _plan(name: str, share_s: float, cpus: tuple[int, ...]) -> programs.Plan:
     most = (512 if long else 256) * _MIB
     if name == "latency":
         most //= 2
-    _, available = host.memory_bytes()
-    most = min(most, max(available // 8, 32 * _MIB))
+    most = min(most, max(memory.available_bytes() // 8, 32 * _MIB))
     return programs.Plan(
         budget_s=share_s,
         threads=len(cpus),

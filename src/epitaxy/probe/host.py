@@ -80,19 +80,6 @@ def _quota() -> float:
         return 1e9
 
 
-def memory_bytes() -> tuple[int, int]:
-    """(total, available) bytes of main memory."""
-    found = {"MemTotal": 0, "MemAvailable": 0}
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key in found:
-                found[key] = int(value.split()[0]) * 1024
-    except (OSError, ValueError):
-        pass
-    return found["MemTotal"], found["MemAvailable"]
-
-
 def fingerprint() -> str:
     """Twelve characters for CPU model, cores and instruction sets: a moved disk is noticed."""
     vendor, model = cpu_model()

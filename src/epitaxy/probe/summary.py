@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from epitaxy import memory
 from epitaxy.chip import Chip, Level
 from epitaxy.compiler import cpu_flags
 from epitaxy.errors import MachineFault
@@ -142,9 +143,8 @@ def find_levels(samples: Samples) -> tuple[Level, ...]:
     # with the largest, of which `rate` takes three quarters).
     most = 1.34 * read[-1][0]
     sizes = (max(begins[-1], most / 4), most, core_begins[-1], most)
-    total, _ = host.memory_bytes()
-    memory = _level(samples, "DRAM", flat[-1].latency_s, sizes)
-    return (*found, memory.replace(bytes=total, bytes_core=total))
+    largest, total = _level(samples, "DRAM", flat[-1].latency_s, sizes), memory.total_bytes()
+    return (*found, largest.replace(bytes=total, bytes_core=total))
 
 
 def _level(
