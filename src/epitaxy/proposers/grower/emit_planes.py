@@ -150,8 +150,7 @@ class PlaneWriter(KernelWriter):
             f"const int64_t rows = epx::least({lines}, {sizes['Y']} - row);",
             f"epx::copy_past({target.buffer} + {self.address(target.index)}, held, rows * {across});",
         ]
-        wide = -(-across // self.N) * self.N  # a row's last vector may reach past its end
-        return f"epx::put({self.tail}, {held}, {value}, n);", out, lines * across + wide
+        return f"epx::put({self.tail}, {held}, {value}, n);", out, lines * across
 
     def _at(self, load: Load, axes: list[Axis], more: int = 0) -> str:
         """Where what `load` reads begins for one plane."""
