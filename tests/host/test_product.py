@@ -15,6 +15,7 @@ from product_case import KERNEL, PROBLEM, PROGRAM, SOURCE, X, candidate
 
 from epitaxy import compiler
 from epitaxy.errors import BadCandidate, BadEnvironment, BadInput, BadProblem
+from epitaxy.problem import TensorSpec
 from epitaxy.product import bundle, export, kernel_name, load
 from epitaxy.product.compose import training_matters
 from epitaxy.proposers.grower.algebra import Region
@@ -301,7 +302,16 @@ def test_export_writes_everything_and_the_evidence_reads_back(build, tmp_path):
     assert "50 % of the physical limit" in readme
     assert ("ModelNew(*get_init_inputs())" in readme) == ("def get_init_inputs" in PROBLEM.source)
     assert "- float32[8, 33]" in readme
+    assert "GLIBC_TUNABLES" not in readme, "its result is small"
     assert os.listdir(folder.parent) == ["out"], "nothing is left beside it"
+
+
+@pytest.mark.parametrize("mebibytes", [31, 32, 100])
+def test_the_readme_tells_what_large_results_cost(tmp_path, mebibytes):
+    large = PROBLEM.replace(outputs=(TensorSpec(dtype="float32", shape=(mebibytes, 1 << 18)),))
+    readme = export(candidate(), None, large, tmp_path / "out").with_name("README.md").read_text()
+    told = f"has {mebibytes} MiB" in readme and "`GLIBC_TUNABLES=glibc.malloc.mmap_thr" in readme
+    assert told == (mebibytes >= 32)
 
 
 def test_exporting_again_replaces_and_keeps_what_is_the_users(build, exported):
