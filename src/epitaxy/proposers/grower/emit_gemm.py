@@ -30,6 +30,7 @@ from epitaxy.proposers.grower.emit_expr import Scope, indent
 from epitaxy.proposers.grower.emit_keep import Keeper
 from epitaxy.proposers.grower.emit_kernel import KernelWriter
 from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.image import LINE
 from epitaxy.proposers.grower.rewrite import rebuild
 from epitaxy.proposers.grower.schedule import Kernel
 
@@ -49,7 +50,6 @@ PAST = 2
 ASKED = 512
 """Steps of a sum from which on the lines of its results are asked for before it is done: 0.97 to 0.99
 of the time with 512 to 1024 steps, 1.02 with 128 to 256 (four threads, Zen 5)."""
-LINE = 16
 COPIES = {"pa": Copy(1, "a", "pack_left"), "pb": Copy(2, "b", "pack_right")}
 
 

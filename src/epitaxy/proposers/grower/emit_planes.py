@@ -10,6 +10,7 @@ from epitaxy.proposers.grower.emit_expr import Scope
 from epitaxy.proposers.grower.emit_gemm import function
 from epitaxy.proposers.grower.emit_kernel import KernelWriter
 from epitaxy.proposers.grower.genome import Choices
+from epitaxy.proposers.grower.image import LINE
 from epitaxy.proposers.grower.schedule import Kernel
 
 IN_PLANES = 3
@@ -18,7 +19,6 @@ MOST_TAPS = 64
 """Taps of a window, all of which are written out."""
 COPY_BYTES = 24 << 10
 """Bytes of the copy of a block of lines: about half of a first cache."""
-LINE = 16
 
 
 @dataclass(frozen=True)
