@@ -15,7 +15,7 @@ from epitaxy.record import Record, record
 from epitaxy.verdict import CONDITIONS
 
 BURST_S = 4e-3
-"""A burst is at least this long, so that the broker's clock and wake-up weigh little."""
+"""A burst is about this long, so that the broker's clock and wake-up weigh little."""
 LONGEST_BURST = 512
 TRIALS, TRIAL_S = 10, 0.2
 """Bursts of one call, and seconds, after which it is known how many calls make a burst."""

@@ -317,6 +317,7 @@ def test_more_than_two_threads_copy_rows_of_their_own_rather_than_one_for_all():
     (step,) = capture(F.linear, inputs).steps
     guess = space.first_guess(step.region, WIDE)
     assert guess.nc >= 1024, "one block takes all columns of its rows"
+    assert "PACK_A = 1" in emit_region(step.region, guess)
 
 
 def test_rows_that_share_sets_are_read_in_place_where_as_many_fit_as_a_tile_has():
@@ -325,6 +326,23 @@ def test_rows_that_share_sets_are_read_in_place_where_as_many_fit_as_a_tile_has(
     ways = WIDE.levels[0].bytes_core // 4096
     assert (guess.pack_a, guess.tile_m <= max(8, ways)) == (0, True)
     assert few.pack_a == 1, "with few registers they are read too often"
+
+
+@pytest.mark.parametrize(
+    ("k", "columns", "choices", "asked"),
+    [
+        (512, 64, {}, True),
+        (511, 64, {}, False),
+        (512, 64, {"stream": 1}, False),
+        (512, 64, {"width": 8}, False),
+        (4096, 64, {"split_k": 4, "kc": 256}, False),
+    ],
+)
+def test_lines_of_results_are_asked_for_where_sums_are_long(k, columns, choices, asked):
+    (step,) = capture(torch.mm, [T(128, k), T(k, columns)]).steps
+    text = emit_region(step.region, Choices(**{"width": 16, "stream": 0, **choices}))
+    assert "epx::contract<" in text
+    assert (", finish, place);" in text) == asked
 
 
 def test_lanes_run_along_rows_where_the_right_operand_would_be_turned_at_every_call():

@@ -18,6 +18,7 @@ from epitaxy.errors import BadCandidate, BadEnvironment, BadInput, BadProblem
 from epitaxy.problem import TensorSpec
 from epitaxy.product import bundle, export, kernel_name, load
 from epitaxy.product.compose import training_matters
+from epitaxy.product.export import KEPT_MEMORY
 from epitaxy.proposers.grower.algebra import Region
 from epitaxy.proposers.grower.program import Program, RegionCall
 from epitaxy.toolchains.cpp import Cpp
@@ -312,6 +313,11 @@ def test_the_readme_tells_what_large_results_cost(tmp_path, mebibytes):
     readme = export(candidate(), None, large, tmp_path / "out").with_name("README.md").read_text()
     told = f"has {mebibytes} MiB" in readme and "`GLIBC_TUNABLES=glibc.malloc.mmap_thr" in readme
     assert told == (mebibytes >= 32)
+
+
+def test_the_settings_in_the_documentation_are_those_of_the_readme():
+    root = Path(__file__).parents[2]
+    assert KEPT_MEMORY in (root / "docs" / "python.md").read_text(encoding="utf-8")
 
 
 def test_exporting_again_replaces_and_keeps_what_is_the_users(build, exported):

@@ -109,6 +109,7 @@ def test_bursts_are_long_enough(call_s, count):
     worker = FakeWorker(call_s)
     assert calls_per_burst(worker, 1) == pytest.approx(count, abs=1 if call_s else 0)
     assert {slot for burst in worker.bursts for slot in burst} == {1}
+    assert len(worker.bursts) <= timing.TRIALS + 3
 
 
 def test_slow_first_calls_make_no_short_bursts():

@@ -153,19 +153,13 @@ class FiltersWriter(ConvWriter):
         few = elements(patch) * FEW_READ < self.what.work // 2
         return 0 if few or self.N < LINE else runs_of(patch).asks
 
-    def _place(self) -> list[str]:
-        """Where the result of one filter for the pixels of a row from x on begins."""
-        (target,) = self.kernel.targets
-        places = self._places(*self._groups())
-        return [*places, f"return {target.buffer} + {self.address(target.index)};"]
-
-    def _asked(self) -> int:
+    def _asked(self) -> bool:
         """Whether results are asked for before they are written: lines of floats that go through
         the caches, a vector each."""
         (target,) = self.kernel.targets
         near = target.index.coefficient(self.what.columns[-1]) == (PHASES if self._between() else 1)
         whole = near and self.N >= LINE
-        return int(whole and target.dtype == "float32" and not self.choices.stream)
+        return whole and target.dtype == "float32" and not self.choices.stream
 
     def _group(self) -> int:
         """Steps of the sum that are written out: the innermost directions of the window, and some
@@ -231,7 +225,7 @@ class FiltersWriter(ConvWriter):
             "DOT": 0, "PACK_A": 1, "PACK_B": 1, "KEPT": self._kept(), "DYNAMIC": chosen.dynamic,
             "ROWS": size_of(rows), "X": across.size, "RB": deep, "XB": wide, "PX": chosen.tile_m, "TALL": max(1, tall), "FAR": chosen.prefetch,
             "FB": max(1, min(chosen.mc, m) // high), "STEP": patch.index.coefficient(across),
-            "PHASES": PHASES if self._between() else 1, "ASK": self._asked(), "ASKS": self._asks(patch), "DOWN": _first(patch.index, down), "PATCH": patch.floats, "GROUP": group,
+            "PHASES": PHASES if self._between() else 1, "ASK": int(self._asked()), "ASKS": self._asks(patch), "DOWN": _first(patch.index, down), "PATCH": patch.floats, "GROUP": group,
         }  # fmt: skip
 
 

@@ -48,8 +48,8 @@ class Copy(NamedTuple):
 PAST = 2
 """Of `pack_b`: the copy that all threads share is written past the caches."""
 ASKED = 512
-"""Steps of a sum from which on the lines of its results are asked for before it is done: 0.97 to 0.99
-of the time with 512 to 1024 steps, 1.02 with 128 to 256 (four threads, Zen 5)."""
+"""Steps of a sum from which on the lines of its results are asked for before it is done: 0.97 to 1.00
+of the time with 768 to 1024 steps, 1.02 with 128 and 256 (four threads, Zen 5)."""
 COPIES = {"pa": Copy(1, "a", "pack_left"), "pb": Copy(2, "b", "pack_right")}
 
 
@@ -81,9 +81,11 @@ class GemmWriter(KernelWriter):
             *self._copy("pb", "G::b_floats"),
             "const epx::Scratch<float> parts(G::part_floats);",
             *self._live(),
-            *(function("place", "t, i, j", self._place()) if self._asked() else ()),
         ]
-        more = ", place" if self._asked() else ""
+        more = ""
+        if self._asked():
+            body += function("place", "t, i, j", self._place())
+            more = ", place"
         call = f"epx::contract<Shape>(a, b, pa, pb, parts.data, live, finish{more});"
         return ["{", *indent(body + self._run(call)), "}"]
 
@@ -165,7 +167,7 @@ class GemmWriter(KernelWriter):
             "PACK_A": int(pack_a), "PACK_B": int(pack_b), "KEPT": self._kept(),
             "PAST": int(chosen.pack_b == PAST),
             "AHEAD": chosen.prefetch // 8, "STEPS": chosen.unroll, "DYNAMIC": chosen.dynamic,
-            "ACROSS": chosen.across, "NEXT": chosen.ahead, "ASK": self._asked(), "APART": int(self._long_finish()),
+            "ACROSS": chosen.across, "NEXT": chosen.ahead, "APART": int(self._long_finish()),
         }  # fmt: skip
 
     def _long_finish(self) -> bool:
@@ -240,19 +242,19 @@ class GemmWriter(KernelWriter):
         return lines
 
     def _place(self) -> list[str]:
-        """Where the result of row i from column j on lies."""
+        """Where the result at the variables of `_groups` lies."""
         (target,) = self.kernel.targets
         places = self._places(*self._groups())
         return [*places, f"return {target.buffer} + {self.address(target.index)};"]
 
-    def _asked(self) -> int:
+    def _asked(self) -> bool:
         """Whether a tile's results are asked for before they are written: lines of floats that go
         through the caches, and sums that last longer than it takes to get them."""
         (target,) = self.kernel.targets
         whole = target.index.coefficient(self.what.columns[-1]) == 1 and self.N >= LINE
         long = size_of(self.what.inner) >= ASKED and not self.choices.ahead
         past = self.choices.stream or self.choices.split_k > 1
-        return int(whole and long and target.dtype == "float32" and not past)
+        return whole and long and target.dtype == "float32" and not past
 
     def _finish(self) -> list[str]:
         """What happens to one vector of sums."""

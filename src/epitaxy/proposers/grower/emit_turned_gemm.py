@@ -25,9 +25,9 @@ class TurnedGemmWriter(GemmWriter):
         high = even(m, self.choices.mc, unit) if m > unit else even(m, m, usual["MR"])
         return {**usual, "MC": high, "PARTS": 1, "APART": 0, "TURNED": 1}
 
-    def _asked(self) -> int:
+    def _asked(self) -> bool:
         """Never: a block's results are written together."""
-        return 0
+        return False
 
     def _groups(self) -> tuple[Group, ...]:
         result = self.what.turned

@@ -215,7 +215,8 @@ template <class S, class P> EPX_BODY inline void ask_for_results(int64_t t, int6
 }
 
 // The whole contraction; every thread of a team calls it. `pa`, `pb`, `parts`: see Gemm. `live(i0,
-// i1, j0, j1)` is false for tiles whose sums nobody looks at (masked results): they stay zero.
+// i1, j0, j1)` is false for tiles whose sums nobody looks at (masked results): they stay zero. `place`,
+// where given: see ask_for_results.
 template <class S, class A, class B, class L, class F, class P = Nowhere>
 void contract(const A& a, const B& b, float* pa, float* pb, float* parts, const L& live, const F& finish,
               [[maybe_unused]] const P& place = {}) {
@@ -255,7 +256,7 @@ void contract(const A& a, const B& b, float* pa, float* pb, float* parts, const 
         const bool used = live(i, least(i + G::MR, G::M), j, least(j + G::NR, G::J));
         if constexpr (next)
           if (u + 1 < G::blocks) fetch_block<S>(a, b, u + 1, (x - c * wide) * high + (y - r * high));
-        if constexpr (S::ASK != 0)
+        if constexpr (!std::is_same_v<P, Nowhere>)
           if (d + 1 == d1) ask_for_results<S>(t, i, j, place);
         const float* const soon = bp + b_step + (y - r * high) * (G::KC / S::STEPS) * G::soon * 16;
         sized<S>(i, j, [&](auto rows, auto vectors, auto masked, int n) EPX_BODY {

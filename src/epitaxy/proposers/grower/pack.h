@@ -7,7 +7,6 @@
 //   DOT what is multiplied (dot.h), PACK_A PACK_B copies wanted, AHEAD steps of k to fetch ahead,
 //   STEPS of k written out, DYNAMIC shares, ACROSS: tiles of a block row by row,
 //   NEXT fetch the operands of the next block while this one is worked on (short sums only),
-//   ASK for the lines of results before they are written,
 //   TURNED, where given: rows of C are columns of the result, as finish_turned says.
 // a(t), b(t): the first element of batch t. finish(tail, t, i, j, sum, n) takes one vector of
 // sums: row i, columns j .. j + n - 1.

@@ -213,13 +213,13 @@ def _whole_lines(kernel: Kernel, choices: Choices) -> bool:
     """Whether rows of its results end where vectors do, or are put together first: parts of lines
     are not streamed well."""
     lane = lane_axis(kernel, choices)
+    if lane is None:
+        return False
     plane = plane_of(kernel, lane) if choices.windows == IN_PLANES else None
-    if plane is not None and lane is not None and gathers(kernel, plane, lane):
+    if plane and gathers(kernel, plane, lane):
         return True
     rows = [t for t in kernel.targets if lane in t.axes]
-    return lane is not None and all(
-        lane.size % choices.width == 0 and t.index.coefficient(lane) == 1 for t in rows
-    )
+    return all(lane.size % choices.width == 0 and t.index.coefficient(lane) == 1 for t in rows)
 
 
 def _kept_products(region: Region) -> int:
