@@ -168,6 +168,7 @@ GENOMES = [
     Choices(form=4, width=16, tile_m=14, mc=500, split_k=2, pack_a=1),
     Choices(form=4, width=16, tile_m=14, mc=24, nc=24),
     Choices(width=16, tile_m=4, tile_n=1, kc=24, mc=8, nc=32, pack_b=2),
+    Choices(width=16, tile_m=5, tile_n=2, kc=200, mc=10, nc=64, stream=0),  # asks for results
 ]
 
 
