@@ -78,6 +78,16 @@ CASES = {
         lambda x, w: F.pixel_shuffle(F.conv2d(x, w, stride=2), 2),
         [T(2, 3, 8, 15), T(16, 3, 1, 1)],
     ),
+    "shuffled_with_bias": (  # one element for each phase
+        lambda x, w, b: F.pixel_shuffle(F.conv2d(x, w, b, padding=1), 2).relu(),
+        [T(2, 16, 8, 15), T(20, 16, 3, 3), T(20)],
+    ),
+    "shuffled_scaled_followed": (
+        lambda x, w, b, s, y: (
+            F.pixel_shuffle(F.conv2d(x, w, b) * s[:, None, None], 2).maximum(y) + s[3]
+        ),
+        [T(2, 16, 8, 18), T(16, 16, 3, 3), T(16), T(16), T(2, 4, 12, 32)],
+    ),
     "weights_of_places": (
         lambda x, w: torch.einsum("tkm,btnk->btmn", w, F.pad(x, (0, 0, 3, 3)).unfold(1, 2, 1)),
         [T(2, 8, 16), T(13, 2, 16)],
@@ -152,18 +162,19 @@ def test_transposed_convolutions_compute_what_pytorch_computes(name, grown):
             torch.testing.assert_close(made.double(), exact, rtol=1e-5, atol=1e-5, equal_nan=True)
 
 
+# Phases that lie between each other, and copies of the image: one where both read the same.
 TOGETHER = {
-    "doubled": 2, "doubled_unpadded": 2, "grouped_unpadded": 2, "followed": 2,
-    "plain": 1,
+    "doubled": (2, 2), "doubled_unpadded": (2, 1), "grouped_unpadded": (2, 1), "followed": (2, 2),
+    "plain": (1, 1), "shuffled_with_bias": (2, 1), "shuffled_scaled_followed": (2, 1),
 }  # fmt: skip
 
 
 def test_phases_beside_each_other_are_written_as_whole_vectors():
-    for name, phases in TOGETHER.items():
+    for name, (phases, laid) in TOGETHER.items():
         function, inputs = CASES[name]
         (step,) = capture(function, inputs, accept=writable).steps
         text = emit_region(step.region, Choices(form=3, tile_n=1))
-        assert f"PHASES = {phases}" in text
+        assert f"PHASES = {phases}, LAID = {laid}," in text, name
         assert "put_strided" not in text
 
 

@@ -36,8 +36,8 @@ MAPS: dict[str, int] = {
     # selection and conversion
     "where": 3, "cast": 1,
     # what idioms.py makes for the C++ writer: expm1 of what is not positive, log(1 + exp(x)), and
-    # xlogy(t, t) - t log(x)
-    "expm1_low": 1, "softplus": 1, "kl_term": 2,
+    # xlogy(t, t) - t log(x); and what that writer makes itself: whether an integer is odd
+    "expm1_low": 1, "softplus": 1, "kl_term": 2, "odd": 1,
 }  # fmt: skip
 TRANSCENDENTAL = frozenset(
     {"exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "tanh"}

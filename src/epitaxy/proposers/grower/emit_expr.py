@@ -252,6 +252,8 @@ class Expressions:
             return f"{args[0]} {'&' if fn == 'and' else '|'} {args[1]}"
         if fn == "not":
             return f"~{args[0]}" if vector else f"!{args[0]}"
+        if fn == "odd":
+            return f"({args[0]} & 1) != 0"
         if fn == "where":
             if vector and kinds[1] == "b":
                 return f"({args[0]} & {args[1]}) | (~{args[0]} & {args[2]})"

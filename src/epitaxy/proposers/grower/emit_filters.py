@@ -11,10 +11,12 @@ from epitaxy.proposers.grower.algebra import (
     Guard,
     Index,
     Load,
+    Map,
     Reduce,
     Region,
     Scan,
     Store,
+    Value,
     walk,
 )
 from epitaxy.proposers.grower.contract import Contraction, load_of, size_of, step
@@ -117,6 +119,7 @@ class FiltersWriter(ConvWriter):
         values = [v for v in walk((after,)) if isinstance(v, Load | Index | Reduce | Scan)]
         if any(isinstance(v, Reduce | Scan) for v in values):
             return None
+        values = [v for v in values if not of_phase(v, phase, across)]
         indices = [target.index, *(v.index for v in values if isinstance(v, Load | Index))]
         indices += [g.index for v in values if isinstance(v, Load) for g in v.guards]
         beside = all(f.coefficient(across) == PHASES * f.coefficient(phase) for f in indices)
@@ -217,6 +220,7 @@ class FiltersWriter(ConvWriter):
         vectors = min(chosen.tile_n, -(-m // lanes))
         high = vectors * lanes
         a, down = load_of(what.left).index, rows[-1:]
+        phases = PHASES if self._between() else 1
         tall = min(deep, chosen.tile_m // wide) if wide == across.size else 1
         return {
             "N": lanes, "MR": high, "NV": vectors, "BATCH": size_of(what.batch), "M": m, "K": k,
@@ -225,7 +229,7 @@ class FiltersWriter(ConvWriter):
             "DOT": 0, "PACK_A": 1, "PACK_B": 1, "KEPT": self._kept(), "DYNAMIC": chosen.dynamic,
             "ROWS": size_of(rows), "X": across.size, "RB": deep, "XB": wide, "PX": chosen.tile_m, "TALL": max(1, tall), "FAR": chosen.prefetch,
             "FB": max(1, min(chosen.mc, m) // high), "STEP": patch.index.coefficient(across),
-            "PHASES": PHASES if self._between() else 1, "ASK": int(self._asked()), "ASKS": self._asks(patch), "DOWN": _first(patch.index, down), "PATCH": patch.floats, "GROUP": group,
+            "PHASES": phases, "LAID": phases if len(set(what.batch[-1:]) & what.right.axes) else 1, "ASK": int(self._asked()), "ASKS": self._asks(patch), "DOWN": _first(patch.index, down), "PATCH": patch.floats, "GROUP": group,
         }  # fmt: skip
 
 
@@ -233,25 +237,48 @@ def joined(
     kernel: Kernel, what: Contraction, pair: tuple[Axis, Axis], row: Axis
 ) -> tuple[Kernel, Contraction]:
     """What follows the sums with the two axes of `pair` as the one axis `row`."""
+    phase, across = pair
+    turn = Map("odd", (Index(Affine(0, ((phase, 1),))),), "bool")  # of the row's pixels, then
 
     def affine(f: Affine) -> Affine:
         kept = tuple((a, c) for a, c in f.terms if a not in pair)
-        c = f.coefficient(pair[0])
+        c = f.coefficient(phase)
         return Affine(f.offset, (*kept, (row, c)) if c else kept)
 
     def axes(of: tuple[Axis, ...]) -> tuple[Axis, ...]:
         kept = tuple(a for a in of if a not in pair)
         return kept if kept == of else (*kept, row)
 
+    def beside(v: Value) -> Value | None:
+        if v == what.total:
+            return total
+        if not isinstance(v, Load) or not of_phase(v, phase, across):
+            return None
+        first, second = (replace(v, index=at_phase(v.index, phase, n)) for n in range(PHASES))
+        return Map("where", (turn, second, first), v.dtype)
+
     (target,) = kernel.targets
     place = Load(-1, Affine(0, tuple((a, 1) for a in axes(target.axes))), what.total.dtype)
     total = Reduce("sum", (), place, what.total.dtype)
-    value = rebuild(target.value, lambda v: total if v == what.total else None, {})
+    value = rebuild(target.value, beside, {})
     store = Store(0, target.index, target.axes, value)
     (made,) = map_axes(Region("row", (), (), (store,)), affine, axes).stores
     new = replace(target, index=made.index, axes=made.axes, value=made.value)
     whole = next(v for v in walk((made.value,)) if isinstance(v, Reduce))
     return replace(kernel, targets=(new,), outer=axes(kernel.outer)), replace(what, total=whole)
+
+
+def of_phase(value: Value, phase: Axis, across: Axis) -> bool:
+    """Whether all pixels of a row read the same of `value`, those of each phase another."""
+    if not isinstance(value, Load) or value.guards or value.indirect:
+        return False
+    return value.index.coefficient(phase) != 0 and value.index.coefficient(across) == 0
+
+
+def at_phase(index: Affine, phase: Axis, number: int) -> Affine:
+    """`index` where `phase` has come to `number`."""
+    kept = tuple((a, c) for a, c in index.terms if a != phase)
+    return Affine(index.offset + number * index.coefficient(phase), kept)
 
 
 def _first(index: Affine, axes: list[Axis]) -> int:

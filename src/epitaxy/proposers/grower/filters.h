@@ -8,7 +8,8 @@
 //   the copy, PATCH its elements, GROUP steps of k that are written out, at(u) where step u of these
 //   lies, TALL whole rows in a register tile (1: tiles are parts of one row), PHASES 2 where the pixels
 //   of two batches, phases of a stride, lie between each other: both are worked on together, and
-//   vectors of both handed on at twice the place in the row (1: every batch by itself).
+//   vectors of both handed on at twice the place in the row (1: every batch by itself), LAID copies of
+//   the image for these: 1 where both read the same.
 // lay(to, t, row, x): copy what the block at (row, x) reads; soon(q, t, row, x): ask for the q-th of ASKS
 // parts of that; place(t, i, row, x): where results lie, asked for first where ASK says so; offsets:
 // where each group begins in the copy; there(t, row, k): as conv.h says, for a row of pixels.
@@ -145,7 +146,7 @@ EPX_BODY inline void ask_for_results(int64_t t, int64_t i, int64_t row, int64_t 
 // cores do. Which patch that is, a thread guesses: as far on as this one is from the one before.
 template <class S> constexpr int64_t row_tiles = S::TALL > 1 ? ceil_div(S::RB, S::TALL) : S::RB * ceil_div(S::XB, S::PX);
 template <class S> constexpr int64_t asks_each =
-    ceil_div(S::PHASES * S::ASKS, least(S::FB, Gemm<S>::tiles) * S::PHASES * Gemm<S>::depths * row_tiles<S>);
+    ceil_div(S::LAID * S::ASKS, least(S::FB, Gemm<S>::tiles) * S::PHASES * Gemm<S>::depths * row_tiles<S>);
 
 // WIDE pixels of one row: tiles of nearly equal widths, done(x) when the first x pixels are there.
 template <class S, int W, int WIDE, int X = 0, class N, class D>
@@ -259,7 +260,7 @@ void convolve_filters(const A& a, const L& lay, const Q& soon, const int32_t* of
   if constexpr (!(kept<S> & 1)) pack_left<S>(pa, a);
   constexpr int rest = int(ceil_div(S::M % S::MR, S::N));
   constexpr int64_t down = S::ROWS / S::RB, across = ceil_div(S::X, S::XB), parts = ceil_div(G::tiles, S::FB);
-  const Scratch<float> patch(S::PHASES * S::PATCH), hold(S::PHASES * hold_floats<S>);
+  const Scratch<float> patch(S::LAID * S::PATCH), hold(S::PHASES * hold_floats<S>);
   constexpr int64_t count = S::BATCH / S::PHASES * down * across * parts;
   int64_t held = -1, last = -1;
   share<S::DYNAMIC>(count, [&](int64_t u) {
@@ -267,22 +268,22 @@ void convolve_filters(const A& a, const L& lay, const Q& soon, const int32_t* of
     const int64_t row = piece / across % down * S::RB, x = piece % across * S::XB;
     const int64_t from = piece / (down * across) * S::PHASES, to = from + S::PHASES;
     if (piece != held)
-      for (int64_t t = from; t < to; ++t) lay(patch.data + (t - from) * S::PATCH, t, row, x);
+      for (int64_t t = from; t < from + S::LAID; ++t) lay(patch.data + (t - from) * S::PATCH, t, row, x);
     held = piece;
     const int64_t then = (last < 0 ? u : 2 * u - last) / parts, then_x = then % across * S::XB;
     const int64_t then_t = then / (down * across) * S::PHASES, then_row = then / across % down * S::RB;
-    int64_t asked = then != piece && 2 * u - last < count ? 0 : S::PHASES * S::ASKS;
+    int64_t asked = then != piece && 2 * u - last < count ? 0 : S::LAID * S::ASKS;
     last = u;
     const auto next = [&]() EPX_BODY {
       if constexpr (S::ASKS > 0)
-        for (int64_t q = asked; q < least(asked + asks_each<S>, S::PHASES * S::ASKS); ++q)
+        for (int64_t q = asked; q < least(asked + asks_each<S>, S::LAID * S::ASKS); ++q)
           soon(q % S::ASKS, then_t + q / S::ASKS, then_row, then_x);
       asked += asks_each<S>;
     };
     for (int64_t o = first; o < least(first + S::FB, G::tiles); ++o)
       for (int64_t t = from; t < to; ++t) {
         const float* const weights = pa + t * G::a_batch + o * G::a_tile;
-        const float* const read = patch.data + (t - from) * S::PATCH;
+        const float* const read = patch.data + (t - from) % S::LAID * S::PATCH;
         float* const sums = hold.data + (t - from) * hold_floats<S>;
         if (rest == 0 || (o + 1) * S::MR <= S::M)
           filter_block<S, S::NV>(weights, read, offsets, sums, t, o * S::MR, row, x, finish, place, next, there);
