@@ -16,7 +16,7 @@ from epitaxy.memory import available_bytes
 from epitaxy.problem import ITEM_BYTES, Problem, TensorSpec
 from epitaxy.worker.frames import Layout, Place, aligned
 from epitaxy.worker.host import POISON
-from epitaxy.worker.views import bytes_at, huge_pages, tensor_at
+from epitaxy.worker.views import bytes_at, mapped, tensor_at
 
 ROTATION_BYTES = 128 << 20
 """Inputs worth this much make every call's inputs cold (PERFORMANCE §5)."""
@@ -79,8 +79,7 @@ class Arena:
     def __init__(self, problem: Problem) -> None:
         self.layout = make_layout(problem, slot_count(problem))
         self.descriptor = sealed_file("epitaxy-arena", self.layout.bytes)
-        self.memory = mmap.mmap(self.descriptor, self.layout.bytes)
-        huge_pages(self.memory)
+        self.memory = mapped(self.descriptor, fresh=True)
         for place in (p for places in self.layout.slots for p in places if p):
             self._fence(place)
 
@@ -132,7 +131,7 @@ class Arena:
         """Let the memory go; views that still exist keep it alive until they end."""
         os.close(self.descriptor)
         with contextlib.suppress(BufferError):
-            self.memory.close()
+            self.memory.release()
 
 
 def _copy(value: Any, place: Place, target: Any) -> None:

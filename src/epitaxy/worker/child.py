@@ -28,7 +28,7 @@ from epitaxy.worker.fences import Fences
 from epitaxy.worker.frames import MAX_FRAME, Layout, Op, Place, pack, unpack
 from epitaxy.worker.host import open_device
 from epitaxy.worker.trace import Trace, warm
-from epitaxy.worker.views import huge_pages, leniently, mismatch, tensor_at
+from epitaxy.worker.views import Memory, leniently, mapped, mismatch, tensor_at
 
 MESSAGE_LIMIT = 2000
 UNFENCED = b"u"
@@ -67,7 +67,7 @@ class Spec:
 class Loop:
     """One worker's state and its answers."""
 
-    def __init__(self, channel: socket.socket, memory: mmap.mmap, spec: Spec) -> None:
+    def __init__(self, channel: socket.socket, memory: Memory, spec: Spec) -> None:
         self.channel = channel
         self.memory = memory
         self.spec = spec
@@ -294,8 +294,7 @@ def main(descriptors: Sequence[int], spec: Spec) -> None:
     """Run one worker in this freshly forked process: channel, errors file, shared memory."""
     channel, errors, arena = descriptors
     _alone(channel, errors, arena)
-    memory = mmap.mmap(arena, 0)
-    huge_pages(memory)
+    memory = mapped(arena)
     os.close(arena)
     os.environ.update(spec.environment)
     import torch

@@ -16,7 +16,6 @@ its functions in Python look that up at every call, so that a candidate could re
 
 from __future__ import annotations
 
-import mmap
 import struct
 from collections.abc import Sequence
 from functools import partial
@@ -25,7 +24,7 @@ from typing import Any
 
 from epitaxy.worker.frames import Layout
 from epitaxy.worker.host import POISON, Host
-from epitaxy.worker.views import overlapping
+from epitaxy.worker.views import Memory, overlapping
 
 COPIES_BYTES = 2 << 30
 """Copies of inputs for one burst; where they are more, calls take turns with those."""
@@ -65,7 +64,7 @@ class Cuda(Host):
     kind = "cuda"
     warm_ups = 4  # CUDA graphs are recorded in the second and third
 
-    def __init__(self, memory: mmap.mmap, layout: Layout, room_bytes: int = 0) -> None:
+    def __init__(self, memory: Memory, layout: Layout, room_bytes: int = 0) -> None:
         super().__init__(memory, layout)
         import torch
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
 import random
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from epitaxy.worker.frames import Layout
-from epitaxy.worker.views import borrowed, copied
+from epitaxy.worker.views import Memory, borrowed, copied
 
 POISON = 0xFB
 _PARALLEL_BYTES = 4 << 20
@@ -29,7 +28,7 @@ class Host:
     warm_ups = 2
     """Calls of a baseline before anything is timed: it compiles in the first."""
 
-    def __init__(self, memory: mmap.mmap, layout: Layout) -> None:
+    def __init__(self, memory: Memory, layout: Layout) -> None:
         self.memory, self.layout = memory, layout
 
     def place(self, model: Any) -> Any:
@@ -123,7 +122,7 @@ class Host:
         return borrowed(results, self.memory, before)
 
 
-def open_device(kind: str, memory: mmap.mmap, layout: Layout, room_bytes: int = 0) -> Host:
+def open_device(kind: str, memory: Memory, layout: Layout, room_bytes: int = 0) -> Host:
     """The device of that kind: "cpu" or "cuda"; of its own memory, what may be taken (0: all)."""
     if kind == "cpu":
         return Host(memory, layout)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 from collections.abc import Container, Sequence
 from typing import Any
 
 from epitaxy.worker.frames import Place
 
-_ADVISE_HUGE = 14
+Memory = mmap.mmap | memoryview
+"""What both sides have mapped."""
+HUGE_PAGE = 2 << 20
+_ADVISE_HUGE, _COLLAPSE = 14, 25
+"""MADV_HUGEPAGE and MADV_COLLAPSE of madvise(2)."""
+_READ_WRITE, _SHARED_FIXED = 0x3, 0x11
+_FAILED = ctypes.c_void_p(-1).value
 _ALONE_BYTES = 4 << 20
 
 
-def tensor_at(memory: mmap.mmap, place: Place) -> Any:
+def tensor_at(memory: Memory, place: Place) -> Any:
     """A tensor over `memory`, contiguous, of the place's shape and dtype; nothing is copied."""
     import torch
 
@@ -24,22 +31,49 @@ def tensor_at(memory: mmap.mmap, place: Place) -> Any:
     return flat.reshape(place.shape)
 
 
-def bytes_at(memory: mmap.mmap, start: int, stop: int) -> Any:
+def bytes_at(memory: Memory, start: int, stop: int) -> Any:
     """A uint8 tensor over part of `memory`."""
     import torch
 
     return torch.frombuffer(memory, dtype=torch.uint8, count=stop - start, offset=start)
 
 
-def huge_pages(memory: mmap.mmap) -> None:
-    """Ask for huge pages; a kernel that declines loses speed for everyone alike, nothing else.
+def mapped(descriptor: int, fresh: bool = False) -> memoryview:
+    """All of a memory file, in huge pages where the kernel has them.
 
     Without them a 64 MB input costs 16,384 TLB entries that the same tensor from the allocator
-    would not.
+    would not. Most kernels give files huge pages only when asked to put them together, which is
+    done for a `fresh` file; whoever maps it later has them too. A kernel that declines loses speed
+    for everyone alike, nothing else. Raises OSError when there is no room.
     """
-    libc = ctypes.CDLL(None)
-    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(len(memory)), _ADVISE_HUGE)
+    memory = _aligned(descriptor)
+    if fresh:
+        for offset in range(0, len(memory), HUGE_PAGE):
+            memory[offset] = 0  # where nothing is there is nothing to put together
+    for advice in (_ADVISE_HUGE, _COLLAPSE)[: 1 + fresh]:
+        ctypes.CDLL(None).madvise(
+            ctypes.c_void_p(_address(memory)), ctypes.c_size_t(len(memory)), advice
+        )
+    return memory
+
+
+def _aligned(descriptor: int) -> memoryview:
+    """The file mapped where a huge page may begin, inside room that the view keeps."""
+    size = os.fstat(descriptor).st_size
+    room = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    start = -_address(room) % HUGE_PAGE
+    place = ctypes.c_void_p(_address(room) + start)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    file = (ctypes.c_int(descriptor), ctypes.c_long(0))
+    if libc.mmap(place, ctypes.c_size_t(size), _READ_WRITE, _SHARED_FIXED, *file) == _FAILED:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{size} bytes of shared memory cannot be mapped: {os.strerror(code)}")
+    return memoryview(room)[start : start + size]
+
+
+def _address(memory: Memory) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
 
 def copied(result: Any, target: Any) -> None:
@@ -64,13 +98,13 @@ def _strided() -> Any:
     return torch.strided
 
 
-def borrowed(results: Sequence[Any], memory: mmap.mmap, before: Sequence[Any]) -> str:
+def borrowed(results: Sequence[Any], memory: Memory, before: Sequence[Any]) -> str:
     """Why `results` are not memory of their own ("" when they are).
 
     They must not lie in the inputs' `memory`, nor in that of the outputs `before`, nor leave work
     to whoever reads them.
     """
-    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    start = _address(memory)
     return _borrowed(results, range(start, start + len(memory)), before)
 
 
