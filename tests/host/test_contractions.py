@@ -269,10 +269,18 @@ def test_a_large_result_leaves_the_caches_where_a_vector_is_a_line_of_them():
         (step,) = capture(torch.mm, [T(4096, 32), T(32, n)]).steps
         return space.first_guess(step.region, chip).stream
 
-    assert stream(4096, WIDE) == 1, "64 MiB would be read before they are written"
-    assert stream(512, WIDE) == 1, "a quarter of the last cache"
-    assert stream(128, WIDE) == 0, "small results stay for those who read them"
+    def last(**sizes):
+        third = WIDE.levels[2].replace(**sizes)
+        return WIDE.replace(levels=(*WIDE.levels[:2], third, WIDE.levels[3]))
+
+    shared = last(bytes_core=16 << 20)
+    assert stream(4096, shared) == 1, "64 MiB would be read before they are written"
+    assert stream(512, shared) == 1, "a quarter of the last cache"
+    assert stream(128, shared) == 0, "small results stay for those who read them"
     assert stream(4096, CHIP) == 0, "half a line at a time is not streamed well"
+    assert stream(512, last(bytes=128 << 20, bytes_core=8 << 20)) == 1, "most of it is far away"
+    assert stream(512, last(bytes=128 << 20, bytes_core=64 << 20)) == 0, "all of it is near"
+    assert stream(512, last(bytes_core=0)) == 1, "what a core finds near it is not known"
 
 
 def test_of_two_operands_that_lie_the_other_way_round_neither_is_turned(tmp_path):

@@ -293,8 +293,9 @@ PYTHON = {
     "recurses in C": ("pickle.dumps(nested())", ""),
     "speaks for the loop": ("loop().channel.send(b'garbage')", "out of turn"),
     "hangs up": ("loop().channel.close()", "exited"),
-    "resizes the memory": ("loop().memory.resize(1)", ""),
-    "cuts the memory": ("[os.ftruncate(fd, 0) for fd in range(3, 99) if is_file(fd)]", ""),
+    # that there is no file to cut is a no too
+    "cuts the memory": ("[os.ftruncate(fd, 0) for fd in range(3, 99) if is_file(fd)]"
+                        " or os.close(-1)", ""),
 }  # fmt: skip
 MODULE = """
 import os, pickle, stat, sys, threading, time, torch

@@ -38,7 +38,10 @@ def test_a_fresh_file_comes_in_huge_pages(file):
     if not found:
         pytest.skip("this kernel puts no huge pages together for shared memory")
     assert found == 3 * HUGE_PAGE >> 10
+    tensor = bytes_at(memory, 8, 16)
     del memory
+    assert tensor.fill_(3).sum() == 24  # it keeps what it lies in
+    del tensor
     assert pages_mapped_huge() == before
 
 
@@ -47,3 +50,10 @@ def test_a_closed_file_is_said_to_be_none():
     os.close(descriptor)
     with pytest.raises(OSError, match="Bad file descriptor"):
         mapped(descriptor)
+
+
+def test_nobody_who_has_the_file_can_change_its_size(file):
+    for size in (0, 8 * HUGE_PAGE):
+        with pytest.raises(PermissionError):
+            os.ftruncate(file, size)
+    assert os.fstat(file).st_size == 3 * HUGE_PAGE + 4096

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import mmap
 import os
@@ -130,8 +129,7 @@ class Arena:
     def close(self) -> None:
         """Let the memory go; views that still exist keep it alive until they end."""
         os.close(self.descriptor)
-        with contextlib.suppress(BufferError):
-            self.memory.release()
+        self.memory = memoryview(bytearray())
 
 
 def _copy(value: Any, place: Place, target: Any) -> None:

@@ -375,8 +375,12 @@ def leaves(what: Contraction, base: Choices, chip: Chip, share: int) -> bool:
 
 
 def last_cache(chip: Chip) -> int:
-    """Bytes of the last cache, which all cores share."""
-    return chip.levels[-2].bytes if len(chip.levels) > 1 else 32 << 20
+    """Bytes of the last cache that all cores share: what they hold there all together, but no more
+    than each finds near it, since a set in the far part of it comes and goes with others' use."""
+    if len(chip.levels) < 2:
+        return 32 << 20
+    level = chip.levels[-2]
+    return min(level.bytes, level.bytes_core * chip.cores or level.bytes)
 
 
 def cache_bytes(chip: Chip, number: int, default: int) -> int:
