@@ -95,7 +95,7 @@ def oracles(function, inputs):
     """Inputs as they are, and with a NaN among those of the first; each with what `function` makes
     of them in float64."""
     spoiled = inputs[0].clone()
-    spoiled.view(-1)[37] = float("nan")
+    spoiled.view(-1)[37 % spoiled.numel()] = float("nan")
     for first in (inputs[0], spoiled):
         given = [first, *inputs[1:]]
         yield given, function(*[x.double() for x in given])

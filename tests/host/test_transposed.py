@@ -117,6 +117,7 @@ CASES = {
 GENOMES = (
     Choices(form=3, width=8, tile_m=4, tile_n=1, nc=32, mc=8),
     Choices(form=3, width=16, tile_m=5, tile_n=2, nc=500, kc=20),
+    Choices(form=3, width=32, tile_m=28, tile_n=1, nc=32, mc=32),
 )
 
 

@@ -244,8 +244,11 @@ template <class V> EPX_BODY inline void keep_here([[maybe_unused]] V& v) {
   if constexpr (!is_wide<V> && sizeof(V) >= 16) asm("" : "+w"(v));
 #endif
 }
-// to[k] = from[k] for lo <= k < hi, zero before and after, LENGTH in all: vectors that may overlap.
-template <int N, int LENGTH> EPX_BODY inline void lay_row(float* to, const float* from, int64_t lo, int64_t hi) {
+// to[k] = from[k] for lo <= k < hi, zero before and after, LENGTH in all: vectors that may overlap, but
+// are no longer than that.
+template <int M, int LENGTH> EPX_BODY inline void lay_row(float* to, const float* from, int64_t lo, int64_t hi) {
+  constexpr int N = M <= LENGTH ? M : 16;
+  static_assert(N <= LENGTH, "a row is shorter than a vector");
   using V = vf<N>;
   if (lo >= hi) lo = hi = LENGTH;
   for (int64_t k = 0; k < lo; k += N) raw_store(to + least(k, LENGTH - N), V{});
