@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from chain_case import captured_in, loaded
 from generous import GENEROUS
 from grown_case import pair
 from torch import nn
 
-from epitaxy import create_study
-from epitaxy.problem import load, open_reference
+from epitaxy.problem import open_reference
 from epitaxy.product import export
-from epitaxy.proposers.grower import _Captured, emit
+from epitaxy.proposers.grower import emit
 from epitaxy.proposers.grower.capture import capture
 from epitaxy.proposers.grower.chains import chained, rows_of_samples
 from epitaxy.proposers.grower.emit import emit_source
@@ -57,38 +57,10 @@ def get_init_inputs():
 """
 
 
-class Seen:
-    """What a proposer looks at of a study."""
-
-    def __init__(self, problem, chip):
-        self.problem, self.chip, self.seed = problem, chip, 0
-
-    def history(self):
-        """Nothing was judged before."""
-        return []
-
-
-def captured_in(folder, source, **changed):
-    """The problem, its captured program as a search on this chip (but for what is `changed`) sees
-    it, and the folder."""
-    (folder / "net.py").write_text(source)
-    problem = load(folder / "net.py")
-    study = create_study(problem, ledger=folder / "l.sqlite", budget="1")
-    return problem, _Captured(Seen(problem, study.machine.chip().replace(**changed))), folder
-
-
 @pytest.fixture(scope="module")
 def net(tmp_path_factory):
     """A network on two cores."""
     return captured_in(tmp_path_factory.mktemp("chains"), NET, cores=2)
-
-
-def loaded(problem, captured, folder, genome):
-    """The reference and the candidate of `genome` with the same weights."""
-    candidate = captured.candidate(genome, "", ())
-    build = plugin().build(candidate, problem, folder / "cache")
-    assert build.ok, build.log
-    return candidate, *pair(f"{build.folder}/model_new.py")
 
 
 def test_first_guess_runs_what_it_can_sample_by_sample(net):
@@ -126,7 +98,7 @@ def test_values_of_a_row_of_samples_never_lie_in_one_place():
     program = capture(convs, [T(4, 8, 16, 16)])
     names = [s.region.name for s in program.steps if isinstance(s, RegionCall)]
     assert len(names) == 4
-    _, (chain,) = chained(program, {}, frozenset(names[1:3]))
+    _, (chain,) = chained(program, {}, dict.fromkeys(names[1:3], 1))
     assert [len(row) for row in chain.rows()] == [1, 2, 1]
     writer = _ChainWriter(chain, "")
     (read,) = chain.links[0].results
@@ -141,7 +113,7 @@ def test_a_region_that_looks_at_all_samples_is_not_cut(net):
     alone = {r.name for r in captured.regions if one_sample(r) is None}
     assert alone  # the mean over all images
     assert not alone & rows_of_samples(program).keys()
-    _, (chain,) = chained(program, {}, frozenset(r.name for r in captured.regions))
+    _, (chain,) = chained(program, {}, {r.name: 1 for r in captured.regions})
     rows = list(chain.rows())
     assert [link.region.name for row in rows for link in row] == [
         s.region.name for s in program.steps if isinstance(s, RegionCall)
@@ -193,7 +165,7 @@ def test_results_that_the_next_region_reads_are_not_written_past_the_caches():
     regions = [s.region for s in program.steps if isinstance(s, RegionCall)]
     assert len(regions) == 2
     streamed = Genome(tuple((r.name, Choices(stream=1, samples=1)) for r in regions))
-    for apart_, calls in ((frozenset(r.name for r in regions), 0), (frozenset(), 1)):
+    for apart_, calls in ((dict.fromkeys((r.name for r in regions), 1), 0), ({}, 1)):
         _, chains = chained(program, {}, apart_)
         text = emit_source(regions[:1], streamed, chains)
         assert text.count("epx::put_stream(") == calls

@@ -125,8 +125,8 @@ class _Captured:
 
     def __init__(self, view: View) -> None:
         from epitaxy.problem import open_reference
-        from epitaxy.proposers.grower import space
-        from epitaxy.proposers.grower.chains import rows_of_samples
+        from epitaxy.proposers.grower import space, space_samples
+        from epitaxy.proposers.grower.chains import rows_of_samples, strips_of
         from epitaxy.proposers.grower.growth import cheaper, grow_program
         from epitaxy.proposers.grower.program import calls, leavable
         from epitaxy.proposers.grower.shares import shares
@@ -143,13 +143,15 @@ class _Captured:
         self.forms = cheaper(self.regions, finite=view.problem.policy.special == "none")
         forms = {name: found.region for name, found in self.forms.items()}
         samples = rows_of_samples(self.program.program)
-        self.start = space.start(self.regions, view.chip, forms, samples)
-        self.written = space.start(self.regions, view.chip, samples=samples)
+        strips = strips_of(self.program.program)
+        self.start = space.start(self.regions, view.chip, forms, samples, strips)
+        self.written = space.start(self.regions, view.chip, samples=samples, strips=strips)
         several = len(self.regions) > 1
         self.spaces = space.spaces(
             self.regions, view.chip, forms,
             shares(self.reference, self.program.program) if several else None,
-            leavable(self.program.program) if several else (), samples,
+            leavable(self.program.program) if several else (),
+            space_samples.options(samples, strips),
             calls(self.program.program),
         )  # fmt: skip
 
@@ -204,7 +206,7 @@ class _Captured:
         used = [f for n, f in self.forms.items() if genome.of(n).algebra and n not in left]
         chosen = {f.region.name: f.region for f in used}
         written = [chosen.get(r.name, r) for r in grown]
-        apart = frozenset(r.name for r in grown if genome.of(r.name).samples)
+        apart = {r.name: genome.of(r.name).pieces for r in grown if genome.of(r.name).samples}
         forward, chains = self.program.chained(left, chosen, apart)
         try:
             sources = emit_files(written, genome, chains)

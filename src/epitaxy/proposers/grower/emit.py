@@ -121,14 +121,15 @@ def _whole(bodies: Mapping[str, str], chains: Sequence[Chain]) -> str:
 def _bodies(regions: Sequence[Region], genome: Genome, chains: Sequence[Chain]) -> dict[str, str]:
     """The functions of each region, by its name."""
     links = [link for chain in chains for link in chain.links]
-    samples = {x.region.name: x.sample.region for x in links if x.sample is not None}
+    pieces = {x.region.name: x for x in links if x.sample is not None}
     leave = {name for chain in chains for name in chain.results}
     stay = {x.region.name for x in links if x.sample and not leave.issuperset(x.results)}
     texts = {}
     for region in regions:
         name, choices = region.name, genome.of(region.name)
-        if name in samples:  # the chain has the threads
-            region, choices = samples[name], replace(choices, threads=1)
+        if piece := pieces.get(name):  # the chain has the threads
+            region, choices = piece.written, replace(choices, threads=1)
+            choices = replace(choices, keep=0) if piece.part else choices
         if name in stay:  # in the chain's memory: the next region reads them
             choices = replace(choices, stream=0)
         texts[name] = emit_region(region, choices)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from epitaxy.proposers.grower.chains import Chain, Link
+from epitaxy.proposers.grower.chains import Chain, Link, strips
 from epitaxy.proposers.grower.emit_expr import indent
 
 LINE = 64
@@ -32,6 +32,7 @@ class _ChainWriter:
             for name, spec in zip((*link.args, *link.results), specs, strict=True):
                 self.bytes[name] = spec.bytes
         self.own = {n for n in self.row_of if self._stays(n)}
+        self.passing = {n for row in self.rows for s in strips(row) for n in self._passed(s)}
         shared = [n for n in self.row_of if n not in self.own and n not in chain.results]
         self.shared, self.shared_bytes = self._placed(shared, self.bytes, self.rows)
 
@@ -41,7 +42,7 @@ class _ChainWriter:
         calls = []
         for number, row in enumerate(self.rows):
             if row[0].sample is None:
-                calls += self._call(row[0], {}, "")
+                calls += self._call(row[0], {})
             else:
                 blocks.append(self._sample(number, row))
                 calls += self._samples(number, row)
@@ -53,6 +54,14 @@ class _ChainWriter:
             return False
         rows = {k for k, row in enumerate(self.rows) for x in row if name in x.args}
         return rows <= {self.row_of[name]} and self.rows[self.row_of[name]][0].sample is not None
+
+    def _passed(self, strip: Sequence[Link]) -> set[str]:
+        """Values that are made and used up within one part of a strip."""
+        if strip[0].part is None:
+            return set()
+        mine = {n for link in strip for n in link.results}
+        others = (link for link in self.chain.links if mine.isdisjoint(link.results))
+        return (mine & self.own).difference(*(link.args for link in others))
 
     @staticmethod
     def _placed(
@@ -110,7 +119,13 @@ class _ChainWriter:
     def _sample(self, number: int, row: Sequence[Link]) -> str:
         """The function that runs a row for sample t."""
         own = self._own(row)[0]
-        lines = [x for link in row for x in self._call(link, own, "t * ")]
+        lines: list[str] = []
+        for strip in strips(row):
+            calls = [x for link in strip for x in self._call(link, own)]
+            if part := strip[0].part:
+                loop = f"for (int64_t g = 0; g < {part.count}; ++g) {{"
+                calls = [loop, *indent(calls), "}"]
+            lines += calls
         names = ", ".join(link.region.name for link in row)
         return "\n".join([
             f"// {names} for sample t; `own` holds what they hand on.",
@@ -144,8 +159,12 @@ class _ChainWriter:
         sample = row[0].sample
         count = sample.count if sample else 1
         size = {n: b // count for n, b in self.bytes.items()}
+        for link in row:
+            if link.part:
+                passing = self.passing.intersection(link.results)
+                size |= {n: size[n] // link.part.count for n in passing}
         names = [n for x in row for n in x.results if n in self.own]
-        return self._placed(names, size, [[link] for link in row])
+        return self._placed(names, size, list(strips(row)))
 
     def _whole(self, calls: Sequence[str]) -> str:
         """The function that is called."""
@@ -170,19 +189,20 @@ class _ChainWriter:
             "  return 0;", "}",
         ])  # fmt: skip
 
-    def _call(self, link: Link, own: Mapping[str, int], scale: str) -> list[str]:
-        """The call of one region; of sample t where `scale` says how far its parts are."""
-        sample = link.sample
-        count = sample.count if sample else 1
+    def _call(self, link: Link, own: Mapping[str, int]) -> list[str]:
+        """The call of one region: for everything, for sample t, or for part g of that."""
+        sample, part = link.sample, link.part
         given = []
         for i, name in enumerate(link.args):
             moved = sample is not None and i in sample.divided
-            step = f"{scale}{self.bytes[name] // count}" if moved else ""
-            given.append(self._at(name, own, step))
+            cut = part is not None and i in part.divided
+            given.append(self._at(name, own, self._step(link, name, moved, cut)))
         if link.region.name in self.keeps:
             given.append(f"kept[{self.chain.links.index(link)}]")
-        parts = [f"{scale}{self.bytes[n] // count}" if sample else "" for n in link.results]
-        made = [self._at(n, own, p) for n, p in zip(link.results, parts, strict=True)]
+        made = [
+            self._at(n, own, self._step(link, n, sample is not None, part is not None))
+            for n in link.results
+        ]
         call = f"{link.region.name}(given, made);"
         if link.region.name in self.answers:
             call = f"if (const int refused = {link.region.name}(given, made)) return refused;"
@@ -194,10 +214,20 @@ class _ChainWriter:
             "}",
         ]
 
+    def _step(self, link: Link, name: str, moved: bool, cut: bool) -> str:
+        """Bytes from the start of a value to sample t of it, and to part g of that."""
+        each, steps = self.bytes[name], []
+        if moved and link.sample:
+            each //= link.sample.count
+            steps += [f"t * {each}"] if name not in self.own else []
+        if cut and link.part and name not in self.passing:
+            steps.append(f"g * {each // link.part.count}")
+        return " + ".join(steps)
+
     def _at(self, name: str, own: Mapping[str, int], step: str) -> str:
         """Where a value lies; its part `step` bytes on."""
         if name in own:
-            return f"own + {own[name]}"
+            return f"own + {own[name]}" + (f" + {step}" if step else "")
         if name in self.shared:
             return f"all + {self.shared[name]}" + (f" + {step}" if step else "")
         if name in self.chain.results:

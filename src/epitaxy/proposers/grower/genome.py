@@ -14,7 +14,8 @@ from epitaxy.proposers._genomes import read
 DECISIONS: dict[str, str] = {
     "algebra": "1: the cheapest form that the rules of algebra find, 0: the form it was written in",
     "samples": "1: one sample (index of the first dimension) after the other, each by one thread, "
-    "together with neighbouring regions that do so, 0: all samples at once",
+    "together with neighbouring regions that do so, 0: all samples at once; more: so many parts of "
+    "a sample's channels, one after the other, together with what reads them channel by channel",
     "leave": "1: leave the region to the framework's own operators, 0: grow it",
     "width": "float lanes of one vector value",
     "unroll": "vectors handled together in the innermost loop, each with its own accumulators",
@@ -96,6 +97,12 @@ class Choices:
     algebra: int = 0
     samples: int = 0
     leave: int = 0
+
+    @property
+    def pieces(self) -> int:
+        """How many parts of a sample run one after the other: one where transformed weights would
+        be made anew for each."""
+        return 1 if self.winograd else self.samples
 
     def __str__(self) -> str:
         return " ".join(f"{k}={v}" for k, v in asdict(self).items())

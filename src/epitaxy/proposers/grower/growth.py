@@ -49,7 +49,7 @@ class Growth:
     constants: tuple[Any, ...] = ()
 
     def chained(
-        self, left: frozenset[str], written: Mapping[str, Region], apart: frozenset[str]
+        self, left: frozenset[str], written: Mapping[str, Region], apart: Mapping[str, int]
     ) -> tuple[str, tuple[Chain, ...]]:
         """The forward text with some regions, by name, left to the framework, and the chains that
         it calls; `written` and `apart` as for `chains.chained`."""

@@ -2,12 +2,14 @@
 
 Where a region computes every sample (image) from the same sample of its inputs alone, it can run
 sample by sample, and whole rows of such regions can: what one leaves for the next then stays in
-the caches, and threads on different samples never wait for each other.
+the caches, and threads on different samples never wait for each other. A sample that is too large
+for that can be cut further, into parts of its second dimension (channels).
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from epitaxy.problem import TensorSpec
@@ -62,6 +64,40 @@ def one_sample(region: Region) -> Sample | None:
     inputs = tuple(_one(s) if i in divided else s for i, s in enumerate(region.inputs))
     outputs = tuple(_one(s) for s in region.outputs)
     return Sample(dataclasses.replace(made, inputs=inputs, outputs=outputs), axis.size, divided)
+
+
+def one_part(sample: Sample, count: int) -> Sample | None:
+    """One of `count` parts of a sample's second dimension; None where these depend on each other,
+    or on which they are. `divided`: the inputs that hold one part for each, weights among them."""
+    region = sample.region
+    axis = _outermost(region)
+    if axis is None or axis.size % count or axis.size == count:
+        return None
+    values = walk(region.roots)
+    if any(_bound(v, axis) for v in values):
+        return None
+    divided = _divided(region, values, axis, _leads)
+    if divided is None:
+        return None
+    part = Axis(axis.name, axis.size // count)
+
+    def affine(f: Affine) -> Affine:
+        return Affine(f.offset, tuple((part if a == axis else a, c) for a, c in f.terms))
+
+    def axes(of: tuple[Axis, ...]) -> tuple[Axis, ...]:
+        return tuple(part if a == axis else a for a in of)
+
+    made = map_axes(region, affine, axes)
+    inputs = (_cut(s, count) if i in divided else s for i, s in enumerate(region.inputs))
+    outputs = (_cut(s, count) for s in region.outputs)
+    made = dataclasses.replace(made, inputs=tuple(inputs), outputs=tuple(outputs), weights=())
+    return Sample(made, count, divided)
+
+
+def channels(sample: Sample) -> int:
+    """The size of the second dimension of what a sample's region makes; 1 where there is none."""
+    axis = _outermost(sample.region)
+    return axis.size if axis else 1
 
 
 def handed_on(sample: Sample) -> tuple[int, int]:
@@ -119,6 +155,25 @@ def _first_axis(region: Region) -> Axis | None:
     return None
 
 
+def _outermost(region: Region) -> Axis | None:
+    """The axis that counts the second dimension of every output of a sample's region."""
+    for axis, _ in region.stores[0].index.terms:
+        if axis.size > 1 and all(
+            axis in s.axes
+            and len(region.outputs[s.buffer].shape) > 2
+            and _leads(region.outputs[s.buffer], s.index, axis)
+            for s in region.stores
+        ):
+            return axis
+    return None
+
+
+def _leads(spec: TensorSpec, index: Affine, axis: Axis) -> bool:
+    """Whether `axis` is the whole first dimension, but for those of size 1, of the tensor."""
+    first = next((size for size in spec.shape if size > 1), 1)
+    return first == axis.size and index.coefficient(axis) * axis.size == spec.numel
+
+
 def _counts(spec: TensorSpec, index: Affine, axis: Axis) -> bool:
     """Whether `axis` is the whole first dimension of the tensor at `index`."""
     first = len(spec.shape) > 1 and spec.shape[0] == axis.size
@@ -138,7 +193,10 @@ def _bound(value: Value, axis: Axis) -> bool:
     return False
 
 
-def _divided(region: Region, values: list[Value], axis: Axis) -> frozenset[int] | None:
+def _divided(
+    region: Region, values: list[Value], axis: Axis,
+    counts: Callable[[TensorSpec, Affine, Axis], bool] = _counts,
+) -> frozenset[int] | None:  # fmt: skip
     """Inputs that are read along `axis` as their first dimension; None where one is otherwise."""
     found: dict[int, bool] = {}
     for value in values:
@@ -147,10 +205,16 @@ def _divided(region: Region, values: list[Value], axis: Axis) -> frozenset[int] 
         along = value.index.coefficient(axis) != 0
         if found.setdefault(value.buffer, along) != along:
             return None
-        if along and not _counts(region.inputs[value.buffer], value.index, axis):
+        if along and not counts(region.inputs[value.buffer], value.index, axis):
             return None
     return frozenset(buffer for buffer, along in found.items() if along)
 
 
 def _one(spec: TensorSpec) -> TensorSpec:
     return spec.replace(shape=(1, *spec.shape[1:]))
+
+
+def _cut(spec: TensorSpec, count: int) -> TensorSpec:
+    """One of `count` parts of the first dimension that is not 1."""
+    at = next(i for i, size in enumerate(spec.shape) if size > 1)
+    return spec.replace(shape=(*spec.shape[:at], spec.shape[at] // count, *spec.shape[at + 1 :]))

@@ -21,13 +21,8 @@ from epitaxy.proposers.grower import (
     space_routed,
     space_samples,
 )
-from epitaxy.proposers.grower.algebra import (
-    Load,
-    Reduce,
-    Region,
-    Scan,
-    walk,
-)
+from epitaxy.proposers.grower.algebra import Load, Reduce, Region, Scan, walk
+from epitaxy.proposers.grower.chains import Strip
 from epitaxy.proposers.grower.contract import load_of
 from epitaxy.proposers.grower.emit_kernel import SMALL_WINDOW, lane_axis
 from epitaxy.proposers.grower.emit_planes import IN_PLANES, gathers, plane_of
@@ -99,14 +94,15 @@ def space(region: Region, chip: Chip) -> dict[str, tuple[int, ...]]:
 def spaces(
     regions: Sequence[Region], chip: Chip, forms: Mapping[str, Region] | None = None,
     shares: Mapping[str, float] | None = None, leavable: Collection[str] = (),
-    samples: Collection[str] = (), called: Mapping[str, int] | None = None,
+    samples: Mapping[str, tuple[int, ...]] | None = None, called: Mapping[str, int] | None = None,
 ) -> dict[str, dict[str, tuple[int, ...]]]:  # fmt: skip
     """The space of each region, that with the most work first. Regions too light to matter have
     none: they keep their first guess. `forms` holds cheaper forms by region: then which of the two
     is written is a decision too, and those that matter for either are searched. `shares` are the
     regions' shares of the framework's time, where measured; those of `leavable` with products in
-    them, at which the framework is good, may be left to it; those of `samples` may run sample by
-    sample. `called`: how often, by name, a region is called; once where it does not say."""
+    them, at which the framework is good, may be left to it; `samples` says how those that can run
+    sample by sample may do so. `called`: how often, by name, a region is called; once where it
+    does not say."""
     often = called or {}
     least_s = {r.name: _least_s(r, chip) * often.get(r.name, 1) for r in regions}
     times = {name: (shares or {}).get(name) or seconds for name, seconds in least_s.items()}
@@ -121,8 +117,8 @@ def spaces(
         if forms and region.name in forms:
             found[region.name] |= space(forms[region.name], chip) | {"algebra": (0, 1)}
         product = bool(contractions(region.roots)) or region.whole
-        if region.name in samples:
-            found[region.name]["samples"] = (0, 1)
+        if samples and region.name in samples:
+            found[region.name]["samples"] = samples[region.name]
         if region.name in leavable and product:
             found[region.name]["leave"] = (0, 1)
     return found
@@ -252,11 +248,13 @@ def _short_runs(kernel: Kernel, choices: Choices) -> bool:
 
 def start(
     regions: Sequence[Region], chip: Chip, forms: Mapping[str, Region] | None = None,
-    samples: Mapping[str, Sample] | None = None,
+    samples: Mapping[str, Sample] | None = None, strips: Mapping[str, Strip] | None = None,
 ) -> Genome:  # fmt: skip
     """The first genome: every region's first guess, of its cheaper form where it has one, and for
-    one sample of `samples` where samples are better worked on one after the other."""
+    one sample of `samples`, or a part of it where it belongs to one of `strips`, where these are
+    better worked on one after the other."""
     apart = space_samples.apart(samples or {}, chip)
+    parts = space_samples.parts(strips or {}, apart, chip)
     made = []
     for region in regions:
         form = (forms or {}).get(region.name)
@@ -264,7 +262,11 @@ def start(
             form = None  # scales folded into weights at every call, and copies of those too
         guess = first_guess(form or region, chip)
         if region.name in apart:
-            guess = space_samples.guess(form or region, first_guess, chip)
+            guess = space_samples.guess(
+                form or region, first_guess, chip, parts.get(region.name, 1)
+            )
+            if region.name in (strips or {}):  # it says so for all of the strip
+                guess = replace(guess, samples=parts.get(region.name, 1))
         made.append((region.name, replace(guess, algebra=int(form is not None))))
     return Genome(tuple(made))
 
@@ -277,7 +279,7 @@ def portfolio(genome: Genome, spaces: dict[str, dict[str, tuple[int, ...]]]) -> 
         yield Genome(tuple((n, replace(c, leave=int(n in left))) for n, c in genome.regions))
     apart = [n for n, options in spaces.items() if "samples" in options]
     if apart:  # what one region decides alone says little
-        turned = 1 - max(genome.of(n).samples for n in apart)
+        turned = int(not any(genome.of(n).samples for n in apart))
         yield Genome(
             tuple((n, replace(c, samples=turned if n in apart else 0)) for n, c in genome.regions)
         )
