@@ -106,6 +106,13 @@ def test_only_regions_that_keep_channels_apart_follow():
     assert not strips_of(capture(Block(full=True).eval(), [x], accept=writable))
 
 
+def test_equal_blocks_are_one_strip():
+    block = Block().eval()
+    twice = capture(nn.Sequential(block, block), [T(4, 8, 14, 14)], accept=writable)
+    (strip,) = strips_of(merged(twice, _text)).values()
+    assert strip.counts == (2, 3)
+
+
 def test_a_part_holds_its_share_of_weights_and_memory():
     program = capture(Block().eval(), [T(4, 8, 14, 14)], accept=writable)
     names = [s.region.name for s in program.steps]

@@ -181,7 +181,7 @@ def strips_of(program: Program) -> dict[str, Strip]:
             known = found.get(names[0])
             if known is None:
                 found[names[0]] = Strip(names, (count,), _handed(strip), _read_by_all(strip))
-            elif known.regions == names:
+            elif known.regions == names and count not in known.counts:
                 found[names[0]] = replace(known, counts=(*known.counts, count))
     return found
 
