@@ -28,6 +28,7 @@ from epitaxy.proposers.grower.emit_kernel import (
 from epitaxy.proposers.grower.emit_loops import Loops, RowWriter, every
 from epitaxy.proposers.grower.emit_planes import IN_PLANES, PlaneWriter, plane_of
 from epitaxy.proposers.grower.emit_turned import TurnedWriter, turned_axis
+from epitaxy.proposers.grower.emit_woven import WovenWriter, paired_axis
 from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.schedule import Kernel, Target
 from epitaxy.proposers.grower.segments import segmented
@@ -54,6 +55,9 @@ def write_kernel(
     across = turned_axis(kernel, lane, choices)
     if across is not None:
         return TurnedWriter(kernel, choices, buffers, lane).write_across(across)
+    pairs = paired_axis(kernel, lane)
+    if lane is not None and pairs is not None:
+        return WovenWriter(kernel, choices, buffers, lane, pairs).write()
     return RowWriter(kernel, choices, buffers, lane).write()
 
 

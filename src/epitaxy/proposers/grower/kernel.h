@@ -207,6 +207,34 @@ EPX_BODY inline void put_strided(std::integral_constant<bool, P>, T* p, V v, int
   for (int k = 0; k < (P ? n : lanes<V>); ++k) store(p + k * step, lane(v, k));
 }
 
+// n pairs at p: first and second ones.
+template <bool P, class T, class V>
+EPX_BODY inline void get_pairs(std::integral_constant<bool, P>, const T* p, V& a, V& b, int n) {
+  constexpr int N = lanes<V>;
+  if constexpr (P) {
+    const V x = load_n<V>(p, 2 * n < N ? 2 * n : N, 0);
+    unweave(x, 2 * n > N ? load_n<V>(p + N, 2 * n - N, 0) : V{}, a, b);
+  } else {
+    unweave(load<V>(p), load<V>(p + N), a, b);
+  }
+}
+template <bool PAST, bool P, class T, class V>
+EPX_BODY inline void put_pairs(std::integral_constant<bool, P> tail, T* p, V a, V b, int n) {
+  constexpr int N = lanes<V>;
+  V x, y;
+  weave(a, b, x, y);
+  if constexpr (P) {
+    store_n(p, x, 2 * n < N ? 2 * n : N);
+    if (2 * n > N) store_n(p + N, y, 2 * n - N);
+  } else if constexpr (PAST) {
+    put_stream(tail, p, x, N);
+    put_stream(tail, p + N, y, N);
+  } else {
+    store(p, x);
+    store(p + N, y);
+  }
+}
+
 // The new accumulator, unchanged in unused lanes.
 template <bool P, class V>
 EPX_BODY inline V keep(std::integral_constant<bool, P>, V fresh, V old, int n) {

@@ -77,17 +77,6 @@ template <bool PAST, class E, class P> EPX void lay(E* to, P words) {
   else store(to, words);
 }
 
-template <class V> EPX V pick_two(V a, V b, ints<V> from) {  // lane l: from[l] < N ? a : b
-#if !defined(__clang__)
-  if constexpr (!is_wide<V>) return __builtin_shuffle(a, b, from);
-#endif
-  return build<V>([=](int l) { return from[l] < lanes<V> ? lane(a, from[l]) : lane(b, from[l] - lanes<V>); });
-}
-// a0 b0 a1 b1 .. of the first (HALF 0) or second halves of two vectors.
-template <int HALF, class V> EPX_BODY inline V woven(V a, V b) {
-  constexpr int N = lanes<V>;
-  return pick_two(a, b, build<ints<V>>([](int l) { return l / 2 + HALF * N / 2 + l % 2 * N; }));
-}
 // Turn N vectors of N lanes about the diagonal.
 template <int D, class V, int N> EPX_BODY inline void turn_step(V (&r)[N]) {
   if constexpr (D >= 1) {

@@ -148,5 +148,37 @@ template <class V> EPX V scan_min(V v) {
     return scan(v, highest<V>, [](auto a, auto b) { return minimum(a, b); });
 }
 
+// ---- two vectors -------------------------------------------------------------------------------
+template <class V> EPX V pick_two(V a, V b, ints<V> from) {  // lane l: from[l] < N ? a : b
+#if !defined(__clang__)
+  if constexpr (!is_wide<V>) return __builtin_shuffle(a, b, from);
+#endif
+  return build<V>([=](int l) { return from[l] < lanes<V> ? lane(a, from[l]) : lane(b, from[l] - lanes<V>); });
+}
+// a0 b0 a1 b1 .. of the first (HALF 0) or second halves of two vectors.
+template <int HALF, class V> EPX V woven(V a, V b) {
+  constexpr int N = lanes<V>;
+  return pick_two(a, b, build<ints<V>>([](int l) { return l / 2 + HALF * N / 2 + l % 2 * N; }));
+}
+// a0 b0 a1 b1 .. of both in x and y, and back.
+template <class V> EPX void weave(V a, V b, V& x, V& y) {
+  if constexpr (is_wide<V>) {
+    weave(a.lo, b.lo, x.lo, x.hi);
+    weave(a.hi, b.hi, y.lo, y.hi);
+  } else {
+    x = woven<0>(a, b);
+    y = woven<1>(a, b);
+  }
+}
+template <class V> EPX void unweave(V x, V y, V& a, V& b) {
+  if constexpr (is_wide<V>) {
+    unweave(x.lo, x.hi, a.lo, b.lo);
+    unweave(y.lo, y.hi, a.hi, b.hi);
+  } else {
+    a = pick_two(x, y, build<ints<V>>([](int l) { return 2 * l; }));
+    b = pick_two(x, y, build<ints<V>>([](int l) { return 2 * l + 1; }));
+  }
+}
+
 }  // namespace epx
 #endif
