@@ -264,6 +264,19 @@ def test_a_first_guess_suits_the_shape():
     assert blocks >= 4 * CHIP.cores, "pieces enough to end together"
 
 
+def test_weights_that_two_tiles_of_rows_meet_wait_for_the_second_in_its_cache():
+    def depth(rows, steps, columns):
+        (step,) = capture(F.linear, [T(rows, steps), T(columns, steps)]).steps
+        guess = space.first_guess(dataclasses.replace(step.region, weights=(1,)), WIDE)
+        assert (guess.form, guess.keep, guess.dynamic) == (0, 1, 0), "each thread from end to end"
+        assert (guess.tile_m < rows) == (rows == 16)
+        return guess.kc
+
+    assert depth(16, 4096, 2048) == 1024
+    assert depth(16, 1200, 8192) == 1200, "little more than that"
+    assert depth(10, 4096, 2048) == 4096, "one tile reads them once"
+
+
 def test_a_large_result_leaves_the_caches_where_a_vector_is_a_line_of_them():
     def stream(n, chip):
         (step,) = capture(torch.mm, [T(4096, 32), T(32, n)]).steps
