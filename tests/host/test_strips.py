@@ -83,7 +83,7 @@ def test_a_count_that_does_not_divide_the_channels_is_one(widened):
 
 
 class Block(nn.Module):
-    """Two widened blocks; what `full` widens is read by a convolution over all channels."""
+    """A widened block; what a `full` one widens is read by a convolution over all channels."""
 
     def __init__(self, full=False, size=24):
         super().__init__()

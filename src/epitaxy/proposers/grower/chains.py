@@ -82,9 +82,6 @@ def strips(row: Sequence[Link]) -> Iterator[tuple[Link, ...]]:
             yield tuple(strip)
             strip = []
         strip.append(link)
-        if link.part is None:
-            yield (link,)
-            strip = []
     if strip:
         yield tuple(strip)
 
@@ -96,17 +93,28 @@ def chained(
     region is written in, by name, where it is another; `apart`: regions to run sample by sample,
     where all their calls can, and how many parts of a sample each does one after the other with
     the regions that follow."""
+    names = frozenset(apart)
     while True:
-        steps, chains = _chained(program, written, apart)
-        torn = _whole(steps, chains) & apart.keys()
-        uneven = _uneven(chains)
-        if not torn and not uneven:
-            return replace(program, steps=steps), chains
-        apart = {n: 1 if n in uneven else c for n, c in apart.items() if n not in torn}
+        steps, chains = _chained(program, written, names)
+        torn = _whole(steps, chains) & names
+        if not torn:
+            return replace(program, steps=steps), _in_parts(chains, apart)
+        names -= torn
+
+
+def _in_parts(chains: tuple[Chain, ...], apart: Mapping[str, int]) -> tuple[Chain, ...]:
+    """`chains` with the strips that there are where each region leads as many parts as `apart`
+    says, but for those in which a region is called otherwise elsewhere."""
+    while True:
+        made = tuple(replace(chain, links=_parted(chain.links, apart)) for chain in chains)
+        uneven = _uneven(made)
+        if not uneven:
+            return made
+        apart = {n: c for n, c in apart.items() if n not in uneven}
 
 
 def _chained(
-    program: Program, written: Mapping[str, Region], apart: Mapping[str, int]
+    program: Program, written: Mapping[str, Region], apart: frozenset[str]
 ) -> tuple[tuple[RegionCall | FrameworkCall, ...], tuple[Chain, ...]]:
     steps: list[RegionCall | FrameworkCall] = []
     chains: list[Chain] = []
@@ -122,8 +130,7 @@ def _chained(
             steps += run
             continue
         needed = set(program.outputs).union(*map(reads, program.steps[first + len(run) :]))
-        found = _parted(_paired(links), apart)
-        chains.append(_chain(f"chain{len(chains)}", found, needed))
+        chains.append(_chain(f"chain{len(chains)}", _paired(links), needed))
         steps.append(RegionCall(chains[-1].region, chains[-1].args, chains[-1].results))
     return tuple(steps), tuple(chains)
 
@@ -151,7 +158,7 @@ def _uneven(chains: Sequence[Chain]) -> frozenset[str]:
 
 def rows_of_samples(program: Program) -> dict[str, Sample]:
     """The regions that can run sample by sample together with a neighbour, by name."""
-    links = _all_apart(program, 1)
+    links = [link for chain in _all_apart(program) for link in chain.links]
     return {link.region.name: link.sample for link in links if link.sample is not None}
 
 
@@ -169,20 +176,22 @@ class Strip:
 def strips_of(program: Program) -> dict[str, Strip]:
     """The strips that there can be, by the region that leads them."""
     found: dict[str, Strip] = {}
+    chains = _all_apart(program)
+    names = [link.region.name for chain in chains for link in chain.links]
     for count in PARTS:
-        links = _all_apart(program, count)
-        for strip in strips(links):
+        parted = _in_parts(chains, dict.fromkeys(names, count))
+        for strip in strips([link for chain in parted for link in chain.links]):
             first = strip[0]
             if not first.sample or not first.part:
                 continue
             if channels(first.sample) < count * LEAST_CHANNELS:
                 continue
-            names = tuple(link.region.name for link in strip)
-            known = found.get(names[0])
+            regions = tuple(link.region.name for link in strip)
+            known = found.get(regions[0])
             if known is None:
-                found[names[0]] = Strip(names, (count,), _handed(strip), _read_by_all(strip))
-            elif known.regions == names and count not in known.counts:
-                found[names[0]] = replace(known, counts=(*known.counts, count))
+                found[regions[0]] = Strip(regions, (count,), _handed(strip), _read_by_all(strip))
+            elif known.regions == regions and count not in known.counts:
+                found[regions[0]] = replace(known, counts=(*known.counts, count))
     return found
 
 
@@ -208,11 +217,10 @@ def _read_by_all(strip: Sequence[Link]) -> int:
     )
 
 
-def _all_apart(program: Program, count: int) -> list[Link]:
-    """The links of all chains where each region that can runs sample by sample, in such parts."""
+def _all_apart(program: Program) -> tuple[Chain, ...]:
+    """The chains where each region that can runs sample by sample."""
     calls = [s for s in program.steps if isinstance(s, RegionCall)]
-    _, chains = chained(program, {}, {s.region.name: count for s in calls})
-    return [link for chain in chains for link in chain.links]
+    return chained(program, {}, {s.region.name: 1 for s in calls})[1]
 
 
 def _runs(program: Program) -> Iterator[tuple[int, list[RegionCall | FrameworkCall]]]:

@@ -129,7 +129,6 @@ def _bodies(regions: Sequence[Region], genome: Genome, chains: Sequence[Chain]) 
         name, choices = region.name, genome.of(region.name)
         if piece := pieces.get(name):  # the chain has the threads
             region, choices = piece.written, replace(choices, threads=1)
-            choices = replace(choices, keep=0) if piece.part else choices
         if name in stay:  # in the chain's memory: the next region reads them
             choices = replace(choices, stream=0)
         texts[name] = emit_region(region, choices)

@@ -192,17 +192,15 @@ class _ChainWriter:
     def _call(self, link: Link, own: Mapping[str, int]) -> list[str]:
         """The call of one region: for everything, for sample t, or for part g of that."""
         sample, part = link.sample, link.part
+        samples, parts = sample.count if sample else 1, part.count if part else 1
         given = []
         for i, name in enumerate(link.args):
-            moved = sample is not None and i in sample.divided
-            cut = part is not None and i in part.divided
-            given.append(self._at(name, own, self._step(link, name, moved, cut)))
+            moved = samples if sample and i in sample.divided else 1
+            cut = parts if part and i in part.divided else 1
+            given.append(self._at(name, own, self._step(name, moved, cut)))
         if link.region.name in self.keeps:
             given.append(f"kept[{self.chain.links.index(link)}]")
-        made = [
-            self._at(n, own, self._step(link, n, sample is not None, part is not None))
-            for n in link.results
-        ]
+        made = [self._at(n, own, self._step(n, samples, parts)) for n in link.results]
         call = f"{link.region.name}(given, made);"
         if link.region.name in self.answers:
             call = f"if (const int refused = {link.region.name}(given, made)) return refused;"
@@ -214,14 +212,12 @@ class _ChainWriter:
             "}",
         ]
 
-    def _step(self, link: Link, name: str, moved: bool, cut: bool) -> str:
-        """Bytes from the start of a value to sample t of it, and to part g of that."""
-        each, steps = self.bytes[name], []
-        if moved and link.sample:
-            each //= link.sample.count
-            steps += [f"t * {each}"] if name not in self.own else []
-        if cut and link.part and name not in self.passing:
-            steps.append(f"g * {each // link.part.count}")
+    def _step(self, name: str, samples: int, parts: int) -> str:
+        """Bytes from the start of a value to the sample t of `samples`, and to part g of that."""
+        each = self.bytes[name] // samples
+        steps = [f"t * {each}"] if samples > 1 and name not in self.own else []
+        if parts > 1 and name not in self.passing:
+            steps.append(f"g * {each // parts}")
         return " + ".join(steps)
 
     def _at(self, name: str, own: Mapping[str, int], step: str) -> str:

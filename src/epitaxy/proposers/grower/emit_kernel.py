@@ -227,9 +227,14 @@ class KernelWriter(Expressions):
         step = target.index.coefficient(self.lane)
         if step != 1:
             return f"epx::put_strided({self.tail}, {pointer}, {value}, {step}, n);"
-        stream = self.choices.stream and target.dtype == "float32" and target.buffer.startswith("y")
-        self.streams |= bool(stream)
-        return f"epx::put{'_stream' if stream else ''}({self.tail}, {pointer}, {value}, n);"
+        past = "_stream" if self.leaves(target) else ""
+        return f"epx::put{past}({self.tail}, {pointer}, {value}, n);"
+
+    def leaves(self, target: Target) -> bool:
+        """Whether results go past the caches, which is noted: they need a fence."""
+        past = self.choices.stream and target.dtype == "float32" and target.buffer.startswith("y")
+        self.streams |= bool(past)
+        return bool(past)
 
     def flat_position(self, reduce: Reduce) -> str:
         """The flat position over the reduced axes at the current loop variables (lane 0)."""

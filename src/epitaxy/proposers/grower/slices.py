@@ -28,6 +28,8 @@ from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.rewrite import coalesce, map_axes
 from epitaxy.proposers.grower.schedule import plan
 
+Counts = Callable[[TensorSpec, Affine, Axis], bool]
+"""Whether an axis counts the pieces of the tensor at an index."""
 LIGHT = 8
 """How many times what all samples read a sample's own elements are where that weighs nothing."""
 
@@ -44,59 +46,47 @@ class Sample:
 
 def one_sample(region: Region) -> Sample | None:
     """The sample of a region; None where samples depend on each other, or on their number."""
-    axis = _first_axis(region)
-    if axis is None:
-        return None
-    values = walk(region.roots)
-    if any(_bound(v, axis) for v in values):
-        return None
-    divided = _divided(region, values, axis)
-    if divided is None:
-        return None
-
-    def affine(f: Affine) -> Affine:
-        return Affine(f.offset, tuple((a, c) for a, c in f.terms if a != axis))
-
-    def axes(of: tuple[Axis, ...]) -> tuple[Axis, ...]:
-        return tuple(a for a in of if a != axis)
-
-    made = map_axes(region, affine, axes)
-    inputs = tuple(_one(s) if i in divided else s for i, s in enumerate(region.inputs))
-    outputs = tuple(_one(s) for s in region.outputs)
-    return Sample(dataclasses.replace(made, inputs=inputs, outputs=outputs), axis.size, divided)
+    axis = _first_axis(region, _counts)
+    return _piece(region, axis, axis.size, _counts) if axis else None
 
 
 def one_part(sample: Sample, count: int) -> Sample | None:
     """One of `count` parts of a sample's second dimension; None where these depend on each other,
-    or on which they are. `divided`: the inputs that hold one part for each, weights among them."""
-    region = sample.region
-    axis = _outermost(region)
+    or on which they are. `divided`: the inputs that hold one part for each, weights among them, of
+    which no copies can be kept."""
+    axis = _first_axis(sample.region, _planes)
     if axis is None or axis.size % count or axis.size == count:
         return None
+    part = _piece(sample.region, axis, count, _leads)
+    return part and dataclasses.replace(part, region=dataclasses.replace(part.region, weights=()))
+
+
+def _piece(region: Region, axis: Axis, count: int, counts: Counts) -> Sample | None:
+    """One of `count` pieces of `region` along `axis`; None where they depend on each other."""
     values = walk(region.roots)
     if any(_bound(v, axis) for v in values):
         return None
-    divided = _divided(region, values, axis, _leads)
+    divided = _divided(region, values, axis, counts)
     if divided is None:
         return None
-    part = Axis(axis.name, axis.size // count)
-
-    def affine(f: Affine) -> Affine:
-        return Affine(f.offset, tuple((part if a == axis else a, c) for a, c in f.terms))
+    left = (Axis(axis.name, axis.size // count),) if count < axis.size else ()
 
     def axes(of: tuple[Axis, ...]) -> tuple[Axis, ...]:
-        return tuple(part if a == axis else a for a in of)
+        return tuple(b for a in of for b in (left if a == axis else (a,)))
+
+    def affine(f: Affine) -> Affine:
+        return Affine(f.offset, tuple((b, c) for a, c in f.terms for b in axes((a,))))
 
     made = map_axes(region, affine, axes)
     inputs = (_cut(s, count) if i in divided else s for i, s in enumerate(region.inputs))
     outputs = (_cut(s, count) for s in region.outputs)
-    made = dataclasses.replace(made, inputs=tuple(inputs), outputs=tuple(outputs), weights=())
+    made = dataclasses.replace(made, inputs=tuple(inputs), outputs=tuple(outputs))
     return Sample(made, count, divided)
 
 
 def channels(sample: Sample) -> int:
     """The size of the second dimension of what a sample's region makes; 1 where there is none."""
-    axis = _outermost(sample.region)
+    axis = _first_axis(sample.region, _planes)
     return axis.size if axis else 1
 
 
@@ -141,31 +131,23 @@ def read_again(sample: Sample) -> int:
     )
 
 
-def _first_axis(region: Region) -> Axis | None:
-    """The axis that counts the samples of every output."""
+def _first_axis(region: Region, counts: Counts) -> Axis | None:
+    """The axis that `counts` the pieces of every output."""
     if region.whole or region.refuses or not region.stores:
         return None
     first = region.stores[0]
     for axis, _ in first.index.terms:
         if axis.size > 1 and all(
-            axis in s.axes and _counts(region.outputs[s.buffer], s.index, axis)
+            axis in s.axes and counts(region.outputs[s.buffer], s.index, axis)
             for s in region.stores
         ):
             return axis
     return None
 
 
-def _outermost(region: Region) -> Axis | None:
-    """The axis that counts the second dimension of every output of a sample's region."""
-    for axis, _ in region.stores[0].index.terms:
-        if axis.size > 1 and all(
-            axis in s.axes
-            and len(region.outputs[s.buffer].shape) > 2
-            and _leads(region.outputs[s.buffer], s.index, axis)
-            for s in region.stores
-        ):
-            return axis
-    return None
+def _planes(spec: TensorSpec, index: Affine, axis: Axis) -> bool:
+    """Whether `axis` counts the planes of one sample, or the like."""
+    return len(spec.shape) > 2 and _leads(spec, index, axis)
 
 
 def _leads(spec: TensorSpec, index: Affine, axis: Axis) -> bool:
@@ -194,9 +176,8 @@ def _bound(value: Value, axis: Axis) -> bool:
 
 
 def _divided(
-    region: Region, values: list[Value], axis: Axis,
-    counts: Callable[[TensorSpec, Affine, Axis], bool] = _counts,
-) -> frozenset[int] | None:  # fmt: skip
+    region: Region, values: list[Value], axis: Axis, counts: Counts
+) -> frozenset[int] | None:
     """Inputs that are read along `axis` as their first dimension; None where one is otherwise."""
     found: dict[int, bool] = {}
     for value in values:
@@ -208,10 +189,6 @@ def _divided(
         if along and not counts(region.inputs[value.buffer], value.index, axis):
             return None
     return frozenset(buffer for buffer, along in found.items() if along)
-
-
-def _one(spec: TensorSpec) -> TensorSpec:
-    return spec.replace(shape=(1, *spec.shape[1:]))
 
 
 def _cut(spec: TensorSpec, count: int) -> TensorSpec:
