@@ -58,6 +58,10 @@ def gated(x, w):
     return a * torch.sigmoid(b)
 
 
+def pooled_pairs(x, w, bias):
+    return F.max_pool1d(F.linear(x, w, bias).unsqueeze(1), 2).squeeze(1).sum(1)
+
+
 CONTRACTED_ONCE = {
     "a norm, then windows over most of it": (
         normalised_then_pooled,
@@ -85,6 +89,7 @@ CASES = {
         normalised_columns,
         (torch.randn(64, 32), torch.randn(32, 48), torch.rand(48) + 0.5, torch.randn(48)),
     ),
+    "pairs of columns": (pooled_pairs, (torch.randn(16, 40), torch.randn(64, 40), torch.randn(64))),
     "small pool": (pooled_and_shifted, (torch.randn(1, 16, 10, 10), torch.randn(16))),
     "tables of angles": (turned, (torch.randn(64, 33, 32), torch.randn(33, 16))),
 }
@@ -159,6 +164,15 @@ def test_what_waits_in_a_buffer_is_not_computed_again():
     )
     kernels = plan(coalesce(region), Choices(width=8)).kernels
     assert sum(a.size == 3 for k in kernels for a in k.inner) == 2
+
+
+def test_columns_that_are_pooled_in_pairs_are_finished_and_written_as_they_come():
+    region, _ = captured(*CASES["pairs of columns"])
+    product, pool, rows = plan(coalesce(region), Choices(width=16)).kernels
+    assert product.contraction is not None
+    assert [a.size for a in product.outer] == [16, 64]  # the bias is added here
+    assert [a.size for a in rows.outer] == [16]
+    assert not pool.whole
 
 
 @pytest.mark.parametrize("name", CONTRACTED_ONCE)

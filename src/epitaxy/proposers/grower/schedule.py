@@ -36,6 +36,7 @@ from epitaxy.proposers.grower.schedule_attention import attended
 from epitaxy.proposers.grower.schedule_contract import (
     SHARED,
     contracted,
+    ordered,
     store_shared,
     without_scales,
 )
@@ -219,7 +220,7 @@ class _Scheduler:
         """
         if value in self.stored:
             return self.stored[value]
-        axes = _ordered(value) if axes is None else axes
+        axes = ordered(value) if axes is None else axes
         strides = [math.prod(a.size for a in axes[i + 1 :]) for i in range(len(axes))]
         index = Affine(0, tuple(zip(axes, strides, strict=True)))
         number = len(self.plan.temporaries)
@@ -334,14 +335,3 @@ def _across(value: Value, axes: tuple[Axis, ...]) -> bool:
     if not isinstance(value, Node):
         return False
     return set(value.over if isinstance(value, Reduce) else value.along) != set(axes)
-
-
-def _ordered(value: Value) -> tuple[Axis, ...]:
-    """The axes of `value`, outermost first: by the largest stride any load gives them."""
-    strides: dict[Axis, int] = dict.fromkeys(value.axes, 0)
-    for v in walk((value,)):
-        if isinstance(v, Load):
-            for axis, stride in v.index.terms:
-                if axis in strides:
-                    strides[axis] = max(strides[axis], abs(stride))
-    return tuple(sorted(strides, key=lambda a: (-strides[a], a.name)))

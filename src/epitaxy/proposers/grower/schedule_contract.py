@@ -92,7 +92,7 @@ def store_shared(scheduler: Scheduler, stores: Sequence[Store], attend: bool) ->
         ends = [s for s in stores if s.value == value and set(s.axes) == value.axes]
         inside = any(root != value and reaches(root, value) for root in roots)
         if len(ends) != 1 or inside:
-            scheduler.store(value, axes=_layout(value, stores))
+            scheduler.store(value, axes=_layout(value, stores) or _grouped(value, total))
 
 
 def _thin(total: Reduce) -> bool:
@@ -121,6 +121,25 @@ def _layout(value: Value, stores: Sequence[Store]) -> tuple[Axis, ...] | None:
         if value.axes <= set(store.axes):
             return tuple(a for a in store.axes if a in value.axes)
     return None
+
+
+def _grouped(value: Value, total: Reduce) -> tuple[Axis, ...]:
+    """The axes of `value`, with the columns of the contraction `total` together: its results are
+    finished and written as they come. Pixels of an image need not be."""
+    axes = ordered(value)
+    what = recognise(total, axes)
+    return axes if what is None or windowed(what) else what.result
+
+
+def ordered(value: Value) -> tuple[Axis, ...]:
+    """The axes of `value`, outermost first: by the largest stride any load gives them."""
+    strides: dict[Axis, int] = dict.fromkeys(value.axes, 0)
+    for v in walk((value,)):
+        if isinstance(v, Load):
+            for axis, stride in v.index.terms:
+                if axis in strides:
+                    strides[axis] = max(strides[axis], abs(stride))
+    return tuple(sorted(strides, key=lambda a: (-strides[a], a.name)))
 
 
 def contracted(
