@@ -55,6 +55,15 @@ def blocks_of(what: Contraction, pixels: int) -> tuple[int, int]:
     return max(r for r in range(1, wanted + 1) if rows[-1].size % r == 0), across.size
 
 
+def taps_of_row(what: Contraction) -> int:
+    """Steps of the sum, one after the other, each of which reads the pixel that the step before read
+    for the next result of the row."""
+    assert isinstance(what.right, Load)
+    index, tap = what.right.index, what.inner[-1]
+    apart = index.coefficient(what.columns[-1])
+    return tap.size if index.coefficient(tap) == apart else 1
+
+
 def patch_for(what: Contraction, choices: Choices) -> Patch | None:
     """What a block reads, where `what` can be written in this form."""
     return patch_of(what, *blocks_of(what, choices.nc)) if what.fetched else None

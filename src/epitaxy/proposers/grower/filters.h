@@ -42,6 +42,59 @@ template <class S> constexpr int edge_at(int x, int pixels) {
   return INSIDE;
 }
 
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int registers = 32;  // for vectors
+#else
+constexpr int registers = 16;
+#endif
+// How many steps from U on, each of which reads a pixel further, are taken together: a pixel of the image
+// is read once for all of them, while the weights of all are in registers beside the sums.
+template <class S, int P, int W, int U> constexpr int together() {
+  constexpr int each = W * int(ceil_div(S::N * sizeof(float), native_bytes)), free = registers - 2;
+  int count = 1;
+  while (U + count < S::GROUP && S::at(U + count) == S::at(U) + count * S::STEP && (P + count + 1) * each <= free)
+    ++count;
+  return count;
+}
+// Whether any of the P pixels from FIRST on reads pixel q, counted from the first one's, in one of `count`
+// steps from u on.
+template <class S, int P, int FIRST> constexpr bool wanted(int64_t u, int count, int q) {
+  for (int r = 0; r < count; ++r)
+    if (q >= r && q - r < P && (FIRST == INSIDE || Meets<S>::at(u + r, FIRST + q - r))) return true;
+  return false;
+}
+
+// Steps U .. GROUP - 1 of a group: add to the sums `c` of P pixels, LINE of each row.
+template <class S, int P, int W, int LINE, int FIRST, int U, class V>
+EPX_BODY inline void add_steps(V (&c)[P][W], const float* a, const float* at) {
+  constexpr int count = together<S, P, W, U>();
+  forget_place(at);
+  V w[count][W];
+#pragma GCC unroll 8
+  for (int r = 0; r < count; ++r) {
+    EPX_UNROLL for (int v = 0; v < W; ++v) {
+      if constexpr (S::FAR > 0) __builtin_prefetch(a + (U + r + S::FAR) * S::MR + v * S::N);
+      w[r][v] = raw_load<V>(a + (U + r) * S::MR + v * S::N);
+    }
+    EPX_UNROLL for (int v = 0; v < W; ++v) keep_here(w[r][v]);
+  }
+#pragma GCC unroll 32
+  for (int l = 0; l < P; l += LINE) {
+#pragma GCC unroll 40
+    for (int q = 0; q < LINE + count - 1; ++q) {
+      if (!wanted<S, LINE, FIRST>(U, count, q)) continue;
+      V x = splat<V>(at[S::at(U) + l / LINE * S::DOWN + q * S::STEP]);
+      if constexpr (count > 1) keep_here(x);
+#pragma GCC unroll 8
+      for (int r = 0; r < count; ++r) {
+        if (q < r || q - r >= LINE || (FIRST != INSIDE && !Meets<S>::at(U + r, FIRST + q - r))) continue;
+        EPX_UNROLL for (int v = 0; v < W; ++v) c[l + q - r][v] = fma(x, w[r][v], c[l + q - r][v]);
+      }
+    }
+  }
+  if constexpr (U + count < S::GROUP) add_steps<S, P, W, LINE, FIRST, U + count>(c, a, at);
+}
+
 // P pixels, LINE of each row, of W vectors of filters over `groups` groups of steps: the loop is all
 // that compilers see. Steps that miss the image at a pixel, counted from FIRST, are left out.
 template <class S, int P, int W, int LINE = P, int FIRST = INSIDE>
@@ -49,25 +102,8 @@ __attribute__((noinline)) void filter_tile(const float* a, const float* from, co
                                            int64_t groups, float* hold, bool first) {
   using V = vf<S::N>;
   V c[P][W] = {};
-  for (int64_t g = 0; g < groups; ++g, a += S::GROUP * S::MR) {
-    const float* at = from + offsets[g];
-#pragma GCC unroll 16
-    for (int u = 0; u < S::GROUP; ++u) {
-      forget_place(at);
-      if constexpr (S::FAR > 0) {
-        EPX_UNROLL for (int v = 0; v < W; ++v) __builtin_prefetch(a + (u + S::FAR) * S::MR + v * S::N);
-      }
-      V w[W];
-      EPX_UNROLL for (int v = 0; v < W; ++v) w[v] = raw_load<V>(a + u * S::MR + v * S::N);
-      EPX_UNROLL for (int v = 0; v < W; ++v) keep_here(w[v]);
-#pragma GCC unroll 32
-      for (int p = 0; p < P; ++p) {
-        if (FIRST != INSIDE && !Meets<S>::at(u, FIRST + p % LINE)) continue;
-        const V x = splat<V>(at[S::at(u) + p / LINE * S::DOWN + p % LINE * S::STEP]);
-        EPX_UNROLL for (int v = 0; v < W; ++v) c[p][v] = fma(x, w[v], c[p][v]);
-      }
-    }
-  }
+  for (int64_t g = 0; g < groups; ++g, a += S::GROUP * S::MR)
+    add_steps<S, P, W, LINE, FIRST, 0>(c, a, from + offsets[g]);
   if (!first) {
 #pragma GCC unroll 32
     for (int p = 0; p < P; ++p)
