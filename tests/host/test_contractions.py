@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import re
 
 import pytest
 import torch
@@ -340,6 +341,14 @@ def test_more_than_two_threads_copy_rows_of_their_own_rather_than_one_for_all():
     guess = space.first_guess(step.region, WIDE)
     assert guess.nc >= 1024, "one block takes all columns of its rows"
     assert "PACK_A = 1" in emit_region(step.region, guess)
+
+
+def test_a_vector_by_a_few_long_rows_is_shared_by_all_threads():
+    (step,) = capture(torch.mm, [T(256, 8192), T(8192, 1)]).steps
+    text = emit_region(step.region, space.first_guess(step.region, WIDE))
+    assert "contract_lines<Shape>" in text
+    (columns,) = re.findall(r" JC = (\d+),", text)
+    assert 256 // int(columns) >= 2 * WIDE.cores, "pieces of work, of which threads take the next"
 
 
 def test_rows_that_share_sets_are_read_in_place_where_as_many_fit_as_a_tile_has():

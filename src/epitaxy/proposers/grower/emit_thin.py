@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from epitaxy.proposers.grower.contract import (
     BYTES,
     FLOATS,
@@ -56,4 +58,4 @@ class ThinWriter(GemmWriter):
             return {**usual, "JC": even(n, chosen.nc, self.N)}
         high = max(1, min(4, chosen.tile_m, size_of(self.what.rows)))
         wide = min(8, n, (12 if self.N < 16 else 24) // high)
-        return {**usual, "MR": high, "NV": wide, "JC": even(n, chosen.nc, wide * self.N)}
+        return {**usual, "MR": high, "NV": wide, "JC": even(n, chosen.nc, math.lcm(wide, self.N))}

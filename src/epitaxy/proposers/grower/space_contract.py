@@ -164,7 +164,7 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
     if form == ROWS and cores > 1 and n < 64 * cores:
         form = TILES  # too narrow to share: the threads share k
     if form == LINES:
-        tile_m, nc = min(4, max(1, m)), max(64, min(4096, n // (4 * cores)))
+        tile_m, nc = min(4, max(1, m)), max(32, min(4096, n // (4 * cores)))
     elif form == ROWS:  # the sums wait in half of the first cache; one or two rows fit anyway
         held = first // 2 // (m * FLOAT_BYTES) // 64 * 64
         nc = max(64, min(4096 if m <= 2 else 512, n // cores, held))
