@@ -21,6 +21,7 @@ from epitaxy.proposers.grower.algebra import (
 )
 
 Replace = Callable[[Value], "Value | None"]
+Place = Callable[[Value], Value]
 
 
 def rebuild(value: Value, replace: Replace, memo: dict[Value, Value]) -> Value:
@@ -41,6 +42,19 @@ def rebuild(value: Value, replace: Replace, memo: dict[Value, Value]) -> Value:
             new = dataclasses.replace(value, indirect=indirect)
     memo[value] = new
     return new
+
+
+def moved(leaf: Index | Load, affine: Callable[[Affine], Affine], within: Place) -> Value:
+    """`leaf` with every index passed through `affine`, and values that say where to read through
+    `within`."""
+    if isinstance(leaf, Index):
+        return Index(affine(leaf.index), leaf.dtype)
+    return dataclasses.replace(
+        leaf,
+        index=affine(leaf.index),
+        guards=tuple(Guard(affine(g.index), g.size) for g in leaf.guards),
+        indirect=tuple((within(v), size) for v, size in leaf.indirect),
+    )
 
 
 def _affines(region: Region) -> Iterable[Affine]:
@@ -109,15 +123,8 @@ def map_axes(
     memo: dict[Value, Value] = {}
 
     def leaf(value: Value) -> Value | None:
-        if isinstance(value, Index):
-            return Index(affine(value.index), value.dtype)
-        if isinstance(value, Load):
-            return dataclasses.replace(
-                value,
-                index=affine(value.index),
-                guards=tuple(Guard(affine(g.index), g.size) for g in value.guards),
-                indirect=tuple((rebuild(v, leaf, memo), s) for v, s in value.indirect),
-            )
+        if isinstance(value, Index | Load):
+            return moved(value, affine, lambda v: rebuild(v, leaf, memo))
         if isinstance(value, Reduce):
             return dataclasses.replace(
                 value, over=axes(value.over), arg=rebuild(value.arg, leaf, memo)
@@ -128,13 +135,13 @@ def map_axes(
             )
         return None
 
-    def moved(stores: tuple[Store, ...]) -> tuple[Store, ...]:
+    def along(stores: tuple[Store, ...]) -> tuple[Store, ...]:
         return tuple(
             Store(s.buffer, affine(s.index), axes(s.axes), rebuild(s.value, leaf, memo))
             for s in stores
         )
 
-    return dataclasses.replace(region, stores=moved(region.stores), checks=moved(region.checks))
+    return dataclasses.replace(region, stores=along(region.stores), checks=along(region.checks))
 
 
 def split_axis(value: Value, axis: Axis, outer: Axis, inner: Axis) -> Value:
@@ -155,17 +162,12 @@ def split_axis(value: Value, axis: Axis, outer: Axis, inner: Axis) -> Value:
     def leaf(v: Value) -> Value | None:
         if axis not in v.axes and not (isinstance(v, Reduce) and axis in v.over):
             return v
-        if isinstance(v, Index):
-            return Index(affine(v.index), v.dtype)
-        if isinstance(v, Load):
-            past = (within,) if ragged else ()
-            return dataclasses.replace(
-                v,
-                index=affine(v.index),
-                guards=tuple(Guard(affine(g.index), g.size) for g in v.guards) + past,
-                indirect=tuple((rebuild(w, leaf, memo), s) for w, s in v.indirect),
-            )
-        return None
+        if not isinstance(v, Index | Load):
+            return None
+        new = moved(v, affine, lambda w: rebuild(w, leaf, memo))
+        if ragged and isinstance(new, Load):
+            new = dataclasses.replace(new, guards=(*new.guards, within))
+        return new
 
     return rebuild(value, leaf, memo)
 
@@ -187,16 +189,9 @@ def substitute(value: Value, axis: Axis, place: Affine) -> Value | None:
     def leaf(v: Value) -> Value | None:
         if axis not in v.axes:
             return v
-        if isinstance(v, Index):
-            return Index(affine(v.index), v.dtype)
-        if isinstance(v, Load):
-            return dataclasses.replace(
-                v,
-                index=affine(v.index),
-                guards=tuple(Guard(affine(g.index), g.size) for g in v.guards),
-                indirect=tuple((rebuild(w, leaf, memo), s) for w, s in v.indirect),
-            )
-        return None
+        if not isinstance(v, Index | Load):
+            return None
+        return moved(v, affine, lambda w: rebuild(w, leaf, memo))
 
     return rebuild(value, leaf, memo)
 
@@ -230,13 +225,4 @@ class AtStep:
     def _leaf(self, value: Value) -> Value | None:
         if self.axis not in value.axes:
             return value
-        if isinstance(value, Index):
-            return Index(self.affine(value.index), value.dtype)
-        if isinstance(value, Load):
-            return dataclasses.replace(
-                value,
-                index=self.affine(value.index),
-                guards=tuple(Guard(self.affine(g.index), g.size) for g in value.guards),
-                indirect=tuple((self(v), s) for v, s in value.indirect),
-            )
-        return None
+        return moved(value, self.affine, self) if isinstance(value, Index | Load) else None

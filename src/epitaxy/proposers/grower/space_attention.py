@@ -46,7 +46,7 @@ def guess(what: Attention, base: Choices, chip: Chip) -> Choices:
     key = memory(what.weighted.key).index
     in_a_row = step(key, what.weighted.keys) == size_of(what.weighted.depth)
     far = lines and base.ahead and in_a_row
-    large = cache_bytes(chip, 1, 512 << 10) > LARGE
+    large = cache_bytes(chip, 1) > LARGE
     nc, rows = (2 * KEYS, 4 * tile_m) if large else (KEYS, 8 * tile_m)
     while rows > 2 * tile_m and batch * -(-m // rows) < 4 * cores:
         rows -= tile_m

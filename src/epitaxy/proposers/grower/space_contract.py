@@ -16,6 +16,8 @@ from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.image import LINE
 
 FLOAT_BYTES = 4
+CACHES = (32 << 10, 512 << 10, 4 << 20)
+"""Bytes of a core's caches where they are not known."""
 LEAST_CYCLES = 6
 """Cycles of a step of few sums: each waits for its own last one. Measured, with two units."""
 WORTH_THREADS = 1_000_000
@@ -115,7 +117,7 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
             return replace(made, form=TURNED, pack_b=max(made.pack_b, int(kept)))
     m, n, k = size_of(what.rows), size_of(what.columns), size_of(what.inner)
     lanes = base.width
-    first, second = cache_bytes(chip, 0, 32 << 10), cache_bytes(chip, 1, 512 << 10)
+    first, second = cache_bytes(chip, 0), cache_bytes(chip, 1)
     a, b = load_of(what.left).index, load_of(what.right).index
     long = k >= 4 * max(m, n) and m * n < LONG_RESULT  # the threads share k, not the result
     ways = max(WAYS, first // PAGE)
@@ -168,7 +170,7 @@ def guess(what: Contraction, base: Choices, chip: Chip, weights: Collection[int]
     elif form == ROWS:  # the sums wait in half of the first cache; one or two rows fit anyway
         held = first // 2 // (m * FLOAT_BYTES) // 64 * 64
         nc = max(64, min(4096 if m <= 2 else 512, n // cores, held))
-    far = form == ROWS and m > 1 and n * k * FLOAT_BYTES > cache_bytes(chip, 2, 4 << 20)
+    far = form == ROWS and m > 1 and n * k * FLOAT_BYTES > cache_bytes(chip, 2)
     return replace(
         base,
         threads=0 if cores > 1 else base.threads,
@@ -213,7 +215,7 @@ def _in_place(what: Contraction, chip: Chip) -> bool:
     if not few or right.dtype != "float32" or step(right.index, what.columns) != 1:
         return False
     down = (step(right.index, what.inner) or 0) * FLOAT_BYTES
-    second = cache_bytes(chip, 1, 512 << 10)
+    second = cache_bytes(chip, 1)
     lines, line = second // (LINE * FLOAT_BYTES), LINE * FLOAT_BYTES
     shared = math.gcd(down // line, lines // SECOND_WAYS) if down % line == 0 else 1
     return 0 < down <= PAGE * 7 // 8 and size_of(what.inner) <= lines // shared
@@ -276,7 +278,7 @@ def _streamed(what: Contraction, base: Choices, chip: Chip) -> dict[str, int]:
     0.71 of the time, 28 x 8192 x 2048 0.76, 16 x 2048 x 8192 0.97, 24 x 4096 x 4096 1.01 (four
     cores, Zen 5)."""
     m, n, k = size_of(what.rows), size_of(what.columns), size_of(what.inner)
-    held = chip.cores * cache_bytes(chip, 1, 512 << 10)
+    held = chip.cores * cache_bytes(chip, 1)
     if m > 2 * base.tile_m or n * k * FLOAT_BYTES <= 2 * held or size_of(what.batch) > 1:
         return {}
     unit = base.tile_n * base.width
@@ -387,8 +389,9 @@ def last_cache(chip: Chip) -> int:
     return min(level.bytes, level.bytes_core * chip.cores or level.bytes)
 
 
-def cache_bytes(chip: Chip, number: int, default: int) -> int:
+def cache_bytes(chip: Chip, number: int) -> int:
     """Bytes of a cache that one core has."""
+    default = CACHES[number]
     if len(chip.levels) <= number + 1:
         return default
     level = chip.levels[number]

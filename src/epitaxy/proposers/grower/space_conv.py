@@ -71,7 +71,7 @@ def guess(what: Contraction, base: Choices, chip: Chip) -> Choices:
     kc = k if k <= 288 else 192
     if image and image.planes:
         step = _step_bytes(what, image, (tile_m, tile_n * lanes))
-        kc = min(kc, cache_bytes(chip, 0, 32 << 10) // 2 // step)
+        kc = min(kc, cache_bytes(chip, 0) // 2 // step)
     unit = tile_n * lanes
     share = n * size_of(what.batch) // (2 * chip.cores)
     nc = max(unit, min(24 * lanes, share) // unit * unit)
@@ -99,7 +99,7 @@ def _guess_filters(what: Contraction, base: Choices, chip: Chip) -> dict[str, in
         return {}
     tile_m, tile_n = tile
     high = tile_n * lanes
-    room = cache_bytes(chip, 1, 512 << 10) * 5 // 8
+    room = cache_bytes(chip, 1) * 5 // 8
     pieces = size_of(what.batch) * size_of(what.columns)
     kept: list[tuple[int, int]] = []
     for nc in BLOCKS:
@@ -107,7 +107,7 @@ def _guess_filters(what: Contraction, base: Choices, chip: Chip) -> dict[str, in
         patch = patch_of(what, deep, wide)
         if patch is not None and patch.floats * FLOAT_BYTES <= room:
             kept.append((nc, pieces // (deep * wide)))
-    far = m * k * FLOAT_BYTES > cache_bytes(chip, 1, 512 << 10)
+    far = m * k * FLOAT_BYTES > cache_bytes(chip, 1)
     many = [nc for nc, count in kept if count >= 4 * chip.cores]
     if registers(chip) >= 32 and not far:
         many = [nc for nc in many if _beside(what, nc, high, chip)] or many
@@ -153,7 +153,7 @@ def _beside(what: Contraction, nc: int, high: int, chip: Chip) -> bool:
     deep, wide = blocks_of(what, nc)
     patch = patch_of(what, deep, wide)
     floats = 2 * patch.floats + deep * wide * high if patch else 0
-    return floats * FLOAT_BYTES <= cache_bytes(chip, 1, 512 << 10) * 3 // 8
+    return floats * FLOAT_BYTES <= cache_bytes(chip, 1) * 3 // 8
 
 
 def _step_bytes(what: Contraction, image: Image, tile: tuple[int, int]) -> int:

@@ -66,7 +66,7 @@ def _spans(what: Recurrence, chip: Chip, step: int) -> int:
     the last of them, when few layers have work, are short. 0 where threads should not have layers
     of their own: too few, both ways, or with weights that leave the second cache between steps."""
     weights = 8 * GATES[what.kind] * what.units**2
-    if what.ways > 1 or weights > cache_bytes(chip, 1, 512 << 10):
+    if what.ways > 1 or weights > cache_bytes(chip, 1):
         return 0
     if chip.cores == 1 or what.layers < (chip.cores if step > WORTH_STEP else 2):
         return 0
@@ -77,7 +77,7 @@ def _alone(what: Recurrence, chip: Chip, most: int) -> int:
     """Rows for a thread of its own: as many as a tile may have, with equal work for all cores and
     weights that stay in the second cache; 0 where there are none such."""
     weights = 4 * GATES[what.kind] * what.units**2
-    if 4 * weights > 5 * cache_bytes(chip, 1, 512 << 10):
+    if 4 * weights > 5 * cache_bytes(chip, 1):
         return 0
     fits = [
         rows

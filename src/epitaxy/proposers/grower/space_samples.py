@@ -18,8 +18,6 @@ from epitaxy.proposers.grower.space_conv import LEAST_SQUARES, squares_of
 
 LEAST_PIXELS = 64
 """Columns of a product, at least: its weights are read again for every sample."""
-SECOND = 1 << 20
-"""Bytes of a core's second cache where they are not known."""
 AGAIN = 0.8
 """How many times what parts of a sample read again they hand on, at least. Two widened blocks with
 0.86 and 0.57 as much took 0.71 and 0.93 of their time, others with 0.67 and less as long as before
@@ -83,7 +81,7 @@ def parts(strips: Mapping[str, Strip], apart: frozenset[str], chip: Chip) -> dic
     many that a core's second cache holds what they hand on, where all of it does not fit, and what
     is read for each part is little beside that."""
     found: dict[str, int] = {}
-    near = cache_bytes(chip, 1, SECOND)
+    near = cache_bytes(chip, 1)
     for strip in strips.values():
         if strip.bytes <= near or not apart.issuperset(strip.regions):
             continue
