@@ -23,6 +23,9 @@ from epitaxy.proposers.grower.image import (
 class ConvWriter(GemmWriter):
     """Columns are vectors of neighbouring pixels; `fetch` reads one for one step of the sum."""
 
+    handed = "tail, t, i, row, x, sum, n"
+    """What the function that takes a vector of sums is given."""
+
     def write(self) -> list[str]:
         """The block of C++."""
         image = self._image()
@@ -73,7 +76,7 @@ class ConvWriter(GemmWriter):
             "using G = epx::Gemm<Shape>;",
             *self._copy("pa", "Shape::BATCH * G::a_batch"),
             *body,
-            *function("finish", "tail, t, i, row, x, sum, n", finish),
+            *function("finish", self.handed, finish),
             *self._run(*calls),
         ]
         return ["{", *indent(lines), "}"]

@@ -27,7 +27,7 @@ from epitaxy.proposers.grower.genome import Choices
 from epitaxy.proposers.grower.image import LINE, MISSED, edges, lacking, missed, whole_steps
 from epitaxy.proposers.grower.patch import Patch, ask_lines, copy_lines, elements, patch_of, runs_of
 from epitaxy.proposers.grower.rewrite import map_axes, rebuild
-from epitaxy.proposers.grower.schedule import Kernel
+from epitaxy.proposers.grower.schedule import Kernel, Target
 
 MOST_WRITTEN = 8
 """Steps of the sum that are written out at most: with more, gcc moves sums about (9 steps: 12 of 108
@@ -77,8 +77,13 @@ def filters_first(what: Contraction, choices: Choices) -> bool:
 class FiltersWriter(ConvWriter):
     """Filters lie along the lanes, pixels of a patch of the image are broadcast."""
 
+    handed = f"{ConvWriter.handed}, to"
+    gathered = False
+    """Whether results leave by way of a thread's own memory."""
+
     def write(self) -> list[str]:
         """The block of C++."""
+        self.gathered = self._gathers()
         what, patch, group = self.what, self._patch(), self._group()
         finish, groups = self._finish(), size_of(what.inner) // group
         steps = self._places(("k", what.inner))
@@ -116,6 +121,27 @@ class FiltersWriter(ConvWriter):
         lines = super()._finish()
         self.kernel, self.what, self.lane = held
         return lines
+
+    def put(self, target: Target, value: str, vector: bool) -> str:
+        """The statement that stores one vector of results, where these are gathered beside others."""
+        if not self.gathered:
+            return super().put(target, value, vector)
+        return f"epx::put({self.tail}, to, {value}, n);"
+
+    def _gathers(self) -> bool:
+        """Whether results that go past the caches begin and end amid lines: parts of a line are
+        not streamed, so that a filter's results of a block are gathered first. They have to follow
+        one another in memory."""
+        (target,) = self.kernel.targets
+        phases = PHASES if self._between() else 1
+        *rows, across = self.what.columns
+        deep, _ = blocks_of(self.what, self.choices.nc)
+        index = target.index
+        near = index.coefficient(across) == phases
+        near &= deep == 1 or index.coefficient(rows[-1]) == across.size * phases
+        between = {across, *self.what.batch[-1:]} if phases > 1 else {across}
+        places = [index.offset, *(c for a, c in index.terms if a not in between)]
+        return near and any(c % LINE for c in places) and self.leaves(target)
 
     def _between(self) -> tuple[Axis, Axis] | None:
         """The batches' last axis and the pixels of a row, where the former are two phases of a
@@ -238,7 +264,7 @@ class FiltersWriter(ConvWriter):
             "DOT": 0, "PACK_A": 1, "PACK_B": 1, "KEPT": self._kept(), "DYNAMIC": chosen.dynamic,
             "ROWS": size_of(rows), "X": across.size, "RB": deep, "XB": wide, "PX": chosen.tile_m, "TALL": max(1, tall), "FAR": chosen.prefetch,
             "FB": max(1, min(chosen.mc, m) // high), "STEP": patch.index.coefficient(across),
-            "PHASES": phases, "LAID": phases if len(set(what.batch[-1:]) & what.right.axes) else 1, "ASK": int(self._asked()), "ASKS": self._asks(patch), "DOWN": _first(patch.index, down), "PATCH": patch.floats, "GROUP": group,
+            "PHASES": phases, "LAID": phases if len(set(what.batch[-1:]) & what.right.axes) else 1, "ASK": int(self._asked()), "GATHER": int(self.gathered), "ASKS": self._asks(patch), "DOWN": _first(patch.index, down), "PATCH": patch.floats, "GROUP": group,
         }  # fmt: skip
 
 

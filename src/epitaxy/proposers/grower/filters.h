@@ -14,7 +14,8 @@
 // parts of that; place(t, i, row, x): where results lie, asked for first where ASK says so; offsets:
 // where each group begins in the copy; there(t, row, k): as conv.h says, for a row of pixels.
 // meets(u, x), where `S` has it: whether step u of a group meets the image at pixel x of a row, which is
-// whole in a block.
+// whole in a block. GATHER: a block's results follow one another for each filter, but begin amid lines:
+// finish puts them in a thread's own memory, from where they leave past the caches as whole lines.
 namespace epx {
 
 // Tell the compiler that p is made here: values that two steps share would be kept for the second one,
@@ -133,19 +134,23 @@ template <class V, int N, int K> EPX_BODY inline void turn_pixels(V (&r)[K], con
   }
 }
 
-// Floats in which the sums of a block wait.
+// Floats in which the sums of a block wait, and those from filter to filter of results that are gathered:
+// no multiple of a page, so that all filters' find room in the first cache.
 template <class S> constexpr int64_t hold_floats = (S::RB * S::XB + 2 * S::N) * S::MR;
+template <class S> constexpr int64_t out_pitch = lines_of(S::RB * S::XB * S::PHASES) + 16;
 
-// Hand on the sums of `width` pixels, two vectors of them at most: whole cache lines are written.
+// Hand on the sums of `width` pixels, two vectors of them at most: whole cache lines are written, or
+// results gathered from `out` on.
 template <class S, int W, class F>
 __attribute__((noinline)) void finish_pixels(const float* hold, int64_t t, int64_t i, int64_t row, int64_t x,
-                                             int64_t width, const F& finish) {
+                                             int64_t width, float* out, const F& finish) {
   using V = vf<S::N>;
   constexpr int N = S::N, some = N == 8 ? 4 : N, P = S::PHASES;
   const F done = finish;  // its pointers in registers: stores of floats might change them
-  const auto hand = [&](V sum, int64_t line, int64_t at, int64_t left) EPX_BODY {
-    if (S::X % N == 0 || left >= N) done(whole{}, t, line, row, at, sum, N);
-    else if (left > 0) done(part{}, t, line, row, at, sum, int(left));
+  const auto hand = [&](V sum, int64_t f, int64_t at, int64_t left) EPX_BODY {
+    float* const to = S::GATHER != 0 ? out + f * out_pitch<S> + at - x * P : out;
+    if (S::X % N == 0 || left >= N) done(whole{}, t, i + f, row, at, sum, N, to);
+    else if (left > 0) done(part{}, t, i + f, row, at, sum, int(left), to);
   };
   for (int g = 0; g < W * N; g += some)
     for (int64_t k = 0; k < width; k += N) {
@@ -157,10 +162,10 @@ __attribute__((noinline)) void finish_pixels(const float* hold, int64_t t, int64
         if (S::M % S::MR != 0 && i + g + l >= S::M) break;
         const int64_t at = (x + k) * P, left = (width - k) * P;
         if constexpr (P == 1) {
-          hand(r[0][l], i + g + l, at, left);
+          hand(r[0][l], g + l, at, left);
         } else {
-          hand(woven<0>(r[0][l], r[1][l]), i + g + l, at, left);
-          hand(woven<1>(r[0][l], r[1][l]), i + g + l, at + N, left - N);
+          hand(woven<0>(r[0][l], r[1][l]), g + l, at, left);
+          hand(woven<1>(r[0][l], r[1][l]), g + l, at + N, left - N);
         }
       }
     }
@@ -215,8 +220,8 @@ EPX_BODY inline void filter_row(const float* a, const float* from, const int32_t
 // One tile of filters, W vectors of them, for a block of pixels.
 template <class S, int W, class F, class P, class N, class T>
 EPX_BODY inline void filter_block(const float* weights, const float* patch, const int32_t* offsets, float* hold,
-                                  int64_t t, int64_t i, int64_t row, int64_t x, const F& finish, const P& place,
-                                  const N& next, const T& there) {
+                                  float* out, int64_t t, int64_t i, int64_t row, int64_t x, const F& finish,
+                                  const P& place, const N& next, const T& there) {
   using G = Gemm<S>;
   constexpr int last_wide = int(S::X % S::XB);
   const bool all = t % S::PHASES == S::PHASES - 1;  // phases before it are there already
@@ -248,8 +253,8 @@ EPX_BODY inline void filter_block(const float* weights, const float* patch, cons
       int64_t handed = 0;
       const auto hand = [&](int64_t done) EPX_BODY {
         while (finished && handed < done && (done == wide || handed + 2 * S::N <= done)) {
-          finish_pixels<S, W>(held + handed * S::MR, t, i, row + r, x + handed,
-                              least(2 * S::N, wide - handed), finish);
+          finish_pixels<S, W>(held + handed * S::MR, t, i, row + r, x + handed, least(2 * S::N, wide - handed),
+                              out + (r * wide + handed) * S::PHASES, finish);
           handed += 2 * S::N;
         }
       };
@@ -270,7 +275,7 @@ EPX_BODY inline void filter_block(const float* weights, const float* patch, cons
         if constexpr (some) begun[r] = true;
       }
       for (int64_t l = 0; l < (finished ? high : 0); ++l)
-        finish_pixels<S, W>(held + l * X * S::MR, t, i, row + r + l, 0, X, finish);
+        finish_pixels<S, W>(held + l * X * S::MR, t, i, row + r + l, 0, X, out + (r + l) * X * S::PHASES, finish);
     };
     if constexpr (S::TALL > 1) {  // of nearly equal heights
       constexpr int count = int(ceil_div(S::RB, S::TALL)), each = S::RB / count, more = S::RB % count;
@@ -288,6 +293,13 @@ EPX_BODY inline void filter_block(const float* weights, const float* patch, cons
   });
 }
 
+// Results of a tile of filters and a block of pixels, gathered at `out`, leave.
+template <class S, class P>
+EPX_BODY inline void leave(const float* out, int64_t t, int64_t i, int64_t row, int64_t x, const P& place) {
+  const int64_t run = S::RB * least(S::XB, S::X - x) * S::PHASES;
+  for (int64_t f = 0; f < least(S::MR, S::M - i); ++f) copy_past(place(t, i + f, row, x), out + f * out_pitch<S>, run);
+}
+
 // The whole convolution; every thread of a team calls it. `pa` holds the left operand's copy.
 template <class S, class A, class L, class Q, class P, class F, class T = Always>
 void convolve_filters(const A& a, const L& lay, const Q& soon, const int32_t* offsets, float* pa, const P& place,
@@ -297,6 +309,7 @@ void convolve_filters(const A& a, const L& lay, const Q& soon, const int32_t* of
   constexpr int rest = int(ceil_div(S::M % S::MR, S::N));
   constexpr int64_t down = S::ROWS / S::RB, across = ceil_div(S::X, S::XB), parts = ceil_div(G::tiles, S::FB);
   const Scratch<float> patch(S::LAID * S::PATCH), hold(S::PHASES * hold_floats<S>);
+  const Scratch<float> out(S::GATHER != 0 ? S::MR * out_pitch<S> : 0);
   constexpr int64_t count = S::BATCH / S::PHASES * down * across * parts;
   int64_t held = -1, last = -1;
   share<S::DYNAMIC>(count, [&](int64_t u) {
@@ -316,16 +329,18 @@ void convolve_filters(const A& a, const L& lay, const Q& soon, const int32_t* of
           soon(q % S::ASKS, then_t + q / S::ASKS, then_row, then_x);
       asked += asks_each<S>;
     };
-    for (int64_t o = first; o < least(first + S::FB, G::tiles); ++o)
+    for (int64_t o = first; o < least(first + S::FB, G::tiles); ++o) {
       for (int64_t t = from; t < to; ++t) {
         const float* const weights = pa + t * G::a_batch + o * G::a_tile;
         const float* const read = patch.data + (t - from) % S::LAID * S::PATCH;
         float* const sums = hold.data + (t - from) * hold_floats<S>;
         if (rest == 0 || (o + 1) * S::MR <= S::M)
-          filter_block<S, S::NV>(weights, read, offsets, sums, t, o * S::MR, row, x, finish, place, next, there);
+          filter_block<S, S::NV>(weights, read, offsets, sums, out.data, t, o * S::MR, row, x, finish, place, next, there);
         else if constexpr (rest != 0)
-          filter_block<S, rest>(weights, read, offsets, sums, t, o * S::MR, row, x, finish, place, next, there);
+          filter_block<S, rest>(weights, read, offsets, sums, out.data, t, o * S::MR, row, x, finish, place, next, there);
       }
+      if constexpr (S::GATHER != 0) leave<S>(out.data, from, o * S::MR, row, x, place);
+    }
   });
 }
 
