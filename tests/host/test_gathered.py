@@ -1,4 +1,4 @@
-"""Results of a convolution that go past the caches leave as whole lines, wherever their rows begin."""
+"""Results of convolutions that go past the caches leave as whole lines, wherever rows begin."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_they_compute_what_pytorch_does(name, number, grown):
 @pytest.mark.parametrize("name", CASES)
 def test_rows_that_begin_amid_lines_are_gathered(name):
     source = source_of(*CASES[name], choices(*TILES[0]))
-    assert "GATHER = 1" in source and "epx::put(tail, to, " in source and "epx::fence();" in source
+    assert all(part in source for part in ("GATHER = 1", "epx::put(tail, to, ", "epx::fence();"))
 
 
 def test_two_phases_are_gathered_as_one_row():
@@ -77,7 +77,7 @@ def test_two_phases_are_gathered_as_one_row():
 @pytest.mark.parametrize(
     ("function", "inputs", "stream"),
     [
-        (lambda x, w: F.conv2d(x, w, None, 1, 1), [T(1, 3, 8, 32), T(16, 3, 3, 3)], 1),  # whole lines
+        (lambda x, w: F.conv2d(x, w, None, 1, 1), [T(1, 3, 8, 32), T(16, 3, 3, 3)], 1),  # lines
         (F.conv2d, [T(2, 3, 10, 31), T(16, 3, 3, 3)], 0),  # through the caches
         (lambda x, w: F.conv2d(x, w).transpose(-1, -2), [T(2, 3, 10, 31), T(16, 3, 3, 3)], 1),
     ],
