@@ -10,7 +10,9 @@ from torch import nn
 
 from epitaxy.errors import BadInput
 from epitaxy.proposers.grower.capture import capture
+from epitaxy.proposers.grower.emit import emit_region
 from epitaxy.proposers.grower.genome import DECISIONS, Choices, Genome, parse
+from epitaxy.proposers.grower.growth import writable
 from epitaxy.proposers.grower.interpret import run_program
 from epitaxy.proposers.grower.program import RegionCall
 
@@ -26,6 +28,12 @@ def masked_reverse(x, m):
 def exclusive(x):
     first = torch.zeros_like(x.select(1, 0).unsqueeze(1))
     return torch.cumsum(torch.cat((first, x), 1)[:, :-1], 1)
+
+
+def exclusive_after(x):
+    """Running sums of what lies before, by moving those that include each element."""
+    first = torch.zeros_like(x.select(1, 0).unsqueeze(1))
+    return torch.cat((first, torch.cumsum(x.narrow(1, 0, x.size(1) - 1), 1)), 1)
 
 
 torch.manual_seed(3)  # rounding differs from run to run otherwise
@@ -66,6 +74,15 @@ CASES = {
     "cumprod": (lambda x: torch.cumprod(x * 0.01 + 1, 1), [T(5, 133)]),
     "masked_reverse": (masked_reverse, [T(5, 130), torch.rand(5, 130) > 0.5]),
     "exclusive": (exclusive, [T(5, 130)]),
+    "exclusive_after": (exclusive_after, [T(5, 130)]),
+    "exclusive_columns": (lambda x: F.pad(torch.cumsum(x, 0)[:-1], (0, 0, 1, 0)), [T(64, 37)]),
+    "exclusive_product": (
+        lambda x: F.pad(torch.cumprod(x * 0.01 + 1, 1)[:, :-1], (1, 0), value=2.0),
+        [T(5, 133)],
+    ),
+    "exclusive_reverse": (lambda x: exclusive_after(x.flip(1)).flip(1), [T(5, 75)]),
+    "three_late": (lambda x, m: F.pad((x * m).cumsum(1)[:, :-3], (3, 0)), [T(5, 97), T(5, 97)]),
+    "sums_of_others": (lambda x: x * exclusive_after(x) + x.cumsum(1), [T(5, 130)]),
     "max_pool1d": (lambda x: F.max_pool1d(x, 3, 2, 1), [T(2, 3, 50)]),
     "max_pool2d": (lambda x: F.max_pool2d(x, 3, 2, 1, 1), [T(2, 3, 25, 31)]),
     "max_pool2d_dilated": (lambda x: F.max_pool2d(x, 4, 1, 1, 3), [T(2, 3, 25, 31)]),
@@ -108,6 +125,13 @@ def test_regions_compute_what_pytorch_computes(name, grown):
         for got, expected in zip(outs, want, strict=True):
             scale = float(expected.abs().max()) if expected.is_floating_point() else 0.0
             torch.testing.assert_close(got, expected, rtol=2e-5, atol=2e-6 * max(scale, 1.0))
+
+
+@pytest.mark.parametrize("function", [lambda x: x.cumsum(1), exclusive_after])
+def test_running_sums_ask_early_for_what_they_read(function):
+    (step,) = capture(function, [T(5, 640)], accept=writable).steps
+    assert "epx::prefetch(" in emit_region(step.region, Choices(prefetch=16))
+    assert "epx::prefetch(" not in emit_region(step.region, Choices())
 
 
 @pytest.mark.parametrize("dim", [0, 1])

@@ -204,6 +204,8 @@ class Expressions:
         if load.indirect and not any(self.is_vector(v) for v, _ in load.indirect):
             pointer += "".join(f" + {self.use(v)} * {s}" for v, s in load.indirect)
             load = dataclasses.replace(load, indirect=())
+        if step == 1 and self.prefetch and not load.indirect and self.scopes[-1] is not self.arrays:
+            self.scopes[-1].lines.append(f"epx::prefetch({pointer} + {self.distance(load)});")
         if load.indirect:
             if across:
                 raise Unsupported("a gather guarded along the vector")
@@ -222,8 +224,6 @@ class Expressions:
                 f"{g.index.coefficient(lane)}, {g.size}, {fill}, {self.lanes})"
             )
         elif step == 1:
-            if self.prefetch and self.scopes[-1] is not self.arrays:
-                self.scopes[-1].lines.append(f"epx::prefetch({pointer} + {self.distance(load)});")
             text = f"epx::get<{T}>({self.tail}, {pointer}, {self.lanes})"
         else:
             text = f"epx::get_strided<{T}>({self.tail}, {pointer}, {step}, {self.lanes})"

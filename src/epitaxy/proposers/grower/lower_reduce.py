@@ -156,6 +156,8 @@ def lower_norm(low: Lowering, node: Node, index: Index, which: int) -> Value:
 # -- scans ---------------------------------------------------------------------------------
 
 _SCAN = {"cumsum": "sum", "cumprod": "prod", "cummax": "max", "cummin": "min"}
+_NEUTRAL = {"sum": 0.0, "prod": 1.0}
+"""Running values that may begin some positions late: exclusive ones."""
 
 
 def _first_result_only(node: Node) -> bool:
@@ -177,11 +179,13 @@ def lower_scan(low: Lowering, node: Node, index: Index, which: int) -> Value:
     ix = index[d]
     if any(_overlaps(other) for other in index) or _shared(index, d):
         raise Inexpressible(node)
-    along, reverse = pure(ix), False
+    late = max(0, -ix.range()[0]) if kind in _NEUTRAL else 0
+    along, reverse = pure(ix.shifted(late)), False
     if along is None:
-        along, reverse = flipped(ix), True
+        along, reverse = flipped(ix.shifted(late)), True
     if along is not None:
-        return low.build.scan(kind, along, low.as_dtype(source, index, dtype), reverse)
+        value = padded(low, source, index, _NEUTRAL[kind]) if late else low.pull(source, index)
+        return low.build.scan(kind, along, low.build.cast(value, dtype), reverse)
     if ix.axes:
         raise Inexpressible(node)
     # One position of a running value is a reduction of what lies before it.
