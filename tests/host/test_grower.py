@@ -82,6 +82,11 @@ CASES = {
     ),
     "exclusive_reverse": (lambda x: exclusive_after(x.flip(1)).flip(1), [T(5, 75)]),
     "three_late": (lambda x, m: F.pad((x * m).cumsum(1)[:, :-3], (3, 0)), [T(5, 97), T(5, 97)]),
+    "sums_between_zeros": (lambda x: F.pad(x.cumsum(1), (2, 3)), [T(5, 97)]),
+    "products_from_the_end": (
+        lambda x: F.pad((x * 0.01 + 1).flip(1).cumprod(1).flip(1), (0, 2)),
+        [T(5, 75)],
+    ),
     "sums_of_others": (lambda x: x * exclusive_after(x) + x.cumsum(1), [T(5, 130)]),
     "max_pool1d": (lambda x: F.max_pool1d(x, 3, 2, 1), [T(2, 3, 50)]),
     "max_pool2d": (lambda x: F.max_pool2d(x, 3, 2, 1, 1), [T(2, 3, 25, 31)]),
